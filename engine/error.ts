@@ -1,0 +1,24 @@
+/** What went wrong, for programs; the message says what to do, for people. */
+export type ErrorCode =
+  | "bad_argument"
+  | "bad_file"
+  | "bad_markup"
+  | "bad_model"
+  | "bad_store"
+  | "cancelled"
+  | "empty_corpus"
+  | "no_space"
+  | "store_in_use"
+  | "too_long";
+
+/** The one family of errors that kvsplice throws on purpose. */
+export class KvspliceError extends Error {
+  override readonly name = "KvspliceError";
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+}

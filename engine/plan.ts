@@ -1,0 +1,37 @@
+/**
+ * The contract between those who write prompts (pml, rag) and the engine that answers them.
+ *
+ * A plan is the ordered pieces of one prompt. Order says what sees what: a fresh token sees every earlier piece;
+ * a block's tokens see their own block alone. Positions are explicit and independent of order, so that one engine
+ * serves Prompt Cache (Gim et al. 2024: reserved positions, gaps, unions) and KVLink (Yang et al. 2025: documents
+ * side by side, joined by link tokens).
+ */
+
+/** Half-open range `[start, end)` of token indices within a block. */
+export type Range = readonly [start: number, end: number];
+
+/**
+ * One run of tokens that is encoded by itself. It has no place in any prompt.
+ *
+ * `offsets[i]` is the position of token i relative to the place where the block is laid; ascending, and
+ * `0, 1, 2, ...` when left out. Gaps stand where other pieces have their positions (a nested module, a union).
+ */
+export type BlockSource = {
+  readonly tokens: readonly number[];
+  readonly offsets?: readonly number[];
+};
+
+/** Cached KV: the block's token i takes position `at + offsets[i]`. Tokens within `omit` are left out of the KV. */
+export type BlockPiece = { readonly block: BlockSource; readonly at: number; readonly omit?: readonly Range[] };
+
+/** Computed now: token i takes position `at + i`. */
+export type FreshPiece = { readonly tokens: readonly number[]; readonly at: number };
+
+export type Piece = BlockPiece | FreshPiece;
+
+/** The last piece is fresh and not empty: the first answer token is read from its last token. */
+export type Plan = { readonly pieces: readonly Piece[] };
+
+export function isBlockPiece(piece: Piece): piece is BlockPiece {
+  return "block" in piece;
+}
