@@ -1,0 +1,64 @@
+import { readFile } from "node:fs/promises";
+import type { ChatTemplate } from "./chat.js";
+import { KvspliceError } from "./error.js";
+
+/**
+ * What a model was trained to be asked like: data beside the GGUF, `NAME.json` for `NAME.gguf`.
+ *
+ * The default model answers best with 0 link tokens (models/NOTICE.md has the measurement), so its card says 0.
+ */
+export type ModelCard = {
+  /** Text with control tokens; `{title}`, `{text}` and `{question}` are filled in. */
+  readonly prompt: { readonly system: string; readonly document: string; readonly question: string };
+  /** Trained tokens that may follow a document, in order, and how many do unless the caller says otherwise. */
+  readonly linkTokens: { readonly tokens: readonly string[]; readonly default: number };
+  /** The longest document that the model was trained on, in tokens, its template included. */
+  readonly maxDocumentTokens: number;
+  readonly maxAnswerTokens: number;
+};
+
+/** The card beside the model, or one made of its chat template where there is none. */
+export async function readCard(modelPath: string, chat: ChatTemplate): Promise<ModelCard> {
+  const path = modelPath.replace(/\.gguf$/, "") + ".json";
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch {
+    return defaultCard(chat);
+  }
+  let card: unknown;
+  try {
+    card = JSON.parse(text);
+  } catch (cause) {
+    throw new KvspliceError("bad_model", `${path} is not JSON. Mend it, or remove it to use the model's chat template.`, { cause });
+  }
+  const missing = missingField(card as Partial<ModelCard>);
+  if (missing) throw new KvspliceError("bad_model", `${path} lacks ${missing}. models/kvsplice-135m.json shows a whole one.`);
+  return card as ModelCard;
+}
+
+function missingField(card: Partial<ModelCard>): string | undefined {
+  if (typeof card.prompt?.system !== "string") return "prompt.system";
+  if (!card.prompt.document?.includes("{text}")) return "prompt.document with {text}";
+  if (!card.prompt.question?.includes("{question}")) return "prompt.question with {question}";
+  if (!Array.isArray(card.linkTokens?.tokens)) return "linkTokens.tokens";
+  if (typeof card.linkTokens.default !== "number") return "linkTokens.default";
+  if (typeof card.maxDocumentTokens !== "number") return "maxDocumentTokens";
+  if (typeof card.maxAnswerTokens !== "number") return "maxAnswerTokens";
+  return undefined;
+}
+
+function defaultCard(chat: ChatTemplate): ModelCard {
+  const system = chat.frame("system", { first: true });
+  const user = chat.frame("user");
+  return {
+    prompt: {
+      system: `${system.open}You answer questions from the given documents.${system.close}${user.open}`,
+      document: "Title: {title}\n{text}\n",
+      question: `\nQuestion: {question}${user.close}${chat.generationPrompt}`,
+    },
+    linkTokens: { tokens: [], default: 0 },
+    maxDocumentTokens: 400,
+    maxAnswerTokens: 256,
+  };
+}

@@ -1,0 +1,15 @@
+export { loadModel } from "./model.js";
+export type { EncodeOptions, GenerateOptions, LoadOptions, Model } from "./model.js";
+export type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
+export type { ModelCard } from "./card.js";
+export type { ChatTemplate, Role } from "./chat.js";
+export type { Tokenizer } from "./tokenizer.js";
+export type { Block, KvShape } from "./kv/block.js";
+export type { Activations } from "./graph/linear.js";
+export { isBlockPiece } from "./plan.js";
+export type { BlockPiece, BlockSource, FreshPiece, Piece, Plan, Range } from "./plan.js";
+export type { BlockKey, BlockStore } from "./store/store.js";
+export { openDiskStore, type DiskStoreOptions } from "./store/disk.js";
+export { keepInMemory } from "./store/memory.js";
+export { KvspliceError, type ErrorCode } from "./error.js";
+export { storageError } from "./storage-error.js";

@@ -1,0 +1,375 @@
+import { createHash } from "node:crypto";
+import { fileURLToPath } from "node:url";
+import { readFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { readCard, type ModelCard } from "./card.js";
+import { createChatTemplate, type ChatTemplate } from "./chat.js";
+import { KvspliceError } from "./error.js";
+import type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
+import { TextStream } from "./generation.js";
+import type { Activations } from "./graph/linear.js";
+import { PassRunner } from "./graph/pass.js";
+import { defaultCacheDir, graphId, openSession } from "./graph/session.js";
+import { allocateBlock, type Block } from "./kv/block.js";
+import { keptRuns, KvCache } from "./kv/cache.js";
+import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
+import { isBlockPiece, type BlockPiece, type BlockSource, type Plan } from "./plan.js";
+import type { BlockKey, BlockStore } from "./store/store.js";
+import { createTokenizer, type Tokenizer } from "./tokenizer.js";
+import { readConfig, type ModelConfig } from "./weights/config.js";
+import { createEmbedding } from "./weights/embedding.js";
+import { dequantize } from "./weights/quant.js";
+import { readGguf } from "./weights/gguf.js";
+
+export type LoadOptions = {
+  /** A GGUF file of a Llama-shaped model; the model that kvsplice carries when left out. */
+  readonly path?: string;
+  /** `int8` (default) quantises activations on the way into each linear layer; `float32` does not, and is slower. */
+  readonly activations?: Activations;
+  /** Threads of one pass; all cores when left out. */
+  readonly threads?: number;
+  /** Where the built graph is kept; the user's cache folder when left out. */
+  readonly cacheDir?: string;
+};
+
+export type GenerateOptions = {
+  /** Where blocks are looked up, and put when they were missing. Without one, every block is encoded on the way. */
+  readonly store?: BlockStore;
+  /** The model card's `maxAnswerTokens` when left out. */
+  readonly maxNewTokens?: number;
+  /** Ends the answer with KvspliceError `cancelled`, at the latest after the running pass. */
+  readonly signal?: AbortSignal;
+};
+
+export type EncodeOptions = { readonly signal?: AbortSignal };
+
+/** A loaded model: encodes blocks, and answers plans. Several may be loaded in one process. */
+export interface Model {
+  /** Hash of the weights and of the graph over them: blocks of one id fit no other. */
+  readonly id: string;
+  readonly name: string;
+  readonly contextLength: number;
+  readonly tokenizer: Tokenizer;
+  readonly chat: ChatTemplate;
+  readonly card: ModelCard;
+  keyOf(source: BlockSource): BlockKey;
+  /** KV of a block, each token seeing those before it in the block and nothing else. */
+  encode(source: BlockSource, options?: EncodeOptions): Promise<Block>;
+  /** Answers a plan by greedy decoding. */
+  generate(plan: Plan, options?: GenerateOptions): Generation;
+  /** Logits `[vocabulary]` after the plan's last token. */
+  logits(plan: Plan, options?: GenerateOptions): Promise<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** Fresh tokens of one pass: long prompts are cut, because the scores of all pairs exist at once. */
+const PASS_TOKENS = 256;
+
+/** How blocks are laid out and encoded; a part of their key. */
+const BLOCK_VERSION = "1 float32";
+
+/**
+ * Loads a model.
+ * @throws KvspliceError `bad_model` if the file cannot be read or is not of a supported kind.
+ */
+export async function loadModel(options: LoadOptions = {}): Promise<Model> {
+  const path = options.path ?? (await defaultModelPath());
+  const file = await readGguf(path);
+  const config = readConfig(file);
+  const { tokenizer, control } = createTokenizer(file.metadata);
+  const chat = createChatTemplate(file.metadata, (id) => control.get(Number(id)) ?? "");
+  const card = await readCard(path, chat);
+  const activations = options.activations ?? "int8";
+  const id = graphId(file.contentHash, activations);
+  const factors = file.has("rope_freqs.weight") ? dequantize(file.tensor("rope_freqs.weight")) : undefined;
+  const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase, factors);
+  const session = await openSession(id, file, config, table, {
+    cacheDir: options.cacheDir ?? defaultCacheDir(),
+    activations,
+    ...(options.threads !== undefined && { threads: options.threads }),
+  });
+  const embedding = createEmbedding(file.tensor("token_embd.weight"));
+  const endTokens = new Set([Number(file.metadata["tokenizer.ggml.eos_token_id"])]);
+  const runner = new PassRunner(session, config, embedding);
+  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, config, table, runner, endTokens, () => session.release());
+}
+
+/** The model in the package, from sources and from the build alike. */
+async function defaultModelPath(): Promise<string> {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  for (;;) {
+    const manifest = await readFile(join(folder, "package.json"), "utf8").catch(() => "{}");
+    if ((JSON.parse(manifest) as { name?: string }).name === "kvsplice") return join(folder, "models", "kvsplice-135m.gguf");
+    const parent = dirname(folder);
+    if (parent === folder) throw new KvspliceError("bad_model", "The package's own model was not found. Install kvsplice again, or give a model's path.");
+    folder = parent;
+  }
+}
+
+class LoadedModel implements Model {
+  private readonly idleCaches: KvCache[] = [];
+  private closed = false;
+
+  constructor(
+    readonly id: string,
+    readonly name: string,
+    readonly tokenizer: Tokenizer,
+    readonly chat: ChatTemplate,
+    readonly card: ModelCard,
+    private readonly config: ModelConfig,
+    private readonly table: RotaryTable,
+    private readonly runner: PassRunner,
+    private readonly endTokens: ReadonlySet<number>,
+    private readonly release: () => Promise<void>,
+  ) {}
+
+  get contextLength(): number {
+    return this.config.contextLength;
+  }
+
+  keyOf(source: BlockSource): BlockKey {
+    const hash = createHash("sha256").update(`${this.id} ${BLOCK_VERSION}\n`).update(Int32Array.from(source.tokens));
+    if (source.offsets) hash.update("offsets").update(Int32Array.from(source.offsets));
+    return hash.digest("hex");
+  }
+
+  async encode(source: BlockSource, options: EncodeOptions = {}): Promise<Block> {
+    this.mustBeOpen();
+    const { tokens } = source;
+    const offset = offsetsOf(source);
+    if (tokens.length === 0) throw new KvspliceError("bad_argument", "A block has at least one token.");
+    this.mustFit(offset(tokens.length - 1) + 1);
+    const block = allocateBlock(this.runner.shape, tokens.length);
+    const { width, layers } = this.runner.shape;
+    const cache = tokens.length > PASS_TOKENS ? this.takeCache() : undefined;
+    for (let start = 0; start < tokens.length; start += PASS_TOKENS) {
+      throwIfCancelled(options.signal);
+      const end = Math.min(start + PASS_TOKENS, tokens.length);
+      await this.runner.run({
+        tokens: tokens.slice(start, end),
+        positions: Array.from({ length: end - start }, (_, i) => offset(start + i)),
+        pastLength: start,
+        past: (layer) => cache!.past(layer),
+        into: {
+          rotated: false,
+          layer(layer) {
+            const from = (layer * tokens.length + start) * width;
+            const to = (layer * tokens.length + end) * width;
+            return { k: block.k.subarray(from, to), v: block.v.subarray(from, to) };
+          },
+        },
+        logits: false,
+      });
+      // The rows encoded so far are the next pass's past.
+      if (cache && end < tokens.length) {
+        const part = allocateBlock(this.runner.shape, end - start);
+        for (let layer = 0; layer < layers; layer++) {
+          const from = (layer * tokens.length + start) * width;
+          part.k.set(block.k.subarray(from, from + part.tokens * width), layer * part.tokens * width);
+          part.v.set(block.v.subarray(from, from + part.tokens * width), layer * part.tokens * width);
+        }
+        cache.splice(part, (token) => offset(start + token));
+      }
+    }
+    if (cache) this.idleCaches.push(cache);
+    return block;
+  }
+
+  generate(plan: Plan, options: GenerateOptions = {}): Generation {
+    let settle!: { resolve(stats: GenerationStats): void; reject(error: unknown): void };
+    const stats = new Promise<GenerationStats>((resolve, reject) => (settle = { resolve, reject }));
+    stats.catch(() => undefined); // whoever iterates sees the error there
+    const tokens = this.decode(plan, options, settle.resolve);
+    return {
+      stats,
+      async *[Symbol.asyncIterator]() {
+        try {
+          yield* tokens;
+        } catch (error) {
+          settle.reject(error);
+          throw error;
+        } finally {
+          settle.reject(new KvspliceError("cancelled", "The answer was left before its end."));
+        }
+      },
+    };
+  }
+
+  async logits(plan: Plan, options: GenerateOptions = {}): Promise<Float32Array> {
+    const cache = this.takeCache();
+    const { logits } = await this.prefill(plan, cache, options);
+    this.idleCaches.push(cache);
+    return logits.slice();
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    await this.runner.idle();
+    await this.release();
+  }
+
+  private async *decode(plan: Plan, options: GenerateOptions, done: (stats: GenerationStats) => void): AsyncGenerator<GeneratedToken> {
+    const start = performance.now();
+    const cache = this.takeCache();
+    try {
+      const prefilled = await this.prefill(plan, cache, options);
+      const first = performance.now();
+      const limit = options.maxNewTokens ?? this.card.maxAnswerTokens;
+      const text = new TextStream(this.tokenizer);
+      let { logits, position } = prefilled;
+      let generated = 0;
+      let lastToken = first;
+      while (generated < limit) {
+        const id = argmax(logits);
+        lastToken = performance.now();
+        if (this.endTokens.has(id)) break;
+        generated++;
+        yield { id, text: text.push(id) };
+        if (generated === limit || position >= this.contextLength) break;
+        throwIfCancelled(options.signal);
+        logits = await this.step([id], [position++], cache, undefined, true);
+      }
+      const rest = text.end();
+      if (rest) yield { id: -1, text: rest };
+      done({
+        fetch_ms: prefilled.fetch_ms,
+        splice_ms: prefilled.splice_ms,
+        first_token_ms: first - start,
+        per_token_ms: generated > 1 ? (lastToken - first) / (generated - 1) : 0,
+        total_ms: performance.now() - start,
+        cached_tokens: prefilled.cached,
+        computed_tokens: prefilled.computed,
+        generated_tokens: generated,
+        encoded_tokens: prefilled.encoded,
+      });
+    } finally {
+      this.idleCaches.push(cache);
+    }
+  }
+
+  /** Fetches and splices the plan's blocks, then computes its fresh tokens. */
+  private async prefill(plan: Plan, cache: KvCache, options: GenerateOptions) {
+    this.mustBeOpen();
+    const end = this.check(plan);
+    const start = performance.now();
+    const pieces = plan.pieces.filter(isBlockPiece);
+    const blocks: Block[] = [];
+    let encoded = 0;
+    for (const { block: source } of pieces) {
+      throwIfCancelled(options.signal);
+      const found = await options.store?.get(this.keyOf(source));
+      if (!found) encoded += source.tokens.length;
+      blocks.push(found ?? (await this.encodeInto(source, options)));
+    }
+    const fetched = performance.now();
+
+    const tokens: number[] = [];
+    const positions: number[] = [];
+    const counts: number[] = [];
+    cache.reserve(plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block.tokens.length : piece.tokens.length), 0));
+    let next = 0;
+    for (const piece of plan.pieces) {
+      if (isBlockPiece(piece)) {
+        const offset = offsetsOf(piece.block);
+        cache.splice(blocks[next++]!, (token) => piece.at + offset(token), piece.omit);
+      } else {
+        piece.tokens.forEach((token, i) => {
+          tokens.push(token);
+          positions.push(piece.at + i);
+          counts.push(cache.length);
+        });
+      }
+    }
+    const spliced = performance.now();
+
+    const cached = cache.length;
+    const inOrder = counts.every((count) => count === cached);
+    let logits!: Float32Array;
+    for (let from = 0; from < tokens.length; from += PASS_TOKENS) {
+      throwIfCancelled(options.signal);
+      const to = Math.min(from + PASS_TOKENS, tokens.length);
+      const visible = inOrder ? undefined : { counts: counts.slice(from, to), shared: cached };
+      logits = await this.step(tokens.slice(from, to), positions.slice(from, to), cache, visible, to === tokens.length);
+    }
+    return { logits, position: end, cached, computed: tokens.length, encoded, fetch_ms: fetched - start, splice_ms: spliced - fetched };
+  }
+
+  /** One pass whose KV joins the cache. */
+  private async step(
+    tokens: readonly number[],
+    positions: readonly number[],
+    cache: KvCache,
+    visible: { counts: readonly number[]; shared: number } | undefined,
+    logits: boolean,
+  ): Promise<Float32Array> {
+    cache.reserve(cache.length + tokens.length);
+    const result = await this.runner.run({
+      tokens,
+      positions,
+      pastLength: cache.length,
+      past: (layer) => cache.past(layer),
+      ...(visible && { visible }),
+      into: { rotated: true, layer: (layer) => cache.next(layer, tokens.length) },
+      logits,
+    });
+    cache.length += tokens.length;
+    return result;
+  }
+
+  private async encodeInto(source: BlockSource, options: GenerateOptions): Promise<Block> {
+    const block = await this.encode(source, options);
+    await options.store?.put(this.keyOf(source), block);
+    return block;
+  }
+
+  /** The position after the plan's last token, once the plan is found sound. */
+  private check(plan: Plan): number {
+    const last = plan.pieces.at(-1);
+    if (!last || isBlockPiece(last) || last.tokens.length === 0) {
+      throw new KvspliceError("bad_argument", "A plan ends with a fresh piece of at least one token: the answer starts from it.");
+    }
+    for (const piece of plan.pieces) this.mustFit(isBlockPiece(piece) ? endOf(piece) : piece.at + piece.tokens.length);
+    return last.at + last.tokens.length;
+  }
+
+  private mustFit(positions: number): void {
+    if (positions > this.contextLength) {
+      throw new KvspliceError(
+        "too_long",
+        `The prompt takes ${positions} positions; ${this.name} has ${this.contextLength}. Use fewer or shorter documents, or a shorter question.`,
+      );
+    }
+  }
+
+  private mustBeOpen(): void {
+    if (this.closed) throw new KvspliceError("bad_argument", "The model is closed. Load it again.");
+  }
+
+  private takeCache(): KvCache {
+    const cache = this.idleCaches.pop() ?? new KvCache(this.runner.shape, this.table);
+    cache.length = 0;
+    return cache;
+  }
+}
+
+function offsetsOf(source: BlockSource): (token: number) => number {
+  const { offsets } = source;
+  return offsets ? (token) => offsets[token]! : (token) => token;
+}
+
+function endOf(piece: BlockPiece): number {
+  const { tokens } = piece.block;
+  const last = keptRuns(tokens.length, piece.omit ?? []).at(-1)?.[1] ?? 0;
+  return last === 0 ? piece.at : piece.at + offsetsOf(piece.block)(last - 1) + 1;
+}
+
+function throwIfCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new KvspliceError("cancelled", "Cancelled.", { cause: signal.reason });
+}
+
+function argmax(values: Float32Array): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
+  return best;
+}

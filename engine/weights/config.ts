@@ -1,0 +1,69 @@
+import { KvspliceError } from "../error.js";
+import type { GgufFile } from "./gguf.js";
+
+/** The shape of a Llama-like decoder, as its GGUF metadata tells it. */
+export type ModelConfig = {
+  readonly architecture: string;
+  readonly name: string;
+  readonly layers: number;
+  readonly hidden: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headSize: number;
+  readonly feedForward: number;
+  readonly vocabulary: number;
+  /** Positions that the model was trained on. */
+  readonly contextLength: number;
+  readonly rotaryBase: number;
+  readonly normEpsilon: number;
+  /** Whether Q and K rows lie in llama.cpp's interleaved order (pairs side by side) instead of halves. */
+  readonly interleavedRows: boolean;
+  /** Whether the head is the token embedding. */
+  readonly tiedEmbedding: boolean;
+};
+
+/** Architectures whose block is RMSNorm, grouped-query attention with rotary embedding, and a SiLU-gated feed-forward. */
+const LLAMA_SHAPED: Record<string, { interleavedRows: boolean }> = {
+  llama: { interleavedRows: true },
+  qwen2: { interleavedRows: false },
+};
+
+/** @throws KvspliceError `bad_model` for another architecture or missing metadata. */
+export function readConfig(file: GgufFile): ModelConfig {
+  const architecture = String(file.metadata["general.architecture"]);
+  const known = LLAMA_SHAPED[architecture];
+  if (!known) {
+    throw new KvspliceError("bad_model", `Architecture "${architecture}" is not supported; use a model of ${Object.keys(LLAMA_SHAPED).join(" or ")}.`);
+  }
+  const number = (key: string, fallback?: number): number => {
+    const value = file.metadata[`${architecture}.${key}`] ?? fallback;
+    if (typeof value !== "number") throw new KvspliceError("bad_model", `The model file lacks ${architecture}.${key}. Convert the model to GGUF again.`);
+    return value;
+  };
+  const scaling = file.metadata[`${architecture}.rope.scaling.type`];
+  if (scaling !== undefined && scaling !== "none") {
+    throw new KvspliceError("bad_model", `Rotary scaling "${String(scaling)}" is not supported; use a model without it.`);
+  }
+  const heads = number("attention.head_count");
+  const hidden = number("embedding_length");
+  const headSize = number("attention.key_length", hidden / heads);
+  if (number("rope.dimension_count", headSize) !== headSize) {
+    throw new KvspliceError("bad_model", "Models that rotate a part of each head are not supported.");
+  }
+  return {
+    architecture,
+    name: String(file.metadata["general.name"] ?? architecture),
+    layers: number("block_count"),
+    hidden,
+    heads,
+    kvHeads: number("attention.head_count_kv", heads),
+    headSize,
+    feedForward: number("feed_forward_length"),
+    vocabulary: file.tensor("token_embd.weight").shape[0]!,
+    contextLength: number("context_length"),
+    rotaryBase: number("rope.freq_base", 10000),
+    normEpsilon: number("attention.layer_norm_rms_epsilon"),
+    interleavedRows: known.interleavedRows,
+    tiedEmbedding: !file.has("output.weight"),
+  };
+}

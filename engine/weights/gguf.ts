@@ -1,0 +1,89 @@
+import { gguf, GGMLQuantizationType } from "@huggingface/gguf";
+import { createHash } from "node:crypto";
+import { open } from "node:fs/promises";
+import { KvspliceError } from "../error.js";
+
+/** One tensor of the file, as its raw bytes. `shape` is row-major: `[rows, columns]`. */
+export type RawTensor = {
+  readonly name: string;
+  readonly type: keyof typeof GGMLQuantizationType;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+};
+
+/** A GGUF file: its metadata, and its tensors by name. */
+export type GgufFile = {
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** SHA-256 of the whole file, hex. */
+  readonly contentHash: string;
+  tensor(name: string): RawTensor;
+  has(name: string): boolean;
+};
+
+/** Bytes and elements of one quantisation block, for the types that can be read. */
+const BLOCK_LAYOUT: Partial<Record<keyof typeof GGMLQuantizationType, { elements: number; bytes: number }>> = {
+  F32: { elements: 1, bytes: 4 },
+  F16: { elements: 1, bytes: 2 },
+  BF16: { elements: 1, bytes: 2 },
+  Q8_0: { elements: 32, bytes: 34 },
+  Q4_0: { elements: 32, bytes: 18 },
+  Q4_1: { elements: 32, bytes: 20 },
+};
+
+/**
+ * Reads a GGUF file whole.
+ * @throws KvspliceError `bad_model` if it is not a GGUF file, is cut short, or a tensor has a type that is not read.
+ */
+export async function readGguf(path: string): Promise<GgufFile> {
+  const parsed = await gguf(path, { allowLocalFile: true }).catch((cause: unknown) => {
+    throw new KvspliceError("bad_model", `${path} cannot be read as a GGUF file. Give the path of a .gguf model.`, { cause });
+  });
+  const bytes = await readWhole(path);
+  const base = Number(parsed.tensorDataOffset);
+  const tensors = new Map<string, () => RawTensor>();
+  for (const info of parsed.tensorInfos) {
+    tensors.set(info.name, () => {
+      const type = GGMLQuantizationType[info.dtype] as keyof typeof GGMLQuantizationType;
+      const layout = BLOCK_LAYOUT[type];
+      if (!layout) {
+        throw new KvspliceError(
+          "bad_model",
+          `Tensor ${info.name} of ${path} is ${type}; kvsplice reads ${Object.keys(BLOCK_LAYOUT).join(", ")}. Quantise the model to one of these.`,
+        );
+      }
+      const shape = info.shape.map(Number).reverse();
+      const elements = shape.reduce((a, b) => a * b, 1);
+      const start = base + Number(info.offset);
+      const end = start + (elements / layout.elements) * layout.bytes;
+      if (end > bytes.length) throw new KvspliceError("bad_model", `${path} is cut short: ${info.name} is not whole. Copy the file again.`);
+      return { name: info.name, type, shape, bytes: bytes.subarray(start, end) };
+    });
+  }
+  return {
+    metadata: parsed.metadata as Record<string, unknown>,
+    contentHash: createHash("sha256").update(bytes).digest("hex"),
+    has: (name) => tensors.has(name),
+    tensor(name) {
+      const read = tensors.get(name);
+      if (!read) throw new KvspliceError("bad_model", `${path} has no tensor ${name}. Only Llama-shaped models are supported.`);
+      return read();
+    },
+  };
+}
+
+async function readWhole(path: string): Promise<Uint8Array> {
+  const file = await open(path);
+  try {
+    const { size } = await file.stat();
+    const bytes = new Uint8Array(size);
+    let read = 0;
+    while (read < size) {
+      const { bytesRead } = await file.read(bytes, read, Math.min(size - read, 1 << 30), read);
+      if (bytesRead === 0) break;
+      read += bytesRead;
+    }
+    return bytes.subarray(0, read);
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,56 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { loadModel, type Activations, type Model } from "../../engine/index.js";
+import { collect, golden, planOf } from "./golden.js";
+
+/** How far the ten highest logits may lie from the float32 reference. */
+const TOLERANCE: Record<Activations, number> = { int8: 1, float32: 0.02 };
+
+describe.each(["int8", "float32"] as const)("the default model with %s activations", (activations) => {
+  let model: Model;
+  beforeAll(async () => {
+    model = await loadModel({ activations });
+  });
+  afterAll(() => model.close());
+
+  describe.each(golden.cases)("$question ($mode, $link_tokens link tokens)", (golden) => {
+    test("has the reference's ten highest logits", async () => {
+      const logits = await model.logits(planOf(golden));
+      golden.top_ids.forEach((id, i) => expect(Math.abs(logits[id]! - golden.top_logits[i]!)).toBeLessThan(TOLERANCE[activations]));
+    });
+
+    test("answers with the reference's greedy tokens", async () => {
+      const tokens = await collect(model.generate(planOf(golden), { maxNewTokens: 12 }));
+      expect(tokens.map((token) => token.id).filter((id) => id >= 0)).toEqual(golden.greedy_ids);
+      expect(tokens.map((token) => token.text).join("")).toBe(golden.greedy_text);
+    });
+  });
+
+  test("encodes a document to the reference's K before the rotary embedding, and V", async () => {
+    const { ids, probe } = golden.document_kv;
+    const block = await model.encode({ tokens: ids });
+    const tolerance = activations === "float32" ? 0.01 : 0.25;
+    for (const { layer, token, head, k, v } of probe) {
+      const at = (layer * block.tokens + token) * block.width + head * 64;
+      k.forEach((value, i) => expect(Math.abs(block.k[at + i]! - value)).toBeLessThan(tolerance));
+      v.forEach((value, i) => expect(Math.abs(block.v[at + i]! - value)).toBeLessThan(tolerance));
+    }
+  });
+});
+
+test("the tokenizer of the GGUF makes the reference's prompts out of their text", async () => {
+  const model = await loadModel();
+  const { system, document, question } = golden.template;
+  for (const { documents, prompt_ids, link_tokens, question: asked } of golden.cases) {
+    const link = model.card.linkTokens.tokens.slice(0, link_tokens).flatMap((token) => model.tokenizer.encode(token, { control: true }));
+    const ids = [
+      ...model.tokenizer.encode(system, { control: true }),
+      ...documents.flatMap((title) => [
+        ...model.tokenizer.encode(document.replace("{title}", title).replace("{text}", golden.documents[title]!)),
+        ...link,
+      ]),
+      ...model.tokenizer.encode(question.replace("{question}", asked), { control: true }),
+    ];
+    expect(ids).toEqual(prompt_ids);
+  }
+  await model.close();
+});
