@@ -6,7 +6,7 @@ export type { ChatTemplate, Role } from "./chat.js";
 export type { Tokenizer } from "./tokenizer.js";
 export type { Block, KvShape } from "./kv/block.js";
 export type { Activations } from "./graph/linear.js";
-export { isBlockPiece } from "./plan.js";
+export { isBlockPiece, withoutCache } from "./plan.js";
 export type { BlockPiece, BlockSource, FreshPiece, Piece, Plan, Range } from "./plan.js";
 export type { BlockKey, BlockStore } from "./store/store.js";
 export { openDiskStore, type DiskStoreOptions } from "./store/disk.js";

@@ -35,3 +35,24 @@ export type Plan = { readonly pieces: readonly Piece[] };
 export function isBlockPiece(piece: Piece): piece is BlockPiece {
   return "block" in piece;
 }
+
+/**
+ * The same prompt with nothing cached: every token is fresh, and sees all before it. This is the full prefill that
+ * splicing is compared with.
+ */
+export function withoutCache(plan: Plan): Plan {
+  return { pieces: plan.pieces.flatMap((piece): readonly FreshPiece[] => (isBlockPiece(piece) ? freshRuns(piece) : [piece])) };
+}
+
+/** A block's kept tokens as fresh pieces, one for each run of neighbouring positions. */
+function freshRuns({ block: { tokens, offsets }, at, omit = [] }: BlockPiece): FreshPiece[] {
+  const runs: { tokens: number[]; at: number }[] = [];
+  tokens.forEach((token, i) => {
+    if (omit.some(([start, end]) => start <= i && i < end)) return;
+    const position = at + (offsets?.[i] ?? i);
+    const run = runs.at(-1);
+    if (run && run.at + run.tokens.length === position) run.tokens.push(token);
+    else runs.push({ tokens: [token], at: position });
+  });
+  return runs;
+}

@@ -1,0 +1,97 @@
+import { relative } from "node:path";
+import { Command, InvalidArgumentError } from "commander";
+import pc from "picocolors";
+import { withoutCache, type GenerationStats } from "../engine/index.js";
+import type { AnswerStats, Source } from "../rag/index.js";
+import { withCorpus } from "./corpus.js";
+
+type Options = {
+  readonly store: string;
+  readonly model?: string;
+  readonly topK: number;
+  readonly linkTokens?: number;
+  readonly compare?: boolean;
+  readonly json?: boolean;
+};
+
+export function askCommand(): Command {
+  return new Command("ask")
+    .description("answer a question over precomputed documents")
+    .argument("<question>", "what to ask")
+    .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled")
+    .option("--top-k <n>", "documents to put into the prompt", wholeNumber, 10)
+    .option("--link-tokens <n>", "trained tokens after each document that join it to the others, 0 to 4 (default: what measured best for the model)", wholeNumber)
+    .option("--compare", "answer by full prefill as well")
+    .option("--model <gguf>", "the model that the store was precomputed with, if not the one that kvsplice carries")
+    .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ kvsplice ask "Who kept the lighthouse?" --store handbook.kv
+  $ kvsplice ask "When was it built?" --store handbook.kv --top-k 4 --compare
+  $ kvsplice ask "When was it built?" --store handbook.kv --json | jq .timing`,
+    )
+    .action(ask);
+}
+
+function wholeNumber(text: string): number {
+  if (!/^-?\d+$/.test(text)) throw new InvalidArgumentError("Give a whole number.");
+  return Number(text);
+}
+
+async function ask(question: string, options: Options): Promise<void> {
+  await withCorpus({ ...options, create: false }, async (corpus, model, signal) => {
+    const print = (text: string) => void (options.json || process.stdout.write(text));
+    await corpus.ready();
+    const { topK, linkTokens } = options;
+    const answer = await corpus.ask(question, { topK, linkTokens, signal });
+    const text = await stream(answer, print);
+    const stats = await answer.stats;
+    print("\n\n");
+    print(sourceLines(answer.sources) + "\n");
+    print(pc.dim(timingLine(stats)) + "\n");
+
+    let full: { answer: string; first_token_ms: number } | undefined;
+    if (options.compare) {
+      print("\nFull prefill: ");
+      const generation = model.generate(withoutCache(corpus.plan(question, answer.sources, { linkTokens: 0 })), { signal });
+      full = { answer: await stream(generation, print), first_token_ms: (await generation.stats).first_token_ms };
+      const ratio = full.first_token_ms / stats.first_token_ms;
+      print(pc.dim(`\nFirst token after ${full.first_token_ms.toFixed(0)} ms; spliced after ${stats.first_token_ms.toFixed(0)} ms, ${ratio.toFixed(1)} times sooner.`) + "\n");
+    }
+    if (options.json) process.stdout.write(`${JSON.stringify(report(text, answer.sources, stats, full))}\n`);
+  });
+}
+
+async function stream(tokens: AsyncIterable<{ text: string }>, print: (text: string) => void): Promise<string> {
+  let text = "";
+  for await (const token of tokens) {
+    print(token.text);
+    text += token.text;
+  }
+  return text;
+}
+
+function sourceLines(sources: readonly Source[]): string {
+  return sources.map(({ path, title, score }, i) => `${pc.dim(`${i + 1}.`)} ${title} ${pc.dim(`${relative(".", path)} (${score.toFixed(4)})`)}`).join("\n");
+}
+
+function timingLine(stats: AnswerStats & GenerationStats): string {
+  const ms = (value: number) => `${value.toFixed(0)} ms`;
+  return (
+    `retrieve ${ms(stats.retrieve_ms)}, fetch ${ms(stats.fetch_ms)}, splice ${ms(stats.splice_ms)}, first token ${ms(stats.first_token_ms)}, ` +
+    `then ${ms(stats.per_token_ms)} a token | ${stats.cached_tokens} tokens cached, ${stats.computed_tokens} computed`
+  );
+}
+
+function report(answer: string, sources: readonly Source[], stats: AnswerStats, full: { answer: string; first_token_ms: number } | undefined) {
+  const { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms } = stats;
+  return {
+    answer,
+    sources: sources.map(({ path, title, score, text }) => ({ path, title, score, text })),
+    timing: { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms },
+    tokens: { cached: stats.cached_tokens, computed: stats.computed_tokens, generated: stats.generated_tokens },
+    ...(full && { full }),
+  };
+}

@@ -1,0 +1,17 @@
+#!/usr/bin/env node
+import { createRequire } from "node:module";
+import { Command } from "commander";
+import { askCommand } from "./ask.js";
+import { precomputeCommand } from "./precompute.js";
+import { reportError } from "./report-error.js";
+
+const { version, description } = createRequire(import.meta.url)("kvsplice/package.json") as { version: string; description: string };
+
+const program = new Command("kvsplice")
+  .description(description)
+  .version(version)
+  .showHelpAfterError("(kvsplice --help tells the commands)")
+  .addCommand(precomputeCommand())
+  .addCommand(askCommand());
+
+await program.parseAsync().catch(reportError);
