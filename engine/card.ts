@@ -12,6 +12,8 @@ export type ModelCard = {
   readonly prompt: { readonly system: string; readonly document: string; readonly question: string };
   /** Trained tokens that may follow a document, in order, and how many do unless the caller says otherwise. */
   readonly linkTokens: { readonly tokens: readonly string[]; readonly default: number };
+  /** Length of the chunks that documents are split into, in tokens: what the model answers best over. */
+  readonly chunkTokens: number;
   /** The longest document that the model was trained on, in tokens, its template included. */
   readonly maxDocumentTokens: number;
   readonly maxAnswerTokens: number;
@@ -43,6 +45,7 @@ function missingField(card: Partial<ModelCard>): string | undefined {
   if (!card.prompt.question?.includes("{question}")) return "prompt.question with {question}";
   if (!Array.isArray(card.linkTokens?.tokens)) return "linkTokens.tokens";
   if (typeof card.linkTokens.default !== "number") return "linkTokens.default";
+  if (typeof card.chunkTokens !== "number") return "chunkTokens";
   if (typeof card.maxDocumentTokens !== "number") return "maxDocumentTokens";
   if (typeof card.maxAnswerTokens !== "number") return "maxAnswerTokens";
   return undefined;
@@ -58,6 +61,7 @@ function defaultCard(chat: ChatTemplate): ModelCard {
       question: `\nQuestion: {question}${user.close}${chat.generationPrompt}`,
     },
     linkTokens: { tokens: [], default: 0 },
+    chunkTokens: 160,
     maxDocumentTokens: 400,
     maxAnswerTokens: 256,
   };

@@ -1,0 +1,190 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { PassRunner } from "../../engine/graph/pass.js";
+import { defaultCacheDir, graphId, openSession } from "../../engine/graph/session.js";
+import { loadModel, openDiskStore, withoutCache, type BlockSource, type Model, type Piece, type Plan } from "../../engine/index.js";
+import { KvCache, keptRuns } from "../../engine/kv/cache.js";
+import { createRotaryTable } from "../../engine/kv/rotary.js";
+import { readConfig } from "../../engine/weights/config.js";
+import { createEmbedding } from "../../engine/weights/embedding.js";
+import { readGguf } from "../../engine/weights/gguf.js";
+import { collect, golden, planOf } from "./golden.js";
+
+let model: Model;
+let fromScratch: (plan: Plan) => Promise<Float32Array>;
+
+beforeAll(async () => {
+  model = await loadModel({ activations: "float32" });
+  fromScratch = await referenceEngine();
+});
+afterAll(() => model.close());
+
+/**
+ * Logits of a plan without any block: each document is computed by the graph at its very positions, K rotated by the
+ * graph itself, seeing its own document alone. Nothing of block, lookup in JavaScript or splice takes part.
+ */
+async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32Array>> {
+  const file = await readGguf(new URL("../../models/kvsplice-135m.gguf", import.meta.url).pathname);
+  const config = readConfig(file);
+  const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase);
+  const id = graphId(file.contentHash, "float32");
+  const session = await openSession(id, file, config, table, { cacheDir: defaultCacheDir(), activations: "float32" });
+  const runner = new PassRunner(session, config, createEmbedding(file.tensor("token_embd.weight")));
+  return async (plan) => {
+    const cache = new KvCache(runner.shape, table);
+    cache.reserve(4096);
+    const fresh: { tokens: number[]; positions: number[]; counts: number[] } = { tokens: [], positions: [], counts: [] };
+    for (const piece of plan.pieces) {
+      if (!("block" in piece)) {
+        piece.tokens.forEach((token, i) => {
+          fresh.tokens.push(token);
+          fresh.positions.push(piece.at + i);
+          fresh.counts.push(cache.length);
+        });
+        continue;
+      }
+      const { tokens, offsets } = piece.block;
+      const own = new KvCache(runner.shape, table);
+      own.reserve(tokens.length);
+      await runner.run({
+        tokens,
+        positions: tokens.map((_, i) => piece.at + (offsets?.[i] ?? i)),
+        pastLength: 0,
+        past: (layer) => own.past(layer),
+        into: { rotated: true, layer: (layer) => own.next(layer, tokens.length) },
+        logits: false,
+      });
+      own.length = tokens.length;
+      for (const [start, end] of keptRuns(tokens.length, piece.omit ?? [])) {
+        for (let layer = 0; layer < config.layers; layer++) {
+          const [from, to] = [own.past(layer), cache.next(layer, end - start)];
+          to.k.set(from.k.subarray(start * runner.shape.width, end * runner.shape.width));
+          to.v.set(from.v.subarray(start * runner.shape.width, end * runner.shape.width));
+        }
+        cache.length += end - start;
+      }
+    }
+    return runner.run({
+      tokens: fresh.tokens,
+      positions: fresh.positions,
+      pastLength: cache.length,
+      past: (layer) => cache.past(layer),
+      visible: { counts: fresh.counts, shared: cache.length },
+      into: { rotated: true, layer: (layer) => cache.next(layer, fresh.tokens.length) },
+      logits: true,
+    });
+  };
+}
+
+function largestDifference(a: Float32Array, b: Float32Array): number {
+  return a.reduce((worst, value, i) => Math.max(worst, Math.abs(value - b[i]!)), 0);
+}
+
+const token = fc.integer({ min: 4, max: 49_000 });
+const document = fc.array(token, { minLength: 1, maxLength: 40 });
+
+describe("a block has no position", () => {
+  test("spliced in any order at any offset, blocks give the logits of encoding them there from scratch", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "kvsplice-"));
+    const store = openDiskStore(dir);
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uniqueArray(document, { minLength: 2, maxLength: 4, selector: String }).chain((documents) =>
+          fc.record({
+            order: fc.shuffledSubarray(documents, { minLength: 1 }),
+            gaps: fc.array(fc.integer({ min: 0, max: 1500 }), { minLength: 4, maxLength: 4 }),
+          }),
+        ),
+        fc.array(token, { minLength: 1, maxLength: 12 }),
+        async ({ order, gaps }, question) => {
+          let at = 0;
+          const pieces: Piece[] = order.map((tokens, i) => {
+            at += gaps[i]!;
+            const piece = { block: { tokens }, at };
+            at += tokens.length;
+            return piece;
+          });
+          const plan = { pieces: [...pieces, { tokens: question, at }] };
+          // The store is shared by all runs: the same blocks come back at other places.
+          expect(largestDifference(await model.logits(plan, { store }), await fromScratch(plan))).toBeLessThan(1e-3);
+        },
+      ),
+      { numRuns: 15, seed: 7 },
+    );
+    await rm(dir, { recursive: true });
+  });
+
+  test("gaps within a block, left out tokens, and fresh tokens between blocks keep to their positions and what they see", async () => {
+    const gapped: BlockSource = { tokens: [500, 600, 700, 800, 900], offsets: [0, 1, 10, 11, 12] };
+    const plan: Plan = {
+      pieces: [
+        { block: gapped, at: 3, omit: [[1, 3]] },
+        { tokens: [1000, 1001], at: 40 },
+        { block: { tokens: [2000, 2001, 2002] }, at: 100 },
+        { tokens: [3000, 3001], at: 20 },
+      ],
+    };
+    expect(largestDifference(await model.logits(plan), await fromScratch(plan))).toBeLessThan(1e-3);
+  });
+
+  test("a block longer than one pass is encoded as one that is not cut", async () => {
+    const tokens = Array.from({ length: 390 }, (_, i) => 1000 + ((i * 37) % 5000));
+    const plan: Plan = { pieces: [{ block: { tokens }, at: 5 }, { tokens: [42], at: 395 }] };
+    expect(largestDifference(await model.logits(plan), await fromScratch(plan))).toBeLessThan(1e-3);
+  });
+
+  test("a long prompt is prefilled in pieces with the logits of one pass", async () => {
+    const tokens = Array.from({ length: 600 }, (_, i) => 1000 + ((i * 37) % 5000));
+    const plan: Plan = { pieces: [{ tokens, at: 0 }] };
+    expect(largestDifference(await model.logits(plan), await fromScratch(plan))).toBeLessThan(1e-3);
+  });
+});
+
+describe("withoutCache", () => {
+  test("makes every token fresh, at the position that it had", () => {
+    const plan: Plan = {
+      pieces: [
+        { block: { tokens: [5, 6, 7, 8], offsets: [0, 1, 4, 5] }, at: 10, omit: [[1, 2]] },
+        { tokens: [9], at: 30 },
+      ],
+    };
+    expect(withoutCache(plan)).toEqual({
+      pieces: [
+        { tokens: [5], at: 10 },
+        { tokens: [7, 8], at: 14 },
+        { tokens: [9], at: 30 },
+      ],
+    });
+  });
+});
+
+describe("generate", () => {
+  const plan: Plan = { pieces: [{ tokens: [1, 4093, 198], at: 0 }] };
+
+  test("ends at once when its signal is aborted", async () => {
+    const abort = new AbortController();
+    const generation = model.generate(planOf(golden.cases[1]!), { signal: abort.signal });
+    let seen = 0;
+    const run = (async () => {
+      for await (const _ of generation) if (++seen === 2) abort.abort();
+    })();
+    await expect(run).rejects.toMatchObject({ code: "cancelled" });
+    await expect(generation.stats).rejects.toMatchObject({ code: "cancelled" });
+    expect(seen).toBe(2);
+  });
+
+  test("two answers at once do not disturb each other", async () => {
+    const other: Plan = { pieces: [{ tokens: [1, 9690, 198, 2683], at: 0 }] };
+    const ids = async (p: Plan) => (await collect(model.generate(p, { maxNewTokens: 6 }))).map(({ id }) => id);
+    const [alone, otherAlone] = [await ids(plan), await ids(other)];
+    expect(await Promise.all([ids(plan), ids(other)])).toEqual([alone, otherAlone]);
+  });
+
+  test("a prompt beyond the context, or one that does not end with fresh tokens, is told so", async () => {
+    await expect(model.logits({ pieces: [{ tokens: [1], at: model.contextLength }] })).rejects.toMatchObject({ code: "too_long" });
+    await expect(model.logits({ pieces: [{ block: { tokens: [1] }, at: 0 }] })).rejects.toMatchObject({ code: "bad_argument" });
+  });
+});
