@@ -1,7 +1,8 @@
 import { relative } from "node:path";
+import { text } from "node:stream/consumers";
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
-import { withoutCache, type GenerationStats } from "../engine/index.js";
+import { KvspliceError, withoutCache, type GenerationStats } from "../engine/index.js";
 import type { AnswerStats, Source } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
 
@@ -17,7 +18,7 @@ type Options = {
 export function askCommand(): Command {
   return new Command("ask")
     .description("answer a question over precomputed documents")
-    .argument("<question>", "what to ask")
+    .argument("<question>", "what to ask; - reads it from standard input")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled")
     .option("--top-k <n>", "documents to put into the prompt", wholeNumber, 10)
     .option("--link-tokens <n>", "trained tokens after each document that join it to the others, 0 to 4 (default: what measured best for the model)", wholeNumber)
@@ -40,13 +41,26 @@ function wholeNumber(text: string): number {
   return Number(text);
 }
 
-async function ask(question: string, options: Options): Promise<void> {
+/**
+ * ONNX Runtime 1.30 matches its process's command line with a recursive regular expression when it starts, and one of
+ * some 30 KB ends it with a stack overflow. Longer questions come by standard input.
+ */
+const MAX_ARGUMENT_CHARACTERS = 16_000;
+
+async function questionOf(argument: string): Promise<string> {
+  if (argument === "-") return text(process.stdin);
+  if (argument.length <= MAX_ARGUMENT_CHARACTERS) return argument;
+  throw new KvspliceError("too_long", `The question has ${argument.length} characters; ask a shorter one, or give one of over ${MAX_ARGUMENT_CHARACTERS} on standard input: kvsplice ask - < question.txt`);
+}
+
+async function ask(argument: string, options: Options): Promise<void> {
+  const question = await questionOf(argument);
   await withCorpus({ ...options, create: false }, async (corpus, model, signal) => {
     const print = (text: string) => void (options.json || process.stdout.write(text));
     await corpus.ready();
     const { topK, linkTokens } = options;
     const answer = await corpus.ask(question, { topK, linkTokens, signal });
-    const text = await stream(answer, print);
+    const spliced = await stream(answer, print);
     const stats = await answer.stats;
     print("\n\n");
     print(sourceLines(answer.sources) + "\n");
@@ -60,7 +74,7 @@ async function ask(question: string, options: Options): Promise<void> {
       const ratio = full.first_token_ms / stats.first_token_ms;
       print(pc.dim(`\nFirst token after ${full.first_token_ms.toFixed(0)} ms; spliced after ${stats.first_token_ms.toFixed(0)} ms, ${ratio.toFixed(1)} times sooner.`) + "\n");
     }
-    if (options.json) process.stdout.write(`${JSON.stringify(report(text, answer.sources, stats, full))}\n`);
+    if (options.json) process.stdout.write(`${JSON.stringify(report(spliced, answer.sources, stats, full))}\n`);
   });
 }
 

@@ -68,7 +68,7 @@ async function precompute(files: string[], options: Options): Promise<void> {
 }
 
 function printReport(report: Report, store: string, seconds: number): void {
-  for (const { path, reason } of report.problems) process.stderr.write(`${pc.yellow("skipped")} ${path}: ${reason}\n`);
+  for (const { path, line, reason } of report.problems) process.stderr.write(`${pc.yellow("skipped")} ${path}${line === undefined ? "" : `:${line}`}: ${reason}\n`);
   const { files, unchanged, removed, encoded, chunks, tokens } = report;
   process.stdout.write(
     `${files} files (${unchanged} unchanged, ${removed} removed): ${encoded} chunks encoded in ${seconds.toFixed(1)} s.\n` +

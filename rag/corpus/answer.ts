@@ -1,0 +1,37 @@
+import type { GeneratedToken, Generation, GenerationStats, Plan } from "../../engine/index.js";
+
+/** A chunk that was found for a question. */
+export type Source = {
+  /** Absolute path of its file. */
+  readonly path: string;
+  readonly title: string;
+  /** Sum of reciprocal ranks: to compare the sources of one question, not of two. */
+  readonly score: number;
+  readonly text: string;
+  /** Token ids of the rendered chunk: its block's tokens. */
+  readonly tokens: readonly number[];
+};
+
+export type AnswerStats = GenerationStats & {
+  /** From the question to its plan: embedding, search, fusion. */
+  readonly retrieve_ms: number;
+};
+
+/** An answer while it is written: iterate over its tokens, once. Its sources are known before the first. */
+export class Answer implements AsyncIterable<GeneratedToken> {
+  constructor(
+    readonly sources: readonly Source[],
+    readonly plan: Plan,
+    private readonly retrieve_ms: number,
+    private readonly generation: Generation,
+  ) {}
+
+  [Symbol.asyncIterator](): AsyncIterator<GeneratedToken> {
+    return this.generation[Symbol.asyncIterator]();
+  }
+
+  /** Known when the last token is. The engine's times begin after retrieval. */
+  get stats(): Promise<AnswerStats> {
+    return this.generation.stats.then((stats) => ({ ...stats, retrieve_ms: this.retrieve_ms }));
+  }
+}

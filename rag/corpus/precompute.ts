@@ -1,0 +1,245 @@
+import { createHash } from "node:crypto";
+import { lstat, readFile, stat } from "node:fs/promises";
+import { sep } from "node:path";
+
+import { KvspliceError, type BlockKey, type BlockStore, type Model } from "../../engine/index.js";
+import type { LoadProblem } from "../document.js";
+import type { Embedder } from "../embedder.js";
+import { type Listing, listFiles } from "../load/list.js";
+import { loadFile } from "../load/load.js";
+import { splitDocument } from "../split.js";
+import type { FileRecord, NewChunk, Records } from "./records.js";
+
+export type PrecomputeOptions = {
+  readonly signal?: AbortSignal | undefined;
+  /** Called after each block, and after each file. */
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+};
+
+/** How far a run has come. Its files' bytes are the measure of the whole: chunks are counted as files are loaded. */
+export type Progress = {
+  /** The file in work. */
+  readonly path: string;
+  readonly files: { readonly done: number; readonly total: number };
+  readonly bytes: { readonly done: number; readonly total: number };
+  /** Blocks encoded so far, and their tokens. */
+  readonly encoded: number;
+  readonly tokens: number;
+};
+
+/** What one run did, and what the corpus holds after it. */
+export type Report = {
+  /** Files that were asked for, changed or not. */
+  readonly files: number;
+  /** Of these, how many cost nothing, being as they were. */
+  readonly unchanged: number;
+  /** Files gone from the disk whose chunks were removed. */
+  readonly removed: number;
+  /** Blocks encoded; a block that the store had already is not among them. */
+  readonly encoded: number;
+  readonly problems: readonly LoadProblem[];
+  /** Of the whole corpus. */
+  readonly chunks: number;
+  readonly tokens: number;
+};
+
+/** What a run works with. */
+export type Workshop = {
+  readonly records: Records;
+  readonly model: Model;
+  readonly store: BlockStore;
+  readonly embedder: () => Promise<Embedder>;
+};
+
+type FileState = Omit<FileRecord, "chunks" | "problems">;
+
+/**
+ * A file that was written this shortly before it was looked at may be written again within the same tick of its
+ * clock, so equal size and time prove nothing (the "racy" entries of git's index). FAT has the coarsest, 2 s.
+ */
+const CLOCK_TICK_MS = 2000;
+
+/**
+ * Brings the corpus to the present state of the files: loads, splits, embeds and encodes what is new or changed, and
+ * removes what is gone from the disk. A file is committed when its blocks are stored, so a run that was killed is
+ * continued by the next one; blocks that it had stored are not encoded again. Several runs at once are correct: each
+ * file is as one of them stored it, and a block that one run deletes while another begins to refer to it is encoded
+ * again, at the latest when an answer needs it.
+ *
+ * @throws KvspliceError `bad_file` for a name that does not exist, `cancelled`, `no_space`
+ */
+export async function precompute(
+  workshop: Workshop,
+  names: readonly string[],
+  options: PrecomputeOptions = {},
+): Promise<Report> {
+  const listing = await listFiles(names);
+  const run = new Run(workshop, options, await sizesOf(listing.files), listing.problems);
+  for (const path of listing.files) await run.update(path);
+  await run.removeDeleted(listing);
+  await run.deleteUnused();
+  await run.encodeMissing();
+  return run.report();
+}
+
+class Run {
+  private readonly problems: LoadProblem[];
+  private readonly bytesTotal: number;
+  private bytesDone = 0;
+  private filesDone = 0;
+  private unchanged = 0;
+  private removed = 0;
+  private encoded = 0;
+  private tokens = 0;
+
+  constructor(
+    private readonly workshop: Workshop,
+    private readonly options: PrecomputeOptions,
+    /** Bytes of each file that was asked for. */
+    private readonly sizes: ReadonlyMap<string, number>,
+    problems: readonly LoadProblem[],
+  ) {
+    this.problems = [...problems];
+    this.bytesTotal = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  }
+
+  async update(path: string): Promise<void> {
+    this.checkCancelled();
+    const seen = await this.look(path);
+    if (seen !== undefined) await this.replace(path, seen.file, seen.bytes);
+    this.filesDone++;
+    this.bytesDone += this.sizes.get(path)!;
+    this.tell(path, 0);
+  }
+
+  /** Removes the files that were below a searched folder and are gone from the disk. */
+  async removeDeleted({ folders, files }: Listing): Promise<void> {
+    const present = new Set(files);
+    for (const [key, { path }] of [...this.workshop.records.allFiles()]) {
+      const searched = folders.some((folder) => path.startsWith(folder.endsWith(sep) ? folder : folder + sep));
+      if (!searched || present.has(path) || !(await isGone(path))) continue;
+      this.workshop.records.removeFile(key);
+      this.removed++;
+    }
+  }
+
+  async deleteUnused(): Promise<void> {
+    const { records, store } = this.workshop;
+    const keys = records.unusedBlocks();
+    if (keys.length === 0) return;
+    await store.delete(keys);
+    records.forgetBlocks(keys);
+  }
+
+  /** Blocks that the store has lost, to damage or to another run, are encoded from the tokens of their chunks. */
+  async encodeMissing(): Promise<void> {
+    const { records } = this.workshop;
+    for (const id of records.chunkIds()) {
+      const chunk = records.chunk(id);
+      if (chunk === undefined || !(await this.encode(chunk.block, chunk.tokens))) continue;
+      this.tell(chunk.path, 0);
+    }
+  }
+
+  report(): Report {
+    const { unchanged, removed, encoded, problems } = this;
+    const { chunks, tokens } = this.workshop.records.totals;
+    return { files: this.sizes.size, unchanged, removed, encoded, problems, chunks, tokens };
+  }
+
+  /** The file's bytes and state, or undefined where it is as it was or cannot be read. */
+  private async look(path: string): Promise<{ file: FileState; bytes: Uint8Array } | undefined> {
+    const known = this.workshop.records.file(keyOfPath(path));
+    try {
+      const { size: size_bytes, mtimeMs: modified_ms } = await stat(path);
+      const state = { path, size_bytes, modified_ms, seen_ms: Date.now() };
+      if (known !== undefined && isUntouched(known, state)) return this.pass(known);
+      const bytes = await readFile(path);
+      const file = { ...state, hash: sha256(bytes) };
+      if (known?.hash !== file.hash) return { file, bytes };
+      this.workshop.records.touchFile(keyOfPath(path), { ...known, ...file });
+      return this.pass(known);
+    } catch (error) {
+      if (error instanceof KvspliceError) throw error;
+      const kept = known === undefined ? "" : " What was stored of it is kept.";
+      this.problems.push({ path, reason: `It cannot be read (${(error as Error).message}); check its permissions.${kept}` });
+      return undefined;
+    }
+  }
+
+  private pass(known: FileRecord): undefined {
+    this.unchanged++;
+    this.problems.push(...known.problems);
+  }
+
+  private async replace(path: string, file: FileState, bytes: Uint8Array): Promise<void> {
+    const { records, model, embedder } = this.workshop;
+    const { documents, problems } = await loadFile(path, bytes);
+    const chunks = documents.flatMap((document) => splitDocument(document, model));
+    const texts = chunks.map(({ title, text }) => `${title}\n${text}`);
+    const vectors = chunks.length === 0 ? [] : await (await embedder()).embed(texts, { signal: this.options.signal });
+    const built: NewChunk[] = [];
+    for (const [index, chunk] of chunks.entries()) {
+      const block = model.keyOf({ tokens: chunk.tokens });
+      await this.encode(block, chunk.tokens);
+      built.push({ ...chunk, block, vector: vectors[index]! });
+      this.tell(path, built.length / chunks.length);
+    }
+    records.replaceFile(keyOfPath(path), { ...file, problems }, built);
+    this.problems.push(...problems);
+  }
+
+  /** Sees to it that the store holds the block; whether it had to be encoded. */
+  private async encode(block: BlockKey, tokens: readonly number[]): Promise<boolean> {
+    const { model, store } = this.workshop;
+    const { signal } = this.options;
+    this.checkCancelled();
+    if (await store.has(block)) return false;
+    await store.put(block, await model.encode({ tokens }, signal === undefined ? {} : { signal }));
+    this.encoded++;
+    this.tokens += tokens.length;
+    return true;
+  }
+
+  private checkCancelled(): void {
+    const { signal } = this.options;
+    if (!signal?.aborted) return;
+    const message = "Cancelled. What was encoded is kept; run again to go on.";
+    throw new KvspliceError("cancelled", message, { cause: signal.reason });
+  }
+
+  /** @param share of the file in work, 0 to 1 */
+  private tell(path: string, share: number): void {
+    this.options.onProgress?.({
+      path,
+      files: { done: this.filesDone, total: this.sizes.size },
+      bytes: { done: this.bytesDone + share * (this.sizes.get(path) ?? 0), total: this.bytesTotal },
+      encoded: this.encoded,
+      tokens: this.tokens,
+    });
+  }
+}
+
+function isUntouched(known: FileRecord, now: Pick<FileRecord, "size_bytes" | "modified_ms">): boolean {
+  const same = known.size_bytes === now.size_bytes && known.modified_ms === now.modified_ms;
+  return same && known.seen_ms - known.modified_ms > CLOCK_TICK_MS;
+}
+
+async function sizesOf(files: readonly string[]): Promise<Map<string, number>> {
+  const sizes = new Map<string, number>();
+  for (const path of files) sizes.set(path, await stat(path).then(({ size }) => size, () => 0));
+  return sizes;
+}
+
+async function isGone(path: string): Promise<boolean> {
+  return lstat(path).then(() => false, ({ code }: NodeJS.ErrnoException) => code === "ENOENT" || code === "ENOTDIR");
+}
+
+/** LMDB's keys are shorter than a path may be. */
+function keyOfPath(path: string): string {
+  return sha256(path);
+}
+
+function sha256(data: string | Uint8Array): string {
+  return createHash("sha256").update(data).digest("hex");
+}

@@ -1,0 +1,19 @@
+/** Files to answers: load, split, embed, encode; then retrieve, plan, answer. */
+export { Answer, type AnswerStats, type Source } from "./corpus/answer.js";
+export {
+  type AskOptions,
+  type Corpus,
+  type CorpusOptions,
+  openCorpus,
+  type PlanOptions,
+  type RetrieveOptions,
+} from "./corpus/corpus.js";
+export type { PrecomputeOptions, Progress, Report } from "./corpus/precompute.js";
+export type { Totals } from "./corpus/records.js";
+export type { Document, LoadProblem, Paragraph } from "./document.js";
+export { type Embedder, type EmbedderOptions, loadEmbedder } from "./embedder.js";
+export { listFiles, type Listing } from "./load/list.js";
+export { isLoadable, LOADABLE, loadFile } from "./load/load.js";
+export type { Loaded } from "./load/loader.js";
+export { renderDocument } from "./prompt.js";
+export { type Chunk, splitDocument, type SplitOptions } from "./split.js";

@@ -1,0 +1,81 @@
+import { KvspliceError, type Model, type ModelCard, type Piece, type Plan, type Tokenizer } from "../engine/index.js";
+
+/** The text whose tokens are a document's block. It has no index: the block must fit any place of any prompt. */
+export function renderDocument(card: ModelCard, title: string, text: string): string {
+  const values = { title, text };
+  return card.prompt.document.replace(/\{(title|text)\}/g, (_, name: keyof typeof values) => values[name]);
+}
+
+/**
+ * Lays out one question over documents, as KVLink does (Yang et al. 2025): system, (document, its link tokens) ...,
+ * question. System and documents are blocks, side by side without gaps; a first block sees only itself in any case.
+ *
+ * @param documents token ids of the rendered documents, in the order of the prompt
+ * @throws KvspliceError `bad_argument` for link tokens that the model does not have, `too_long` where the context
+ *   does not hold the prompt and an answer
+ */
+export function layOut(
+  model: Pick<Model, "tokenizer" | "card" | "contextLength">,
+  question: string,
+  documents: readonly (readonly number[])[],
+  linkTokens: number = model.card.linkTokens.default,
+): Plan {
+  const { tokenizer, card } = model;
+  const system = tokenizer.encode(card.prompt.system, { control: true });
+  const links = linksOf(tokenizer, card, linkTokens);
+  const asked = questionTokens(tokenizer, card.prompt.question, question);
+
+  const pieces: Piece[] = [{ block: { tokens: system }, at: 0 }];
+  let at = system.length;
+  for (const tokens of documents) {
+    pieces.push({ block: { tokens }, at });
+    at += tokens.length;
+    if (links.length > 0) pieces.push({ tokens: links, at });
+    at += links.length;
+  }
+  pieces.push({ tokens: asked, at });
+  checkLength(model, asked.length, at + asked.length);
+  return { pieces };
+}
+
+function linksOf(tokenizer: Tokenizer, card: ModelCard, count: number): number[] {
+  const most = card.linkTokens.tokens.length;
+  if (!Number.isInteger(count) || count < 0 || count > most) {
+    throw new KvspliceError("bad_argument", `The model has link tokens 0 to ${most} after a document, not ${count}.`);
+  }
+  return card.linkTokens.tokens.slice(0, count).flatMap((token) => tokenizer.encode(token, { control: true }));
+}
+
+/**
+ * Tokens of the template with the question in its place. The template's control tokens are control; those that the
+ * question spells out stay text. The plain text that touches the question is encoded together with it, because a word
+ * and the space before it are one token.
+ */
+function questionTokens(tokenizer: Tokenizer, template: string, question: string): number[] {
+  const [before = "", after = ""] = template.split("{question}");
+  const opening = tokenizer.encode(before, { control: true });
+  const closing = tokenizer.encode(after, { control: true });
+  const isControl = (id: number) => tokenizer.decode([id]) === "";
+  const start = opening.findLastIndex(isControl) + 1;
+  const firstControl = closing.findIndex(isControl);
+  const end = firstControl < 0 ? closing.length : firstControl;
+  const touching = tokenizer.decode(opening.slice(start)) + question + tokenizer.decode(closing.slice(0, end));
+  return [...opening.slice(0, start), ...tokenizer.encode(touching), ...closing.slice(end)];
+}
+
+function checkLength({ contextLength, card }: Pick<Model, "contextLength" | "card">, question: number, total: number) {
+  if (question > contextLength - card.maxAnswerTokens) {
+    throw new KvspliceError(
+      "too_long",
+      `The question takes ${question} tokens and the answer up to ${card.maxAnswerTokens}, but the model's context ` +
+        `holds ${contextLength}; ask a shorter question.`,
+    );
+  }
+  if (total > contextLength - card.maxAnswerTokens) {
+    throw new KvspliceError(
+      "too_long",
+      `Documents and question take ${total} tokens and the answer up to ${card.maxAnswerTokens}, but the model's ` +
+        `context holds ${contextLength}; ask over fewer documents (a lower top-k).`,
+    );
+  }
+}

@@ -1,0 +1,201 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Report } from "../../rag/index.js";
+
+/** The command as it is installed; `npm test` builds it first. */
+const BIN = new URL("../../dist/cli/main.js", import.meta.url).pathname;
+
+const ARTICLES = {
+  "lighthouse.md": "# Brenna Point\n\nThe lighthouse on Brenna Point was lit for the first time in October 1871. Its first keeper, Oda Halvorsen, kept a diary of every ship that passed for twenty-two years.",
+  "ferry.txt": "Marten ferry\n\nThe ferry at Dollis crosses the river Marten in four minutes. It carries six cars and runs from five in the morning until midnight.",
+  "bread.html": "<html><head><title>Sourdough</title></head><body><nav>Menu</nav><p>Sourdough bread rises by wild yeast and lactic acid bacteria. A starter of flour and water is fed every day.</p></body></html>",
+};
+
+let home: string;
+let docs: string;
+let store: string;
+
+function kvsplice(...args: string[]) {
+  return kvspliceWith("", ...args);
+}
+
+function kvspliceWith(input: string, ...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, ...args], { encoding: "utf8", cwd: home, input });
+  return { status, stdout, stderr };
+}
+
+const precompute = (...args: string[]) => kvsplice("precompute", ...args, "--json");
+const reportOf = (run: { stdout: string }) => JSON.parse(run.stdout) as Report;
+
+beforeAll(() => {
+  home = mkdtempSync(join(tmpdir(), "kvsplice-cli-"));
+  docs = join(home, "docs");
+  store = join(home, "store");
+  mkdirSync(docs);
+  for (const [name, text] of Object.entries(ARTICLES)) writeFileSync(join(docs, name), text);
+  expect(precompute(docs, "--store", store).status).toBe(0);
+});
+afterAll(() => rmSync(home, { recursive: true, force: true }));
+
+/** What a user gets to read: a sentence, and never a stack trace. */
+function expectError(run: { status: number | null; stderr: string }, message: RegExp) {
+  expect(run.stderr).toMatch(message);
+  expect(run.stderr).not.toMatch(/\n\s+at /);
+  expect(run.status).not.toBe(0);
+}
+
+describe("ask", () => {
+  test("answers from the documents and names its sources", () => {
+    const run = kvsplice("ask", "Who was the first keeper of the lighthouse on Brenna Point?", "--store", store);
+    expect(run.stdout).toMatch(/^Oda Halvorsen\n/);
+    expect(run.stdout).toContain("docs/lighthouse.md");
+    expect(run.stdout).toContain("first token");
+    expect(run.status).toBe(0);
+  });
+
+  test("--json prints one object with answer, sources, timing, tokens, and with --compare the full prefill", () => {
+    const run = kvsplice("ask", "How long does the ferry at Dollis take?", "--store", store, "--json", "--compare", "--top-k", "2");
+    const result = JSON.parse(run.stdout) as Record<string, Record<string, unknown> & string> & { sources: Record<string, unknown>[] };
+    expect(Object.keys(result)).toEqual(["answer", "sources", "timing", "tokens", "full"]);
+    expect(result["answer"]).toMatch(/four minutes/);
+    expect(result.sources).toHaveLength(2);
+    expect(result.sources[0]).toMatchObject({ path: join(docs, "ferry.txt"), title: "Marten ferry", score: expect.any(Number), text: expect.stringContaining("four minutes") });
+    expect(Object.keys(result["timing"]!)).toEqual(["retrieve_ms", "fetch_ms", "splice_ms", "first_token_ms", "per_token_ms", "total_ms"]);
+    for (const value of Object.values(result["timing"]!)) expect(value).toBeGreaterThanOrEqual(0);
+    expect(Object.keys(result["tokens"]!)).toEqual(["cached", "computed", "generated"]);
+    expect(result["full"]).toEqual({ answer: expect.stringContaining("four minutes"), first_token_ms: expect.any(Number) });
+  });
+
+  test.each(["1", "4"])("takes %s link tokens after each document, computed with the question", (count) => {
+    const args = ["ask", "Who kept a diary of every ship?", "--store", store, "--top-k", "2", "--json"];
+    const computed = (links: string) => (JSON.parse(kvsplice(...args, "--link-tokens", links).stdout) as { tokens: { computed: number } }).tokens.computed;
+    expect(computed(count)).toBe(computed("0") + 2 * Number(count));
+  });
+
+  test.each([
+    [["--top-k", "0"], /top-k\) is 0; choose/],
+    [["--top-k", "many"], /whole number/],
+    [["--link-tokens", "5"], /link tokens 0 to 4/],
+  ])("refuses %j with what to do", (options, message) => {
+    expectError(kvsplice("ask", "Who?", "--store", store, ...options), message);
+  });
+
+  test("refuses an empty question and one longer than the context", () => {
+    expectError(kvsplice("ask", "  ", "--store", store), /question is empty/);
+    const long = "why ".repeat(9000);
+    expectError(kvspliceWith(long, "ask", "-", "--store", store), /question takes 9\d{3} tokens .* holds 8192; ask a shorter question/);
+    expectError(kvsplice("ask", long, "--store", store), /question has 36000 characters; ask a shorter one/);
+  });
+
+  test("refuses a folder without a corpus", () => {
+    expectError(kvsplice("ask", "Who?", "--store", join(home, "nowhere")), /precompute/);
+  });
+
+  test("a damaged block is told, encoded again, and answers as before", () => {
+    const blocks = join(store, "blocks");
+    const files = readdirSync(blocks, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".safetensors"));
+    const bytesBefore = files.map((name) => readFileSync(join(blocks, name)).length);
+    for (const name of files) {
+      const bytes = readFileSync(join(blocks, name));
+      bytes[bytes.length >> 1]! ^= 1;
+      writeFileSync(join(blocks, name), bytes);
+    }
+    truncateSync(join(blocks, files[0]!), 100);
+    const args = ["ask", "Who was the first keeper of the lighthouse on Brenna Point?", "--store", store];
+    const run = kvsplice(...args);
+    expect(run.stderr).toMatch(/warning: block .* does not verify; it is encoded again/);
+    expect(run.stdout).toMatch(/^Oda Halvorsen\n/);
+    expect(kvsplice(...args).stderr).not.toMatch(/warning/);
+    expect(files.map((name) => readFileSync(join(blocks, name)).length)).toEqual(bytesBefore);
+  });
+});
+
+describe("precompute", () => {
+  test("a second run encodes nothing; a changed file is encoded, a deleted file's chunks go", () => {
+    const folder = mkdtempSync(join(home, "docs-"));
+    const other = join(home, "changing");
+    for (const [name, text] of Object.entries(ARTICLES)) writeFileSync(join(folder, name), text);
+    expect(reportOf(precompute(folder, "--store", other))).toMatchObject({ files: 3, chunks: 3, encoded: 3, unchanged: 0, removed: 0 });
+    expect(reportOf(precompute(folder, "--store", other))).toMatchObject({ files: 3, chunks: 3, encoded: 0, unchanged: 3 });
+    writeFileSync(join(folder, "ferry.txt"), `${ARTICLES["ferry.txt"]} It is painted blue.`);
+    rmSync(join(folder, "bread.html"));
+    expect(reportOf(precompute(folder, "--store", other))).toMatchObject({ files: 2, chunks: 2, encoded: 1, unchanged: 1, removed: 1 });
+  });
+
+  test("what cannot be read is told with a reason, and the rest goes on", () => {
+    const folder = mkdtempSync(join(home, "odd-"));
+    writeFileSync(join(folder, "good.md"), ARTICLES["lighthouse.md"]);
+    writeFileSync(join(folder, "empty.md"), "");
+    writeFileSync(join(folder, "binary.txt"), Buffer.from([0, 1, 2, 255, 254, 0, 9]));
+    writeFileSync(join(folder, "broken.pdf"), "%PDF-1.7 and then nothing");
+    writeFileSync(join(folder, "lines.jsonl"), '{"title":"A","text":"Some text here."}\nnot json\n');
+    const report = reportOf(precompute(folder, "--store", join(home, "odd")));
+    expect(report.chunks).toBe(2);
+    expect(report.problems.map(({ path }) => path.split("/").at(-1)).sort()).toEqual(["binary.txt", "broken.pdf", "empty.md", "lines.jsonl"]);
+    for (const { reason } of report.problems) expect(reason.length).toBeGreaterThan(20);
+  });
+
+  test("refuses a name that does not exist, and a corpus of none", () => {
+    expectError(kvsplice("precompute", join(home, "missing.md"), "--store", store), /missing\.md/);
+    const empty = mkdtempSync(join(home, "empty-"));
+    expectError(kvsplice("precompute", empty, "--store", join(home, "none")), /nothing to ask/);
+  });
+
+  test("killed in the middle, the next run goes on and completes", async () => {
+    const folder = mkdtempSync(join(home, "many-"));
+    for (let i = 0; i < 12; i++) writeFileSync(join(folder, `${i}.md`), `# Article ${i}\n\n${`Sentence ${i} of the article says something about the number ${i * 7}. `.repeat(8)}`);
+    const target = join(home, "killed");
+    const child = spawn(process.execPath, [BIN, "precompute", folder, "--store", target, "--json"], { stdio: "ignore" });
+    while (!readdirSync(home).includes("killed") || storedBlocks(target) < 3) await new Promise((wake) => setTimeout(wake, 20));
+    child.kill("SIGKILL");
+    await once(child, "exit");
+    const before = storedBlocks(target);
+    const report = reportOf(precompute(folder, "--store", target));
+    expect(report).toMatchObject({ files: 12, encoded: report.chunks - before });
+    expect(before).toBeGreaterThan(0);
+    expect(storedBlocks(target)).toBe(report.chunks);
+  });
+
+  test("Ctrl-C ends it with exit code 130 and keeps what was stored", async () => {
+    const folder = mkdtempSync(join(home, "stopped-"));
+    for (let i = 0; i < 40; i++) writeFileSync(join(folder, `${i}.md`), `# Subject ${i}\n\n${`Line ${i} speaks of the colour of the number ${i * 3}. `.repeat(8)}`);
+    const target = join(home, "interrupted");
+    const child = spawn(process.execPath, [BIN, "precompute", folder, "--store", target]);
+    let stderr = "";
+    child.stderr.on("data", (part) => (stderr += part));
+    while (!readdirSync(home).includes("interrupted") || storedBlocks(target) < 2) await new Promise((wake) => setTimeout(wake, 20));
+    child.kill("SIGINT");
+    expect((await once(child, "exit"))[0]).toBe(130);
+    expect(stderr).toMatch(/Cancelled. What was stored is kept./);
+    expect(storedBlocks(target)).toBeGreaterThanOrEqual(2);
+  });
+
+  test("two runs on one store at once both succeed", async () => {
+    const target = join(home, "shared");
+    const runs = [0, 1].map(() => spawn(process.execPath, [BIN, "precompute", docs, "--store", target, "--json"], { stdio: "ignore" }));
+    for (const run of runs.map((child) => once(child, "exit"))) expect((await run)[0]).toBe(0);
+    expect(reportOf(precompute(docs, "--store", target))).toMatchObject({ chunks: 3, encoded: 0, unchanged: 3 });
+  });
+
+  test.skipIf(process.getuid?.() === 0)("a store without permission is told so", () => {
+    const locked = mkdtempSync(join(home, "locked-"));
+    chmodSync(locked, 0o500);
+    expectError(kvsplice("precompute", docs, "--store", locked), /permission/i);
+  });
+});
+
+test("--help of every command shows examples", () => {
+  for (const command of ["precompute", "ask"]) expect(kvsplice(command, "--help").stdout).toMatch(/Examples:\n {2}\$ kvsplice/);
+});
+
+function storedBlocks(target: string): number {
+  try {
+    return readdirSync(join(target, "blocks"), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".safetensors")).length;
+  } catch {
+    return 0;
+  }
+}

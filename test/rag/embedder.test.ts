@@ -1,0 +1,58 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { type Embedder, loadEmbedder } from "../../rag/index.js";
+
+const cosine = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, i) => sum + value * b[i]!, 0);
+
+describe("MiniLM", () => {
+  let embedder: Embedder;
+  beforeAll(async () => {
+    embedder = await loadEmbedder({ threads: 1 });
+  });
+  afterAll(() => embedder.close());
+
+  const texts = ["The lighthouse keeper wrote a diary.", "A man who tended the lamp by the sea kept a journal.", "Copper turns green in the rain.", "", "¿Qué? 日本 👍"];
+
+  test("vectors have the stated dimensions and length 1", async () => {
+    for (const vector of await embedder.embed([...texts, "long text ".repeat(500)])) {
+      expect(vector).toHaveLength(embedder.dimensions);
+      expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
+    }
+  });
+
+  test("sentences of like meaning are nearer than others", async () => {
+    const [diary, journal, copper] = await embedder.embed(texts);
+    expect(cosine(diary!, journal!)).toBeGreaterThan(cosine(diary!, copper!) + 0.2);
+    expect(cosine(diary!, journal!)).toBeGreaterThan(cosine(journal!, copper!) + 0.2);
+  });
+
+  test("a question is nearest to the text that answers it", async () => {
+    const [question, ...answers] = await embedder.embed(["Why do roofs turn green?", ...texts.slice(0, 3)]);
+    const scores = answers.map((answer) => cosine(question!, answer));
+    expect(scores.indexOf(Math.max(...scores))).toBe(2);
+  });
+
+  test("a text's vector hardly depends on those embedded with it", async () => {
+    // int8 activations share one scale in a pass, so equality is not exact.
+    const together = await embedder.embed([...texts, "padding ".repeat(200)]);
+    for (const [index, text] of texts.entries()) {
+      const [alone] = await embedder.embed([text]);
+      expect(cosine(alone!, together[index]!)).toBeGreaterThan(0.98);
+    }
+  });
+
+  test("the end of a text longer than a window counts", async () => {
+    const start = "Copper turns green in the rain. ".repeat(45);
+    const [copper, both, diary] = await embedder.embed([start, start + "The lighthouse keeper wrote a diary. ".repeat(45), "The lighthouse keeper wrote a diary."]);
+    expect(cosine(both!, diary!)).toBeGreaterThan(cosine(copper!, diary!) + 0.2);
+  });
+
+  test("no texts give no vectors, and a cancelled run throws", async () => {
+    expect(await embedder.embed([])).toEqual([]);
+    await expect(embedder.embed(texts, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "cancelled" });
+  });
+});
+
+test("missing files are told", async () => {
+  await expect(loadEmbedder({ folder: "/nowhere" })).rejects.toMatchObject({ code: "bad_model", message: expect.stringContaining("/nowhere") });
+});

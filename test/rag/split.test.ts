@@ -1,0 +1,84 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+
+import { renderDocument, splitDocument, type Paragraph } from "../../rag/index.js";
+import { fakeModel } from "./fakes.js";
+
+const { tokenizer, card } = fakeModel();
+const split = (paragraphs: readonly Paragraph[], maxTokens = 60, title = "T") =>
+  splitDocument({ path: "/a.md", title, paragraphs }, { tokenizer, card, maxTokens });
+const bare = (texts: readonly string[]) => texts.join("").replace(/\s+/g, "");
+
+const word = fc.oneof(fc.stringMatching(/^[a-z]{1,12}$/), fc.string({ unit: "grapheme", minLength: 1, maxLength: 40 }), fc.constantFrom("日本語の文章です。", "👨‍👩‍👧‍👦", "{text}", "$&"));
+const sentence = fc.array(word, { minLength: 1, maxLength: 30 }).map((words) => `${words.join(" ")}.`);
+const paragraph: fc.Arbitrary<Paragraph> = fc
+  .tuple(fc.array(sentence, { minLength: 1, maxLength: 8 }), fc.boolean())
+  .map(([sentences, heading]) => (heading ? { text: sentences[0]!, heading: true } : { text: sentences.join(" ") }));
+const title = fc.oneof(fc.constant("T"), fc.string({ maxLength: 300 }));
+
+describe("splitting", () => {
+  test("no text is lost, and every chunk as rendered is within the limit", () => {
+    fc.assert(
+      fc.property(fc.array(paragraph, { maxLength: 8 }), title, fc.integer({ min: 40, max: 120 }), (paragraphs, title, maxTokens) => {
+        const chunks = split(paragraphs, maxTokens, title);
+        expect(bare(chunks.map(({ text }) => text))).toBe(bare(paragraphs.map(({ text }) => text)));
+        for (const chunk of chunks) {
+          expect(chunk.tokens).toEqual(tokenizer.encode(renderDocument(card, chunk.title, chunk.text)));
+          expect(chunk.tokens.length).toBeLessThanOrEqual(maxTokens);
+          expect(chunk.text).not.toBe("");
+          expect(chunk.title).toBe(chunks[0]!.title);
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test("paragraphs that fit together share a chunk", () => {
+    expect(split([{ text: "One." }, { text: "Two." }]).map(({ text }) => text)).toEqual(["One.\nTwo."]);
+  });
+
+  test("a chunk ends between paragraphs where they are short enough", () => {
+    const texts = Array.from({ length: 12 }, (_, index) => `${"word ".repeat(15)}number ${index}.`);
+    const kept = split(texts.map((text) => ({ text }))).flatMap(({ text }) => text.split("\n"));
+    expect(kept).toEqual(texts);
+  });
+
+  test("a long paragraph is cut between sentences", () => {
+    const sentences = Array.from({ length: 20 }, (_, index) => `This is the sentence with number ${index}.`);
+    for (const { text } of split([{ text: sentences.join(" ") }])) {
+      expect(text.split(/(?<=\.) /).every((part) => sentences.includes(part))).toBe(true);
+    }
+  });
+
+  test("a long sentence is cut between words", () => {
+    const words = Array.from({ length: 200 }, (_, index) => `word${index}`);
+    expect(split([{ text: words.join(" ") }]).flatMap(({ text }) => text.split(" "))).toEqual(words);
+  });
+
+  test("a word longer than a chunk is cut between runes, and the chunks are full", () => {
+    const chunks = split([{ text: "😀".repeat(500) }]);
+    expect(bare(chunks.map(({ text }) => text))).toBe("😀".repeat(500));
+    for (const { tokens } of chunks.slice(0, -1)) expect(tokens).toHaveLength(60);
+  });
+
+  test("a heading stays with what follows it", () => {
+    const body = { text: "word ".repeat(40) };
+    const chunks = split([body, { text: "Heading", heading: true }, body]);
+    expect(chunks).toHaveLength(2);
+    expect(chunks[1]!.text).toMatch(/^Heading\n/);
+  });
+
+  test("chunks of a document share its title; a title too long for them is cut, and says so", () => {
+    const title = "a very long title ".repeat(40);
+    const chunks = split([{ text: "word ".repeat(200) }], 60, title);
+    for (const chunk of chunks) {
+      expect(chunk.title).toMatch(/^a very long.*…$/);
+      expect(tokenizer.encode(chunk.title).length).toBeLessThanOrEqual(15);
+    }
+  });
+
+  test("a document without text gives no chunk; a limit without room is an error", () => {
+    expect(split([])).toEqual([]);
+    expect(() => split([{ text: "x" }], 10)).toThrow(expect.objectContaining({ code: "bad_argument" }));
+  });
+});
