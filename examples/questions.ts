@@ -1,0 +1,52 @@
+/**
+ * Answers the 40 questions of examples/questions.jsonl over examples/corpus, and counts the right ones: with the best
+ * source next to the question or furthest from it, and with 0, 1 and 4 link tokens after each document.
+ *
+ *     npm run questions
+ */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { keepInMemory, loadModel, openDiskStore } from "kvsplice/engine";
+import { openCorpus } from "kvsplice/rag";
+
+type Question = { question: string; answers: string[] };
+
+const MEMORY_BYTES = 1 << 30;
+const here = import.meta.dirname;
+const dir = join(here, "..", ".kvsplice", "demo");
+
+const model = await loadModel();
+const store = keepInMemory(openDiskStore(join(dir, "blocks")), MEMORY_BYTES);
+const corpus = await openCorpus(dir, { model, store, create: true });
+console.log("Precomputing examples/corpus where that is not done yet ...");
+await corpus.precompute([join(here, "corpus")]);
+const questions = (await readFile(join(here, "questions.jsonl"), "utf8")).trim().split("\n").map((line) => JSON.parse(line) as Question);
+
+const rows: Record<string, string | number>[] = [];
+for (const best of ["last", "first"] as const) {
+  for (const linkTokens of [0, 1, 4]) {
+    let right = 0;
+    for (const { question, answers } of questions) {
+      const found = await corpus.retrieve(question);
+      // A plan lays the best source last, next to the question.
+      const plan = corpus.plan(question, best === "last" ? found : found.toReversed(), { linkTokens });
+      let answer = "";
+      for await (const { text } of model.generate(plan, { store })) answer += text;
+      if (answers.some((gold) => normalised(answer).includes(normalised(gold)))) right++;
+    }
+    rows.push({ "best source": best, "link tokens": linkTokens, right, of: questions.length });
+  }
+}
+console.table(rows);
+await corpus.close();
+await model.close();
+
+/** The usual normalisation of SQuAD: lower case, no punctuation, no articles. */
+function normalised(text: string): string {
+  return text
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\s]/gu, "")
+    .replace(/\b(a|an|the)\b/g, " ")
+    .replace(/\s+/g, " ")
+    .trim();
+}
