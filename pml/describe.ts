@@ -1,0 +1,63 @@
+import type { Compiled } from "./compile.js";
+import type { Layout, ModuleLayout } from "./layout.js";
+
+/** A schema's layout as plain data, for people and programs. Positions are half-open: `[start, end)`. */
+export type Description = {
+  readonly kind: "schema" | "module" | "union" | "parameter" | "document";
+  /** Empty for a union; a document's `ref`. */
+  readonly name: string;
+  /** Left out for documents: they have no fixed place. */
+  readonly start?: number;
+  readonly end?: number;
+  /** Tokens of its own text: a module's without nested modules and parameters; a parameter's length. */
+  readonly tokens: number;
+  readonly cached: boolean;
+  /** Whether the prompt includes it; left out without a prompt. */
+  readonly included?: boolean;
+  /** Modules within it, at any depth: what stands behind a tree that is not shown in full. */
+  readonly modules: number;
+  readonly children: readonly Description[];
+};
+
+export function describe(layout: Layout, prompt?: Pick<Compiled, "modules">): Description {
+  return describeModule(layout.root, prompt && new Set(["", ...prompt.modules]));
+}
+
+function describeModule(module: ModuleLayout, included: ReadonlySet<string> | undefined): Description {
+  const { node, path, start, length, cached, own, parts } = module;
+  const inclusion = included && { included: included.has(path) };
+  const children = parts.flatMap((part): Description[] => {
+    switch (part.kind) {
+      case "tokens":
+        return [];
+      case "module":
+        return [describeModule(part.module, included)];
+      case "union": {
+        const members = part.members.map((member) => describeModule(member, included));
+        const chosen = included && { included: members.some((member) => member.included) };
+        const modules = members.reduce((sum, member) => sum + member.modules + 1, 0);
+        const place = { start: part.start, end: part.start + part.length };
+        return [{ kind: "union", name: "", ...place, tokens: 0, cached: true, ...chosen, modules, children: members }];
+      }
+      case "parameter": {
+        const { name, length: tokens } = part.parameter;
+        const place = { start: part.at, end: part.at + tokens };
+        return [{ kind: "parameter", name, ...place, tokens, cached: false, ...inclusion, modules: 0, children: [] }];
+      }
+      case "document":
+        return [{ kind: "document", name: part.node.ref, tokens: 0, cached: true, ...inclusion, modules: 0, children: [] }];
+    }
+  });
+  const placeholders = own.omit.reduce((sum, [from, to]) => sum + to - from, 0);
+  return {
+    kind: node.kind,
+    name: node.name,
+    start,
+    end: start + length,
+    tokens: own.tokens.length - placeholders,
+    cached,
+    ...inclusion,
+    modules: children.reduce((sum, child) => sum + child.modules + (child.kind === "module" ? 1 : 0), 0),
+    children,
+  };
+}

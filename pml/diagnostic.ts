@@ -1,0 +1,144 @@
+import { KvspliceError } from "../engine/error.js";
+import { type Place, placeOf, type Span } from "./source.js";
+
+export type Severity = "error" | "warning";
+
+/** Every rule of the language, by the code of the diagnostic that tells of its breach. */
+const SEVERITIES = {
+  // XML itself
+  "bad-encoding": "error",
+  "bad-xml": "error",
+  "bad-attribute": "error",
+  "bad-entity": "error",
+  doctype: "error",
+  "duplicate-attribute": "error",
+  "too-deep": "error",
+  "too-large": "error",
+  "unclosed-element": "error",
+  "unopened-element": "error",
+  // elements and attributes
+  "bad-value": "error",
+  "misplaced-element": "error",
+  "misplaced-text": "error",
+  "missing-attribute": "error",
+  "unknown-attribute": "error",
+  "unknown-element": "error",
+  "wrong-root": "error",
+  // names
+  "bad-name": "error",
+  "duplicate-name": "error",
+  "reserved-name": "error",
+  // files
+  "import-cycle": "error",
+  "outside-folder": "error",
+  "src-and-content": "error",
+  "unread-file": "error",
+  "unreadable-file": "error",
+  // schemas
+  "default-too-long": "error",
+  "misplaced-open": "error",
+  "scaffold-conflict": "error",
+  // prompts
+  "argument-too-long": "error",
+  "empty-prompt": "error",
+  "included-twice": "error",
+  "missing-argument": "error",
+  "module-after-text": "error",
+  "prompt-too-long": "error",
+  "union-conflict": "error",
+  "unknown-argument": "error",
+  "unknown-document": "error",
+  "unknown-module": "error",
+  "wrong-schema": "error",
+  // legal, and likely wrong
+  "import-leaves-out": "warning",
+  "scaffold-of-one": "warning",
+  "schema-too-long": "warning",
+  "union-of-one": "warning",
+  "unused-module": "warning",
+  "unused-parameter": "warning",
+} as const satisfies Record<string, Severity>;
+
+export type DiagnosticCode = keyof typeof SEVERITIES;
+
+export const DIAGNOSTIC_CODES = Object.keys(SEVERITIES) as readonly DiagnosticCode[];
+
+export type Diagnostic = {
+  readonly code: DiagnosticCode;
+  readonly severity: Severity;
+  /** What is wrong and, where it can be told, what was likely meant. */
+  readonly message: string;
+  /** Left out for trees that the builder made. */
+  readonly place?: Place;
+};
+
+/** What is dear to make (a search for what was meant, the place of one attribute among many) is given as a function. */
+export type Report = (code: DiagnosticCode, message: string | (() => string), span?: Span | (() => Span | undefined)) => void;
+
+/** Diagnostics of one run: a file of nothing but errors must not fill the memory or the screen. */
+const MAX_DIAGNOSTICS = 1_000;
+
+/** Characters of one message: lists of names have no end of their own. */
+const MAX_MESSAGE_LENGTH = 1_000;
+
+export type DiagnosticList = {
+  readonly diagnostics: readonly Diagnostic[];
+  readonly report: Report;
+  /** Adds those of another run. */
+  readonly append: (others: readonly Diagnostic[]) => void;
+};
+
+export function diagnosticList(): DiagnosticList {
+  const diagnostics: Diagnostic[] = [];
+  const room = () => MAX_DIAGNOSTICS - diagnostics.length;
+  return {
+    diagnostics,
+    report: (code, message, span) => {
+      if (room() === 0) return;
+      const text = shorten(typeof message === "string" ? message : message());
+      const at = typeof span === "function" ? span() : span;
+      diagnostics.push({ code, severity: SEVERITIES[code], message: text, ...(at && { place: placeOf(at) }) });
+    },
+    append: (others) => diagnostics.push(...others.slice(0, room())),
+  };
+}
+
+export function hasErrors(diagnostics: readonly Diagnostic[]): boolean {
+  return diagnostics.some(({ severity }) => severity === "error");
+}
+
+/** What is quoted may be as long as the file. */
+function shorten(message: string): string {
+  const short = message.replace(/`([^`]{60})[^`]+`/g, "`$1…`");
+  return short.length > MAX_MESSAGE_LENGTH ? `${short.slice(0, MAX_MESSAGE_LENGTH)}…` : short;
+}
+
+/** Throws `KvspliceError` `bad_markup` with all diagnostics as its message when one of them is an error. */
+export function throwOnErrors(diagnostics: readonly Diagnostic[]): void {
+  if (hasErrors(diagnostics)) throw new KvspliceError("bad_markup", renderDiagnostics(diagnostics));
+}
+
+/**
+ * Diagnostics for people:
+ *
+ *     trip.prompt.pml:2:9: error: no module `toyko` in `plan`; did you mean `tokyo`? [unknown-module]
+ *       2 |   <plan><toyko/></plan>
+ *         |          ^^^^^
+ */
+export function renderDiagnostics(diagnostics: readonly Diagnostic[]): string {
+  return diagnostics.map(renderDiagnostic).join("\n");
+}
+
+function renderDiagnostic({ code, severity, message, place }: Diagnostic): string {
+  if (!place) return `${severity}: ${message} [${code}]`;
+  const { file, line, column, endLine, endColumn, excerpt, excerptColumn } = place;
+  const number = String(line);
+  const before = excerpt.slice(0, column - excerptColumn).replace(/[^\t]/g, " ");
+  const length = (endLine === line ? endColumn : excerptColumn + excerpt.length) - column;
+  const carets = "^".repeat(Math.max(1, Math.min(length, excerpt.length - before.length)));
+  return [
+    `${file}:${line}:${column}: ${severity}: ${message} [${code}]`,
+    `  ${number} | ${excerpt}`,
+    `  ${" ".repeat(number.length)} | ${before}${carets}`,
+  ].join("\n");
+}

@@ -1,0 +1,62 @@
+import type { Report } from "./diagnostic.js";
+import type { Span } from "./source.js";
+import { didYouMean } from "./suggest.js";
+
+/** The entities that XML defines; with the document type gone, there are no others. */
+const NAMED: ReadonlyMap<string, string> = new Map([
+  ["amp", "&"],
+  ["lt", "<"],
+  ["gt", ">"],
+  ["quot", '"'],
+  ["apos", "'"],
+]);
+
+const REFERENCE = /&(?:#(\d+)|#x([0-9A-Fa-f]+)|([^\s&;<#]*));/g;
+const AMPERSAND = /&(?:#(\d+);|#x([0-9A-Fa-f]+);|([^\s&;<#]{0,40});)?/g;
+
+/** Text with its references replaced, once: what a reference gives is not read again. Unknown ones stay. */
+export function decodeEntities(text: string): string {
+  if (!text.includes("&")) return text;
+  return text.replace(REFERENCE, (written, decimal?: string, hexadecimal?: string, name?: string) => {
+    return (name === undefined ? characterOf(decimal, hexadecimal) : NAMED.get(name)) ?? written;
+  });
+}
+
+/** An attribute's value. Written line ends and tabs become spaces, those of references stay (XML 1.0, section 3.3.3). */
+export function decodeValue(written: string): string {
+  return decodeEntities(/[\t\n]/.test(written) ? written.replace(/[\t\n]/g, " ") : written);
+}
+
+export function reportEntities(span: Span, report: Report): void {
+  const text = span.source.text.slice(span.start, span.end);
+  if (!text.includes("&")) return;
+  for (const match of text.matchAll(AMPERSAND)) {
+    const [written, decimal, hexadecimal, name] = match;
+    const start = span.start + match.index;
+    const at = { ...span, start, end: start + written.length };
+    if (written === "&") report("bad-entity", "`&` begins an entity; write `&amp;` for the character", at);
+    else if (name === undefined) {
+      if (characterOf(decimal, hexadecimal) === undefined) report("bad-entity", `\`${written}\` is no character of XML`, at);
+    } else if (!NAMED.has(name)) {
+      const known = "XML has `&amp;`, `&lt;`, `&gt;`, `&quot;`, `&apos;` and `&#...;`";
+      report("bad-entity", `no entity \`${written}\`${didYouMean(name, NAMED.keys()) || `; ${known}`}`, at);
+    }
+  }
+}
+
+function characterOf(decimal: string | undefined, hexadecimal: string | undefined): string | undefined {
+  const codePoint = decimal === undefined ? Number.parseInt(hexadecimal ?? "", 16) : Number.parseInt(decimal, 10);
+  return isXmlCharacter(codePoint) ? String.fromCodePoint(codePoint) : undefined;
+}
+
+/** XML 1.0, production 2 (Char). */
+export function isXmlCharacter(codePoint: number): boolean {
+  return (
+    codePoint === 0x9 ||
+    codePoint === 0xa ||
+    codePoint === 0xd ||
+    (codePoint >= 0x20 && codePoint <= 0xd7ff) ||
+    (codePoint >= 0xe000 && codePoint <= 0xfffd) ||
+    (codePoint >= 0x10000 && codePoint <= 0x10ffff)
+  );
+}

@@ -1,0 +1,41 @@
+/**
+ * PML, the Prompt Markup Language (after Prompt Cache, Gim et al., MLSys 2024): markup -> tree -> layout -> plan.
+ *
+ *     const { schema, diagnostics } = readSchema("trip.pml");
+ *     const { layout } = layoutSchema(schema, { tokenizer, chat });
+ *     const { prompt } = readPrompt("packing.pml");
+ *     const { compiled } = compilePrompt(layout, prompt);
+ */
+export { type CheckedPrompt, checkPrompt, type Included } from "./check-prompt.js";
+export { checkSchema } from "./check.js";
+export { formatBuilder } from "./code.js";
+export { type Compiled, type CompiledPrompt, compilePrompt, type CompileOptions } from "./compile.js";
+export { describe, type Description } from "./describe.js";
+export {
+  type Diagnostic,
+  DIAGNOSTIC_CODES,
+  type DiagnosticCode,
+  hasErrors,
+  renderDiagnostics,
+  type Severity,
+  throwOnErrors,
+} from "./diagnostic.js";
+export { type Files, folderFiles, type ReadFile } from "./files.js";
+export { formatPml } from "./format.js";
+export {
+  blocksOf,
+  type LaidBlock,
+  type LaidSchema,
+  type Layout,
+  type LayoutOptions,
+  layoutSchema,
+  type ModuleLayout,
+  type ScaffoldLayout,
+} from "./layout.js";
+export { type ParsedPrompt, type ParsedSchema, type ParseOptions, parsePrompt, parseSchema } from "./parse.js";
+export { type ReadOptions, readPrompt, type ReadSchema, readSchema } from "./read.js";
+export { type ResolvedSchema, type ResolveOptions, resolveSchema } from "./resolve.js";
+export type { Place } from "./source.js";
+export type * from "./tree.js";
+export { checkUsage } from "./usage.js";
+export * from "./builder.js";

@@ -1,0 +1,109 @@
+import type { Role } from "../engine/chat.js";
+import type { Origin } from "./source.js";
+
+export type { Role };
+
+/**
+ * The trees of PML. Markup and builder make the same ones, `origin` aside.
+ *
+ * Text in a tree is normalised (whitespace.ts): two texts are never neighbours, and none is empty.
+ */
+type Written = { readonly origin?: Origin };
+
+/** `xml:space` as it was written; it holds for all within until an inner element says otherwise. */
+type Spaced = { readonly space?: Space };
+export type Space = "preserve" | "default";
+
+export type Text = Written & { readonly kind: "text"; readonly text: string };
+
+/** Kept for the formatter; means nothing. */
+export type Comment = Written & { readonly kind: "comment"; readonly text: string };
+
+/** What a module's `src` named: put into the module's children when files are resolved. */
+export type FileText = Written & { readonly kind: "file"; readonly text: string };
+
+export type Parameter = Written & {
+  readonly kind: "parameter";
+  readonly name: string;
+  /** Positions that it reserves, in tokens. */
+  readonly length: number;
+  readonly default?: string;
+};
+
+export type Module = Written &
+  Spaced & {
+    readonly kind: "module";
+    readonly name: string;
+    readonly src?: string;
+    readonly cache: boolean;
+    readonly children: readonly SchemaNode[];
+  };
+
+/** Modules that start at the same position; a prompt includes one of them at most. */
+export type Union = Written & { readonly kind: "union"; readonly children: readonly (Module | Comment)[] };
+
+/** One message of the chat template. */
+export interface Message<Child> extends Written, Spaced {
+  readonly kind: "message";
+  readonly role: Role;
+  /** Left open at its end: what follows goes on in this message. */
+  readonly open: boolean;
+  readonly children: readonly Child[];
+}
+
+/** Modules that are encoded together, each named by its path from where the scaffold stands. */
+export type Scaffold = Written & {
+  readonly kind: "scaffold";
+  readonly name: string;
+  readonly modules: readonly string[];
+};
+
+/** Another schema's modules. Replaced by them when files are resolved. */
+export type Import = Written & { readonly kind: "import"; readonly schema: string };
+
+/** A document of a corpus, without a fixed position. */
+export type DocumentSlot = Written & { readonly kind: "document"; readonly ref: string };
+
+export type SchemaMessage = Message<SchemaNode>;
+
+export type SchemaNode =
+  | Text
+  | Comment
+  | FileText
+  | Parameter
+  | Module
+  | Union
+  | SchemaMessage
+  | Scaffold
+  | Import
+  | DocumentSlot;
+
+export type Schema = Written &
+  Spaced & {
+    readonly kind: "schema";
+    readonly name: string;
+    readonly children: readonly SchemaNode[];
+    /** Comments that stand before the element itself. */
+    readonly preamble: readonly Comment[];
+  };
+
+/** A module that a prompt includes, with the arguments of its parameters. */
+export type Include = Written & {
+  readonly kind: "include";
+  readonly name: string;
+  readonly arguments: Readonly<Record<string, string>>;
+  readonly children: readonly (Include | Comment)[];
+};
+
+export type PromptMessage = Message<Text | Comment | DocumentSlot>;
+
+export type PromptNode = Text | Comment | Include | PromptMessage | DocumentSlot;
+
+export type Prompt = Written &
+  Spaced & {
+    readonly kind: "prompt";
+    /** Name of the schema whose modules it includes. */
+    readonly schema: string;
+    readonly children: readonly PromptNode[];
+    readonly preamble: readonly Comment[];
+  };

@@ -1,0 +1,215 @@
+import type { Report } from "./diagnostic.js";
+import { decodeValue, reportEntities } from "./entity.js";
+import { MAX_DEPTH, MAX_ELEMENTS } from "./grammar.js";
+import type { SourceText, Span } from "./source.js";
+
+/**
+ * XML's own rules, all breaches in one run and each at its place: fast-xml-parser's validator stops at the first,
+ * and its parser asks for none. Document types are refused: nothing in PML needs one, and they are what entity
+ * bombs are made of.
+ */
+
+/** An opening or self-closing tag as it stands in the source. */
+export type Tag = {
+  readonly name: Span;
+  /** Offset behind its `>`. */
+  readonly end: number;
+  readonly closed: boolean;
+  /** Values as they are read, by name. */
+  readonly attributes: ReadonlyMap<string, string>;
+};
+
+const XML_DECLARATION = /^<\?xml(?:[ \t\n][^?<>]*)?\?>/;
+const FORBIDDEN_CHARACTER = /[\0-\x08\x0B\x0C\x0E-\x1F\uFFFE\uFFFF\p{Surrogate}]/gu;
+const NAME_START = /[A-Za-z_:\u00C0-\uFFFF]/;
+const TAG_NAME = /[^ \t\n<>/="'&]+/y;
+const ATTRIBUTE_NAME = TAG_NAME;
+const UNQUOTED_VALUE = /[^ \t\n<>"']+/y;
+const SPACES = /[ \t\n]*/y;
+
+/** The XML declaration's length, 0 without one. */
+export function declarationLength(text: string): number {
+  return XML_DECLARATION.exec(text)?.[0].length ?? 0;
+}
+
+/**
+ * Opening tags by their offset, or undefined when the tags do not nest: then no tree can be built. Other breaches
+ * are reported and leave the tree whole.
+ */
+export function scanTags(source: SourceText, report: Report): ReadonlyMap<number, Tag> | undefined {
+  const { text } = source;
+  const tags = new Map<number, Tag>();
+  const open: Span[] = [];
+  let nests = true;
+  let roots = 0;
+
+  const span = (start: number, end: number): Span => ({ source, start, end });
+  const breach = (code: Parameters<Report>[0], message: string, at: Span) => {
+    nests = false;
+    report(code, message, at);
+  };
+
+  for (const match of text.matchAll(FORBIDDEN_CHARACTER)) {
+    const codePoint = match[0].charCodeAt(0).toString(16).toUpperCase().padStart(4, "0");
+    report("bad-encoding", `the character U+${codePoint} is not allowed in XML; remove it`, span(match.index, match.index + 1));
+  }
+
+  let at = declarationLength(text);
+  while (at < text.length) {
+    if (text[at] !== "<") {
+      const end = indexOrEnd(text, "<", at);
+      const written = span(at, end);
+      if (open.length > 0) reportEntities(written, report);
+      else reportOutside(written, report);
+      at = end;
+    } else if (text.startsWith("<!--", at)) {
+      const end = text.indexOf("-->", at + 4);
+      if (end === -1) {
+        breach("unclosed-element", "this comment is never closed; end it with `-->`", span(at, at + 4));
+        return undefined;
+      }
+      const dashes = text.slice(at + 4, end + 1).indexOf("--");
+      if (dashes !== -1) report("bad-xml", "`--` may not stand within a comment", span(at + 4 + dashes, at + 6 + dashes));
+      at = end + 3;
+    } else if (text.startsWith("<![CDATA[", at)) {
+      const end = text.indexOf("]]>", at + 9);
+      if (end === -1) {
+        breach("unclosed-element", "this CDATA section is never closed; end it with `]]>`", span(at, at + 9));
+        return undefined;
+      }
+      if (open.length === 0) breach("bad-xml", "text may only stand within an element", span(at, at + 9));
+      at = end + 3;
+    } else if (text.startsWith("<!DOCTYPE", at)) {
+      breach("doctype", "PML has no document types; write the text itself in place of entities", span(at, at + 9));
+      return undefined;
+    } else if (text.startsWith("<?", at)) {
+      breach("bad-xml", "PML has no processing instructions; an XML declaration stands at the very start", span(at, at + 2));
+      const end = text.indexOf("?>", at);
+      if (end === -1) return undefined;
+      at = end + 2;
+    } else if (text.startsWith("</", at)) {
+      const nameEnd = endOf(TAG_NAME, text, at + 2);
+      const end = endOf(SPACES, text, nameEnd);
+      if (nameEnd === at + 2 || text[end] !== ">") {
+        breach("bad-xml", "this closing tag is not complete; write `</name>`", span(at, Math.max(end, at + 2)));
+        at = Math.max(end, at + 2);
+        continue;
+      }
+      closeElement(span(at + 2, nameEnd));
+      at = end + 1;
+    } else if (NAME_START.test(text[at + 1] ?? "")) {
+      const tag = scanTag(at);
+      if (!tag) return undefined;
+      tags.set(at, tag);
+      if (tags.size > MAX_ELEMENTS) {
+        breach("too-large", `a file may have ${MAX_ELEMENTS} elements; split it and import the parts`, tag.name);
+        return undefined;
+      }
+      if (open.length === 0 && ++roots > 1) {
+        breach("bad-xml", "a file holds one element at its top; put this into a file of its own", tag.name);
+      }
+      if (!tag.closed) open.push(tag.name);
+      if (open.length > MAX_DEPTH) {
+        breach("too-deep", `elements may be nested ${MAX_DEPTH} deep`, tag.name);
+        return undefined;
+      }
+      at = tag.end;
+    } else {
+      breach("bad-xml", "`<` begins a tag; write `&lt;` for the character", span(at, at + 1));
+      at++;
+    }
+  }
+  for (const name of open) breach("unclosed-element", `\`<${nameOf(name)}>\` is never closed`, name);
+  if (nests && roots === 0) breach("bad-xml", "there is no element in this file", span(0, 0));
+  return nests ? tags : undefined;
+
+  function closeElement(name: Span): void {
+    const written = nameOf(name);
+    const opened = open.findLastIndex((candidate) => nameOf(candidate) === written);
+    if (opened === -1) {
+      const innermost = open.at(-1);
+      const meant = innermost ? `; open is \`<${nameOf(innermost)}>\`` : "";
+      breach("unopened-element", `\`</${written}>\` closes what was never opened${meant}`, name);
+      return;
+    }
+    for (const unclosed of open.splice(opened).slice(1)) {
+      breach("unclosed-element", `\`<${nameOf(unclosed)}>\` is not closed before \`</${written}>\``, unclosed);
+    }
+  }
+
+  /** Undefined when its end cannot be told. */
+  function scanTag(start: number): Tag | undefined {
+    const name = span(start + 1, endOf(TAG_NAME, text, start + 1));
+    const attributes = new Map<string, string>();
+    let at = name.end;
+    for (;;) {
+      const next = endOf(SPACES, text, at);
+      const apart = next > at;
+      at = next;
+      if (text[at] === ">") return { name, end: at + 1, closed: false, attributes };
+      if (text.startsWith("/>", at)) return { name, end: at + 2, closed: true, attributes };
+      if (at >= text.length || text[at] === "<") {
+        breach("unclosed-element", `the tag \`<${nameOf(name)}\` is never closed; end it with \`>\` or \`/>\``, name);
+        return undefined;
+      }
+      const attribute = span(at, endOf(ATTRIBUTE_NAME, text, at));
+      const written = nameOf(attribute);
+      if (written === "") {
+        breach("bad-attribute", `\`${text[at]}\` is not expected in a tag`, span(at, at + 1));
+        at++;
+        continue;
+      }
+      const equals = endOf(SPACES, text, attribute.end);
+      if (text[equals] !== "=") {
+        breach("bad-attribute", `the attribute \`${written}\` has no value; write \`${written}="..."\``, attribute);
+        at = attribute.end;
+        continue;
+      }
+      const quoteAt = endOf(SPACES, text, equals + 1);
+      const quote = text[quoteAt];
+      if (quote !== '"' && quote !== "'") {
+        breach("bad-attribute", `the value of \`${written}\` stands in quotes: \`${written}="..."\``, attribute);
+        at = endOf(UNQUOTED_VALUE, text, quoteAt);
+        continue;
+      }
+      const end = text.indexOf(quote, quoteAt + 1);
+      if (end === -1) {
+        breach("bad-attribute", `the quote of \`${written}\` is never closed`, span(quoteAt, quoteAt + 1));
+        return undefined;
+      }
+      const value = span(quoteAt + 1, end);
+      if (!apart) report("bad-attribute", `a space is missing before \`${written}\``, attribute);
+      const lessThan = text.slice(value.start, value.end).indexOf("<");
+      if (lessThan !== -1) {
+        const place = span(value.start + lessThan, value.start + lessThan + 1);
+        report("bad-attribute", "`<` may not stand in a value; write `&lt;`, or close the quote before it", place);
+      }
+      reportEntities(value, report);
+      if (attributes.has(written)) report("duplicate-attribute", `\`${written}\` is given twice`, attribute);
+      else attributes.set(written, decodeValue(text.slice(value.start, value.end)));
+      at = end + 1;
+    }
+  }
+}
+
+function reportOutside(written: Span, report: Report): void {
+  const inner = written.source.text.slice(written.start, written.end);
+  const first = inner.search(/[^ \t\n]/);
+  if (first === -1) return;
+  const start = written.start + first;
+  report("bad-xml", "text may only stand within an element", { ...written, start, end: start + inner.trim().length });
+}
+
+function nameOf({ source, start, end }: Span): string {
+  return source.text.slice(start, end);
+}
+
+function endOf(pattern: RegExp, text: string, at: number): number {
+  pattern.lastIndex = at;
+  return pattern.test(text) ? pattern.lastIndex : at;
+}
+
+function indexOrEnd(text: string, search: string, from: number): number {
+  const index = text.indexOf(search, from);
+  return index === -1 ? text.length : index;
+}

@@ -1,0 +1,108 @@
+import fc from "fast-check";
+import { describe as suite, expect, test } from "vitest";
+import * as builder from "../../pml/index.js";
+import { formatBuilder, formatPml, parsePrompt, parseSchema, type Prompt, type Schema } from "../../pml/index.js";
+import { anyPrompt, anySchema, placeless } from "./trees.js";
+
+function parseTree(markup: string): Schema | Prompt | undefined {
+  const { schema, diagnostics } = parseSchema(markup);
+  return schema && diagnostics.length === 0 ? schema : parsePrompt(markup).prompt;
+}
+
+/** Runs the code of formatBuilder against this checkout. */
+function build(code: string): unknown {
+  const [header = "", expression = ""] = code.split("\n\nexport default ");
+  const names = /\{ (.*) \}/.exec(header)?.[1] ?? "";
+  return new Function("builder", `const { ${names} } = builder; return ${expression}`)(builder);
+}
+
+suite("markup and builder make the same trees, and either prints as the other", () => {
+  test("parsing what is printed gives the tree again", () => {
+    fc.assert(
+      fc.property(fc.oneof(anySchema, anyPrompt), (tree) => {
+        const markup = formatPml(tree);
+        expect(placeless(parseTree(markup))).toEqual(placeless(tree));
+        expect(formatPml(parseTree(markup) ?? tree)).toBe(markup);
+      }),
+      { numRuns: 1_000 },
+    );
+  });
+
+  test("running the code that is printed gives the tree again", () => {
+    fc.assert(
+      fc.property(fc.oneof(anySchema, anyPrompt), (tree) => {
+        expect(build(formatBuilder(tree))).toEqual(placeless(tree));
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+suite("formatPml", () => {
+  const formatted = (markup: string) => {
+    const tree = parseTree(markup);
+    if (!tree) throw new Error("no tree");
+    return formatPml(tree);
+  };
+
+  test("elements stand on lines of their own, short text with its element, comments where they were", () => {
+    expect(
+      formatted(`<!-- The trip's schema. --><schema   name='trip'><system>You are
+        a guide.</system><module name="plan">Stay for <parameter name="days" length="6"/>.<!-- no more --><union><module
+        name="miami" src="miami.md"></module><module cache="false" name="tokyo">Tokyo &amp; <![CDATA[<more>]]></module></union></module></schema>`),
+    ).toBe(`<!-- The trip's schema. -->
+<schema name="trip">
+  <system>You are a guide.</system>
+  <module name="plan">
+    Stay for <parameter name="days" length="6"/>.
+    <!-- no more -->
+    <union>
+      <module name="miami" src="miami.md"/>
+      <module name="tokyo" cache="false">Tokyo &amp; &lt;more></module>
+    </union>
+  </module>
+</schema>
+`);
+  });
+
+  test("text is broken before column 100", () => {
+    const lines = formatted(`<schema name="s">${"seven chars ".repeat(40)}</schema>`).split("\n");
+    expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(100);
+    expect(lines.length).toBe(2 + Math.ceil((40 * 12 - 1) / 98) + 1);
+  });
+
+  test("what is preserved is left as it is", () => {
+    const markup = `<schema name="s">\n  <module name="m" xml:space="preserve">  a\n b <parameter name="p" length="1"/> </module>\n</schema>\n`;
+    expect(formatted(markup)).toBe(markup);
+  });
+
+  test("a prompt keeps its arguments' characters", () => {
+    const markup = `<prompt schema="s">\n  <plan days="&#10;a &quot;b&quot; &lt;c>"/>\n  <user>Why?</user>\n</prompt>\n`;
+    expect(formatted(markup)).toBe(markup);
+  });
+});
+
+suite("formatBuilder", () => {
+  test("prints TypeScript that a person would write", () => {
+    const { schema } = parseSchema(`<schema name="trip"><system>You are a guide.</system><module name="plan">Stay for <parameter name="days" length="6"/>.<union><module name="miami" src="miami.md"/><module name="tokyo" cache="false">Tokyo</module></union></module></schema>`);
+    expect(schema && formatBuilder(schema)).toBe(`import { module, parameter, schema, system, union } from "kvsplice/pml";
+
+export default schema(
+  "trip",
+  system("You are a guide."),
+  module(
+    "plan",
+    "Stay for ",
+    parameter("days", { length: 6 }),
+    ".",
+    union(module("miami", { src: "miami.md" }), module("tokyo", { cache: false }, "Tokyo")),
+  ),
+);
+`);
+    const { prompt } = parsePrompt(`<prompt schema="trip"><plan days="two"><tokyo/></plan><user>Why?</user></prompt>`);
+    expect(prompt && formatBuilder(prompt)).toBe(`import { prompt, user } from "kvsplice/pml";
+
+export default prompt("trip", { "plan": { "days": "two", "tokyo": true } }, user("Why?"));
+`);
+  });
+});

@@ -1,0 +1,84 @@
+import fc from "fast-check";
+import {
+  assistant,
+  comment,
+  document,
+  importSchema,
+  type Inclusion,
+  type Module,
+  module,
+  parameter,
+  type Prompt,
+  type PromptMessage,
+  prompt,
+  scaffold,
+  type Schema,
+  schema,
+  type SchemaNode,
+  system,
+  union,
+  user,
+} from "../../pml/index.js";
+
+/** Trees of any shape that the grammar allows, right or wrong by the other rules. */
+
+type Child = string | SchemaNode;
+
+const name = fc.stringMatching(/^[a-cA-Cé][a-c1-3_-]{0,3}$/);
+const text = fc.string({
+  unit: fc.constantFrom(..."ab .\n\t<>&\"'é\u00a0]\r-", "]]>", "  ", "&amp;", "😀", "word "),
+  maxLength: 12,
+});
+const space = fc.constantFrom({}, {}, { space: "preserve" } as const, { space: "default" } as const);
+const remark = fc.stringMatching(/^[a-z <&\n]{0,8}$/).map(comment);
+const role = fc.constantFrom(system, user, assistant);
+const reference = text.map(document);
+
+const parameterOf = fc
+  .record({ name, length: fc.integer({ min: 1, max: 9 }), default: fc.option(text, { nil: undefined }) })
+  .map(({ name, length, default: value }): SchemaNode => {
+    return value === undefined ? parameter(name, { length }) : parameter(name, { length, default: value });
+  });
+const scaffoldOf = fc.tuple(name, fc.array(name, { maxLength: 3 })).map(([key, modules]): Child => scaffold(key, modules));
+const importOf = text.map((file): Child => importSchema(file));
+
+const { inSchema } = fc.letrec<{ module: Module; union: Child; message: Child; inSchema: Child[]; inModule: Child[]; inMessage: Child[] }>((tie) => {
+  const anywhere = [text, remark, reference, scaffoldOf, importOf, tie("module"), tie("union")] as const;
+  const content = (...nodes: fc.Arbitrary<Child>[]) => fc.array(fc.oneof({ depthSize: "small" }, ...nodes), { maxLength: 5 });
+  return {
+    module: fc
+      .tuple(name, fc.boolean(), fc.option(text, { nil: undefined }), space, tie("inModule"))
+      .map(([key, cache, src, spaced, children]) => module(key, { cache, ...spaced, ...(src !== undefined && { src }) }, ...children)),
+    union: fc.array(fc.oneof(tie("module"), remark), { maxLength: 3 }).map((members) => union(...members)),
+    message: fc
+      .tuple(role, fc.boolean(), space, tie("inMessage"))
+      .map(([build, open, spaced, children]) => build({ open, ...spaced }, ...children) as SchemaNode),
+    inSchema: content(...anywhere, tie("message")),
+    inModule: content(...anywhere, tie("message"), parameterOf),
+    inMessage: content(...anywhere, parameterOf),
+  };
+});
+
+export const anySchema: fc.Arbitrary<Schema> = fc
+  .tuple(name, space, inSchema)
+  .map(([key, spaced, children]) => schema(key, spaced, ...children));
+
+type Inclusions = { readonly [name: string]: Inclusion };
+const { inclusions } = fc.letrec<{ inclusions: Inclusions }>((tie) => ({
+  inclusions: fc.dictionary(name, fc.oneof({ depthSize: "small" }, fc.constant(true), text, tie("inclusions")), { maxKeys: 3 }),
+}));
+const words = fc.oneof(text, remark, reference);
+const message = fc
+  .tuple(role, fc.boolean(), space, fc.array(words, { maxLength: 4 }))
+  .map(([build, open, spaced, children]) => build({ open, ...spaced }, ...children) as PromptMessage);
+
+export const anyPrompt: fc.Arbitrary<Prompt> = fc
+  .tuple(name, fc.dictionary(name, fc.oneof(fc.constant(true), inclusions), { maxKeys: 3 }), space, fc.array(fc.oneof(words, message), { maxLength: 4 }))
+  .map(([key, includes, spaced, rest]) => prompt(key, includes, spaced, ...rest));
+
+/** A tree without the places where its nodes were written: what markup and builder have in common. */
+export function placeless(tree: unknown): unknown {
+  if (Array.isArray(tree)) return tree.map(placeless);
+  if (typeof tree !== "object" || tree === null) return tree;
+  return Object.fromEntries(Object.entries(tree).flatMap(([key, value]) => (key === "origin" ? [] : [[key, placeless(value)]])));
+}

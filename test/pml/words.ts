@@ -1,0 +1,59 @@
+import type { ChatTemplate } from "../../engine/chat.js";
+import { isBlockPiece, type Plan } from "../../engine/plan.js";
+import type { Tokenizer } from "../../engine/tokenizer.js";
+
+/**
+ * A tokenizer that a reader can follow: a token is a word with the one space before it, a space or a line feed left
+ * over, or, where control text is read, a control word `<|...|>`. Ids are given in the order of first sight.
+ */
+export function wordTokenizer(): Tokenizer {
+  const words: string[] = [];
+  const ids = new Map<string, number>();
+  const idOf = (word: string, control: boolean) => {
+    const key = `${control}${word}`;
+    const id = ids.get(key) ?? words.push(word) - 1;
+    ids.set(key, id);
+    return id;
+  };
+  return {
+    encode(text, { control = false } = {}) {
+      const pattern = control ? /<\|\w+\|>| ?[^\s<]+|\s|</g : / ?\S+|\s/g;
+      return Array.from(text.matchAll(pattern), ([word]) => idOf(word, control && word.startsWith("<|")));
+    },
+    decode: (tokens) => tokens.map((id) => words[id]).join(""),
+  };
+}
+
+/** ChatML, with a word that stands at the very start alone. */
+export const chat: ChatTemplate = {
+  frame: (role, { first = false } = {}) => ({
+    open: `${first ? "<|bos|>" : ""}<|im_start|>${role}\n`,
+    close: "<|im_end|>\n",
+  }),
+  generationPrompt: "<|im_start|>assistant\n",
+};
+
+/**
+ * A plan for reading: each piece as its kind and its tokens by position. Tokens at neighbouring positions are one
+ * text; omitted ones are left out.
+ */
+export type ReadPiece = readonly [kind: "block" | "fresh", texts: Readonly<Record<number, string>>];
+
+export function read(plan: Plan, tokenizer: Tokenizer): ReadPiece[] {
+  return plan.pieces.map((piece): ReadPiece => {
+    const tokens = isBlockPiece(piece) ? piece.block.tokens : piece.tokens;
+    const offsets = isBlockPiece(piece) ? piece.block.offsets : undefined;
+    const omit = (isBlockPiece(piece) && piece.omit) || [];
+    const texts: Record<number, string> = {};
+    let start = -1;
+    let next = -1;
+    tokens.forEach((token, i) => {
+      if (omit.some(([from, to]) => i >= from && i < to)) return;
+      const position = piece.at + (offsets?.[i] ?? i);
+      if (position !== next) start = position;
+      texts[start] = (texts[start] ?? "") + tokenizer.decode([token]);
+      next = position + 1;
+    });
+    return [isBlockPiece(piece) ? "block" : "fresh", texts];
+  });
+}
