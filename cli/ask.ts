@@ -62,6 +62,7 @@ async function ask(argument: string, options: Options): Promise<void> {
     const answer = await corpus.ask(question, { topK, linkTokens, signal });
     const spliced = await stream(answer, print);
     const stats = await answer.stats;
+    for (const warning of stats.warnings) process.stderr.write(`${pc.yellow("warning:")} ${warning}\n`);
     print("\n\n");
     print(sourceLines(answer.sources) + "\n");
     print(pc.dim(timingLine(stats)) + "\n");

@@ -16,6 +16,8 @@ export type GenerationStats = {
   readonly generated_tokens: number;
   /** Tokens of blocks that the store did not have and that were encoded on the way. */
   readonly encoded_tokens: number;
+  /** What went wrong without harm to the answer, such as a block that could not be stored. */
+  readonly warnings: readonly string[];
 };
 
 export type GeneratedToken = {

@@ -242,6 +242,7 @@ class LoadedModel implements Model {
         computed_tokens: prefilled.computed,
         generated_tokens: generated,
         encoded_tokens: prefilled.encoded,
+        warnings: prefilled.warnings,
       });
     } finally {
       this.idleCaches.push(cache);
@@ -254,25 +255,17 @@ class LoadedModel implements Model {
     const end = this.check(plan);
     const start = performance.now();
     const pieces = plan.pieces.filter(isBlockPiece);
-    const blocks: Block[] = [];
-    let encoded = 0;
-    for (const { block: source } of pieces) {
-      throwIfCancelled(options.signal);
-      const found = await options.store?.get(this.keyOf(source));
-      if (!found) encoded += source.tokens.length;
-      blocks.push(found ?? (await this.encodeInto(source, options)));
-    }
+    const { blocks, encoded, warnings } = await this.fetch(pieces.map(({ block }) => block), options);
     const fetched = performance.now();
 
     const tokens: number[] = [];
     const positions: number[] = [];
     const counts: number[] = [];
     cache.reserve(plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block.tokens.length : piece.tokens.length), 0));
-    let next = 0;
     for (const piece of plan.pieces) {
       if (isBlockPiece(piece)) {
         const offset = offsetsOf(piece.block);
-        cache.splice(blocks[next++]!, (token) => piece.at + offset(token), piece.omit);
+        cache.splice(blocks.get(this.keyOf(piece.block))!, (token) => piece.at + offset(token), piece.omit);
       } else {
         piece.tokens.forEach((token, i) => {
           tokens.push(token);
@@ -292,7 +285,7 @@ class LoadedModel implements Model {
       const visible = inOrder ? undefined : { counts: counts.slice(from, to), shared: cached };
       logits = await this.step(tokens.slice(from, to), positions.slice(from, to), cache, visible, to === tokens.length);
     }
-    return { logits, position: end, cached, computed: tokens.length, encoded, fetch_ms: fetched - start, splice_ms: spliced - fetched };
+    return { logits, position: end, cached, computed: tokens.length, encoded, warnings, fetch_ms: fetched - start, splice_ms: spliced - fetched };
   }
 
   /** One pass whose KV joins the cache. */
@@ -317,10 +310,27 @@ class LoadedModel implements Model {
     return result;
   }
 
-  private async encodeInto(source: BlockSource, options: GenerateOptions): Promise<Block> {
-    const block = await this.encode(source, options);
-    await options.store?.put(this.keyOf(source), block);
-    return block;
+  /** The blocks' KV: what the store has is read side by side, what it has not is encoded and put. */
+  private async fetch(sources: readonly BlockSource[], options: GenerateOptions) {
+    const { store } = options;
+    throwIfCancelled(options.signal);
+    const wanted = new Map(sources.map((source) => [this.keyOf(source), source]));
+    const found = await Promise.all([...wanted].map(async ([key]) => [key, await store?.get(key)] as const));
+    const blocks = new Map<BlockKey, Block>();
+    const warnings: string[] = [];
+    let encoded = 0;
+    for (const [key, kept] of found) {
+      const source = wanted.get(key)!;
+      const block = kept ?? (await this.encode(source, options));
+      blocks.set(key, block);
+      if (kept) continue;
+      encoded += source.tokens.length;
+      await store?.put(key, block).catch((error: unknown) => {
+        // The answer does not depend on it: the block is encoded again another time.
+        warnings.push(`A block was encoded and could not be stored. ${error instanceof Error ? error.message : String(error)}`);
+      });
+    }
+    return { blocks, encoded, warnings };
   }
 
   /** The position after the plan's last token, once the plan is found sound. */

@@ -1,10 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { spawn, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Report } from "../../rag/index.js";
+import { fill, mountSmall } from "../small-disk.js";
 
 /** The command as it is installed; `npm test` builds it first. */
 const BIN = new URL("../../dist/cli/main.js", import.meta.url).pathname;
@@ -179,6 +180,28 @@ describe("precompute", () => {
     const runs = [0, 1].map(() => spawn(process.execPath, [BIN, "precompute", docs, "--store", target, "--json"], { stdio: "ignore" }));
     for (const run of runs.map((child) => once(child, "exit"))) expect((await run)[0]).toBe(0);
     expect(reportOf(precompute(docs, "--store", target))).toMatchObject({ chunks: 3, encoded: 0, unchanged: 3 });
+  });
+
+  const small = mountSmall("16m");
+  test.skipIf(!small)("a full disk (tmpfs of 16 MiB) is told, nothing stored is lost, and the next run goes on where there is room", () => {
+    const folder = mkdtempSync(join(home, "large-"));
+    for (let i = 0; i < 10; i++) writeFileSync(join(folder, `${i}.md`), `# Topic ${i}\n\n${`Statement ${i} of the topic tells the number ${i * 11}. `.repeat(6)}`);
+    try {
+      expectError(precompute(folder, "--store", small!), /No space is left/);
+      const before = storedBlocks(small!);
+      expect(before).toBeGreaterThan(0);
+      fill(small!);
+      const answered = kvsplice("ask", "What number does topic 0 tell?", "--store", small!);
+      expect(answered.stderr).toMatch(/warning: .* could not be stored. No space is left/);
+      expect(answered.status).toBe(0);
+      rmSync(join(small!, "filler"));
+      execFileSync("mount", ["-o", "remount,size=100m", small!]);
+      const report = reportOf(precompute(folder, "--store", small!));
+      expect(report.encoded).toBe(report.chunks - before);
+      expect(storedBlocks(small!)).toBe(report.chunks);
+    } finally {
+      execFileSync("umount", [small!]);
+    }
   });
 
   test.skipIf(process.getuid?.() === 0)("a store without permission is told so", () => {

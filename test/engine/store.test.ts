@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { keepInMemory, openDiskStore, type Block } from "../../engine/index.js";
+import { mountSmall } from "../small-disk.js";
 import { collect } from "./golden.js";
 
 const KEY = "ab".repeat(32);
@@ -75,7 +76,7 @@ describe("the disk store", () => {
     expect(await readdir(join(dir, "ab"))).toEqual([`${KEY}.safetensors`]);
   });
 
-  const small = mountSmall();
+  const small = mountSmall("64k");
   test.skipIf(!small)("a full disk (tmpfs of 64 KiB) is an error that says so, and what was stored stays", async () => {
     const store = openDiskStore(small!);
     try {
@@ -89,17 +90,6 @@ describe("the disk store", () => {
     }
   });
 });
-
-/** A file system of 64 KiB, where this user may mount one. */
-function mountSmall(): string | undefined {
-  try {
-    const at = execFileSync("mktemp", ["-d"], { encoding: "utf8" }).trim();
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", at], { stdio: "ignore" });
-    return at;
-  } catch {
-    return undefined;
-  }
-}
 
 describe("the memory in front of it", () => {
   test("answers without the store below, and holds no more than its bytes", async () => {
