@@ -1,5 +1,6 @@
 import { gguf, GGMLQuantizationType } from "@huggingface/gguf";
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { KvspliceError } from "../error.js";
 
@@ -36,7 +37,8 @@ const BLOCK_LAYOUT: Partial<Record<keyof typeof GGMLQuantizationType, { elements
  */
 export async function readGguf(path: string): Promise<GgufFile> {
   const parsed = await gguf(path, { allowLocalFile: true }).catch((cause: unknown) => {
-    throw new KvspliceError("bad_model", `${path} cannot be read as a GGUF file. Give the path of a .gguf model.`, { cause });
+    const what = existsSync(path) ? "cannot be read as a GGUF file" : "does not exist";
+    throw new KvspliceError("bad_model", `${path} ${what}. Give the path of a .gguf model.`, { cause });
   });
   const bytes = await readWhole(path);
   const base = Number(parsed.tensorDataOffset);
