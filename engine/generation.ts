@@ -21,6 +21,7 @@ export type GenerationStats = {
 };
 
 export type GeneratedToken = {
+  /** -1 for what is left at the end of an answer that stops within a character. */
   readonly id: number;
   /** Text that this token completes; empty while a character is not whole. */
   readonly text: string;
