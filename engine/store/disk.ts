@@ -6,7 +6,7 @@ import { storageError } from "../storage-error.js";
 import type { BlockKey, BlockStore } from "./store.js";
 
 export type DiskStoreOptions = {
-  /** Told of a block that is there and does not verify; it is treated as absent. */
+  /** Told of a block that is there and does not verify; it is treated as absent. A process warning when left out. */
   readonly onDamage?: (key: BlockKey, path: string) => void;
 };
 
@@ -18,6 +18,7 @@ const EXTENSION = ".safetensors";
  */
 export function openDiskStore(dir: string, options: DiskStoreOptions = {}): BlockStore {
   const pathOf = (key: BlockKey) => join(dir, key.slice(0, 2), key + EXTENSION);
+  const onDamage = options.onDamage ?? warn;
   const remedy = "use another --store";
   return {
     async get(key) {
@@ -30,7 +31,7 @@ export function openDiskStore(dir: string, options: DiskStoreOptions = {}): Bloc
       }
       const block = decodeSafetensors(file);
       if (!block) {
-        options.onDamage?.(key, pathOf(key));
+        onDamage(key, pathOf(key));
         await rm(pathOf(key), { force: true }).catch(() => undefined); // so that the block is put anew
       }
       return block;
@@ -71,6 +72,10 @@ export function openDiskStore(dir: string, options: DiskStoreOptions = {}): Bloc
     },
     async close() {},
   };
+}
+
+function warn(key: BlockKey, path: string): void {
+  process.emitWarning(`Block ${key.slice(0, 12)} (${path}) does not verify; it is encoded again.`, { code: "KVSPLICE_DAMAGED_BLOCK" });
 }
 
 /** A short write (a full disk may give one) goes on until it is whole or fails. */
