@@ -1,0 +1,69 @@
+import { PassRunner } from "../../engine/graph/pass.js";
+import { defaultCacheDir, graphId, openSession } from "../../engine/graph/session.js";
+import type { Plan } from "../../engine/index.js";
+import { KvCache, keptRuns } from "../../engine/kv/cache.js";
+import { createRotaryTable } from "../../engine/kv/rotary.js";
+import { readConfig } from "../../engine/weights/config.js";
+import { createEmbedding } from "../../engine/weights/embedding.js";
+import { readGguf } from "../../engine/weights/gguf.js";
+
+/**
+ * Logits of a plan without any block: each document is computed by the graph at its very positions, K rotated by the
+ * graph itself, seeing its own document alone. Nothing of block, lookup in JavaScript or splice takes part.
+ */
+export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32Array>> {
+  const file = await readGguf(new URL("../../models/kvsplice-135m.gguf", import.meta.url).pathname);
+  const config = readConfig(file);
+  const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase);
+  const id = graphId(file.contentHash, "float32");
+  const session = await openSession(id, file, config, table, { cacheDir: defaultCacheDir(), activations: "float32" });
+  const runner = new PassRunner(session, config, createEmbedding(file.tensor("token_embd.weight")));
+  return async (plan) => {
+    const cache = new KvCache(runner.shape, table);
+    cache.reserve(4096);
+    const fresh: { tokens: number[]; positions: number[]; counts: number[] } = { tokens: [], positions: [], counts: [] };
+    for (const piece of plan.pieces) {
+      if (!("block" in piece)) {
+        piece.tokens.forEach((token, i) => {
+          fresh.tokens.push(token);
+          fresh.positions.push(piece.at + i);
+          fresh.counts.push(cache.length);
+        });
+        continue;
+      }
+      const { tokens, offsets } = piece.block;
+      const own = new KvCache(runner.shape, table);
+      own.reserve(tokens.length);
+      await runner.run({
+        tokens,
+        positions: tokens.map((_, i) => piece.at + (offsets?.[i] ?? i)),
+        pastLength: 0,
+        past: (layer) => own.past(layer),
+        into: { rotated: true, layer: (layer) => own.next(layer, tokens.length) },
+        logits: false,
+      });
+      own.length = tokens.length;
+      for (const [start, end] of keptRuns(tokens.length, piece.omit ?? [])) {
+        for (let layer = 0; layer < config.layers; layer++) {
+          const [from, to] = [own.past(layer), cache.next(layer, end - start)];
+          to.k.set(from.k.subarray(start * runner.shape.width, end * runner.shape.width));
+          to.v.set(from.v.subarray(start * runner.shape.width, end * runner.shape.width));
+        }
+        cache.length += end - start;
+      }
+    }
+    return runner.run({
+      tokens: fresh.tokens,
+      positions: fresh.positions,
+      pastLength: cache.length,
+      past: (layer) => cache.past(layer),
+      visible: { counts: fresh.counts, shared: cache.length },
+      into: { rotated: true, layer: (layer) => cache.next(layer, fresh.tokens.length) },
+      logits: true,
+    });
+  };
+}
+
+export function largestDifference(a: Float32Array, b: Float32Array): number {
+  return a.reduce((worst, value, i) => Math.max(worst, Math.abs(value - b[i]!)), 0);
+}
