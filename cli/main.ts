@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { Command } from "commander";
 import { askCommand } from "./ask.js";
+import { pmlCommand } from "./pml.js";
 import { precomputeCommand } from "./precompute.js";
 import { reportError } from "./report-error.js";
 
@@ -12,6 +13,7 @@ const program = new Command("kvsplice")
   .version(version)
   .showHelpAfterError("(kvsplice --help tells the commands)")
   .addCommand(precomputeCommand())
-  .addCommand(askCommand());
+  .addCommand(askCommand())
+  .addCommand(pmlCommand());
 
 await program.parseAsync().catch(reportError);

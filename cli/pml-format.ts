@@ -1,0 +1,69 @@
+import { writeFileSync } from "node:fs";
+import { Command } from "commander";
+import { storageError } from "../engine/index.js";
+import { folderFiles, formatPml, hasErrors, parsePrompt, parseSchema, renderDiagnostics } from "../pml/index.js";
+
+type Options = { readonly check?: boolean; readonly write?: boolean };
+
+export function pmlFormatCommand(): Command {
+  return new Command("format")
+    .description("print files in the one layout that PML has; what they mean stays the same")
+    .argument("<files...>", "schemas and prompts")
+    .option("--check", "change nothing: name the files that are laid out otherwise, with exit code 1")
+    .option("--write", "write the files in place")
+    .addHelpText(
+      "after",
+      `
+A file with errors is left as it is.
+
+Examples:
+  $ kvsplice pml format trip.pml
+  $ kvsplice pml format prompts/*.pml --write
+  $ kvsplice pml format prompts/*.pml --check`,
+    )
+    .action(format);
+}
+
+function format(paths: string[], options: Options): void {
+  for (const path of new Set(paths)) {
+    const read = folderFiles(".", { allowOutside: true }).read(path, "");
+    if ("problem" in read) {
+      fail(`${path}: ${read.message}`);
+      continue;
+    }
+    const { tree, diagnostics } = parse(read.bytes, path);
+    if (!tree || hasErrors(diagnostics)) {
+      fail(renderDiagnostics(diagnostics));
+      continue;
+    }
+    const formatted = formatPml(tree);
+    const same = Buffer.from(formatted).equals(read.bytes);
+    if (options.check && !same) {
+      process.stdout.write(`${path}\n`);
+      process.exitCode = 1;
+    }
+    if (options.write && !options.check && !same) write(path, formatted);
+    if (!options.check && !options.write) process.stdout.write(formatted);
+  }
+}
+
+function parse(bytes: Uint8Array, file: string) {
+  const { schema, diagnostics } = parseSchema(bytes, { file });
+  if (!diagnostics.some(({ code }) => code === "wrong-root")) return { tree: schema, diagnostics };
+  const asPrompt = parsePrompt(bytes, { file });
+  return { tree: asPrompt.prompt, diagnostics: asPrompt.diagnostics };
+}
+
+function write(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw storageError(error, path, "make the file writable");
+  }
+  process.stdout.write(`${path}\n`);
+}
+
+function fail(message: string): void {
+  process.stderr.write(`${message}\n`);
+  process.exitCode = 1;
+}

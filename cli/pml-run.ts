@@ -1,0 +1,114 @@
+import { Command, InvalidArgumentError } from "commander";
+import pc from "picocolors";
+import { isBlockPiece, KvspliceError, withoutCache, type Generation, type GenerationStats, type Plan } from "../engine/index.js";
+import { withInterrupt } from "./interrupt.js";
+import { openSchema, type ReadOptions } from "./pml-files.js";
+import { withModel } from "./model.js";
+import { encodeMissing, storeOfOneRun, type Encoded } from "./pml-blocks.js";
+import { openStore } from "./store.js";
+
+type Options = ReadOptions & {
+  readonly store?: string;
+  readonly compare?: boolean;
+  readonly maxTokens?: number;
+  readonly model?: string;
+  readonly json?: boolean;
+};
+
+export function pmlRunCommand(): Command {
+  return new Command("run")
+    .description("answer a prompt from the KV states of its modules")
+    .argument("<schema>", "the schema's file")
+    .argument("<prompt>", "the prompt's file")
+    .option("--store <dir>", "folder that `kvsplice pml precompute` filled; what it lacks is computed and kept there")
+    .option("--compare", "answer without the cache as well")
+    .option("--max-tokens <n>", "tokens that the answer may have", positiveNumber)
+    .option("--allow-outside", "read src and imports from outside of the schema's folder")
+    .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
+    .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ kvsplice pml run trip.pml packing.pml --store trip.kv
+  $ kvsplice pml run trip.pml packing.pml --store trip.kv --compare
+  $ kvsplice pml run trip.pml packing.pml --json | jq .timing`,
+    )
+    .action(run);
+}
+
+function positiveNumber(text: string): number {
+  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError("Give a whole number from 1.");
+  return Number(text);
+}
+
+async function run(schemaFile: string, promptFile: string, options: Options): Promise<void> {
+  const print = (text: string) => void (options.json || process.stdout.write(text));
+  await withInterrupt((signal) =>
+    withModel(options.model, async (model) => {
+      const { compiled } = await openSchema(schemaFile, promptFile, model, options);
+      if (!compiled) throw new KvspliceError("bad_markup", `${promptFile} has no prompt; kvsplice pml check ${schemaFile} ${promptFile} tells why.`);
+      const { plan, modules, scaffolds } = compiled;
+      const answered = (each: Plan) => model.generate(each, { store, signal, ...(options.maxTokens !== undefined && { maxNewTokens: options.maxTokens }) });
+      const store = options.store === undefined ? storeOfOneRun() : openStore(options.store);
+      try {
+        // Before the answer, so that its time to the first token is that of a prompt whose modules are stored.
+        const start = performance.now();
+        const encoded = await encodeMissing(model, store, plan.pieces.filter(isBlockPiece).map(({ block }) => block), { signal });
+        const encode_ms = encoded.encoded > 0 ? performance.now() - start : 0;
+        const cached = await stream(answered(plan), print);
+        print(pc.dim(`\n\n${encodedLine(encoded, encode_ms, options.store)}${timingLine(cached.stats)}\n`));
+
+        let full: Answered | undefined;
+        if (options.compare) {
+          print("\nWithout the cache: ");
+          full = await stream(answered(withoutCache(plan)), print);
+          const [with_ms, without_ms] = [cached.stats.first_token_ms, full.stats.first_token_ms];
+          const ratio = `${(without_ms / with_ms).toFixed(1)} times sooner`;
+          print(pc.dim(`\n\nFirst token after ${ms(without_ms)} without the cache, after ${ms(with_ms)} with it: ${ratio}.\n`));
+        }
+        if (options.json) process.stdout.write(`${JSON.stringify({ ...report(cached, encoded, encode_ms), modules, scaffolds, ...(full && { full: report(full) }) })}\n`);
+      } finally {
+        await store.close();
+      }
+    }),
+  );
+}
+
+type Answered = { readonly answer: string; readonly stats: GenerationStats };
+
+async function stream(generation: Generation, print: (text: string) => void): Promise<Answered> {
+  let answer = "";
+  for await (const { text } of generation) {
+    print(text);
+    answer += text;
+  }
+  return { answer, stats: await generation.stats };
+}
+
+function ms(value: number): string {
+  return `${value.toFixed(0)} ms`;
+}
+
+function encodedLine({ encoded, encoded_tokens }: Encoded, encode_ms: number, store: string | undefined): string {
+  if (encoded === 0) return "";
+  const kept = store === undefined ? "--store DIR keeps them" : `kept in ${store}`;
+  return `${encoded_tokens} tokens of modules were encoded first, in ${ms(encode_ms)} (${kept})\n`;
+}
+
+function timingLine({ fetch_ms, splice_ms, first_token_ms, per_token_ms, cached_tokens, computed_tokens }: GenerationStats): string {
+  const share = ((100 * cached_tokens) / (cached_tokens + computed_tokens)).toFixed(0);
+  return (
+    `fetch ${ms(fetch_ms)}, splice ${ms(splice_ms)}, first token ${ms(first_token_ms)}, then ${ms(per_token_ms)} a token | ` +
+    `${cached_tokens} tokens cached (${share} %), ${computed_tokens} computed`
+  );
+}
+
+function report({ answer, stats }: Answered, encoded?: Encoded, encode_ms?: number) {
+  const { fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms } = stats;
+  return {
+    answer,
+    timing: { ...(encode_ms !== undefined && { encode_ms }), fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms },
+    tokens: { cached: stats.cached_tokens, computed: stats.computed_tokens, generated: stats.generated_tokens, ...(encoded && { encoded: encoded.encoded_tokens }) },
+  };
+}

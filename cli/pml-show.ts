@@ -1,0 +1,88 @@
+import { Command } from "commander";
+import { blocksOf, type Compiled, describe, type Layout } from "../pml/index.js";
+import { openSchema, type ReadOptions } from "./pml-files.js";
+import { withModel } from "./model.js";
+import { renderTree } from "./pml-tree.js";
+
+type Options = ReadOptions & { readonly all?: boolean; readonly model?: string; readonly json?: boolean };
+
+export function pmlShowCommand(): Command {
+  return new Command("show")
+    .description("show a schema's modules with their tokens and positions, and what of a prompt comes from the cache")
+    .argument("<schema>", "the schema's file")
+    .argument("[prompt]", "the file of a prompt of it")
+    .option("--all", "all modules of a large schema too")
+    .option("--allow-outside", "read src and imports from outside of the schema's folder")
+    .option("--model <gguf>", "the model whose tokens are counted, if not the one that kvsplice carries")
+    .option("--json", "print one JSON object, with all modules")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ kvsplice pml show trip.pml
+  $ kvsplice pml show trip.pml packing.pml
+  $ kvsplice pml show trip.pml packing.pml --json | jq .prompt`,
+    )
+    .action(show);
+}
+
+async function show(schemaFile: string, promptFile: string | undefined, options: Options): Promise<void> {
+  await withModel(options.model, async (model) => {
+    const { layout, compiled } = await openSchema(schemaFile, promptFile, model, options);
+    if (options.json) process.stdout.write(`${JSON.stringify(report(layout, compiled, model.contextLength))}\n`);
+    else {
+      process.stdout.write(`${renderTree(describe(layout, compiled), options)}\n`);
+      for (const line of summary(layout, compiled, model.contextLength)) process.stdout.write(`${line}\n`);
+    }
+  });
+}
+
+function report(layout: Layout, compiled: Compiled | undefined, contextLength: number) {
+  return {
+    schema: layout.schema.name,
+    length: layout.length,
+    context: contextLength,
+    blocks: blocksOf(layout).length,
+    scaffolds: layout.scaffolds.map(({ path, modules, block }) => ({ path, modules, tokens: block.tokens.length })),
+    tree: describe(layout, compiled),
+    ...(compiled && {
+      prompt: {
+        tokens: { cached: compiled.cachedTokens, computed: compiled.computedTokens },
+        cached_share: cachedShare(compiled),
+        end: compiled.end,
+        modules: compiled.modules,
+        scaffolds: compiled.scaffolds,
+      },
+    }),
+  };
+}
+
+function cachedShare({ cachedTokens, computedTokens }: Compiled): number {
+  return cachedTokens / (cachedTokens + computedTokens);
+}
+
+/** Scaffolds that are listed; a schema may have as many as modules. */
+const MAX_SCAFFOLDS = 10;
+
+function summary(layout: Layout, compiled: Compiled | undefined, contextLength: number): string[] {
+  const used = new Set(compiled?.scaffolds);
+  const scaffolds = layout.scaffolds.slice(0, MAX_SCAFFOLDS).map(({ path, modules, block }) => {
+    const use = compiled ? (used.has(path) ? ", used" : ", not used") : "";
+    return `scaffold ${path}: ${modules.join(" ")} (${block.tokens.length} tokens${use})`;
+  });
+  const more = layout.scaffolds.length - scaffolds.length;
+  const tokens = blocksOf(layout).reduce((sum, block) => sum + block.tokens.length, 0);
+  return [
+    "",
+    ...scaffolds,
+    ...(more > 0 ? [`… ${more} more scaffolds`] : []),
+    `${layout.schema.name}: ${layout.length} positions of the context's ${contextLength}; ${blocksOf(layout).length} blocks of ${tokens} tokens to store.`,
+    ...(compiled ? [promptLine(compiled)] : []),
+  ];
+}
+
+function promptLine(compiled: Compiled): string {
+  const { cachedTokens, computedTokens, end } = compiled;
+  const share = (100 * cachedShare(compiled)).toFixed(0);
+  return `The prompt: ${cachedTokens} tokens from the cache (${share} %), ${computedTokens} computed; it ends at position ${end}.`;
+}

@@ -1,0 +1,24 @@
+import { Command } from "commander";
+import { pmlCheckCommand } from "./pml-check.js";
+import { pmlFormatCommand } from "./pml-format.js";
+import { pmlPrecomputeCommand } from "./pml-precompute.js";
+import { pmlRunCommand } from "./pml-run.js";
+import { pmlShowCommand } from "./pml-show.js";
+
+export function pmlCommand(): Command {
+  return new Command("pml")
+    .description("prompts of modules whose KV states are computed once (docs/pml.md describes the language)")
+    .addCommand(pmlCheckCommand())
+    .addCommand(pmlFormatCommand())
+    .addCommand(pmlShowCommand())
+    .addCommand(pmlPrecomputeCommand())
+    .addCommand(pmlRunCommand())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ kvsplice pml check trip.pml packing.pml
+  $ kvsplice pml precompute trip.pml --store trip.kv
+  $ kvsplice pml run trip.pml packing.pml --store trip.kv --compare`,
+    );
+}
