@@ -2,9 +2,10 @@ import { relative } from "node:path";
 import { text } from "node:stream/consumers";
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
-import { KvspliceError, withoutCache, type GenerationStats } from "../engine/index.js";
+import { KvspliceError, withoutCache } from "../engine/index.js";
 import type { AnswerStats, Source } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
+import { stream } from "./stream.js";
 
 type Options = {
   readonly store: string;
@@ -79,20 +80,11 @@ async function ask(argument: string, options: Options): Promise<void> {
   });
 }
 
-async function stream(tokens: AsyncIterable<{ text: string }>, print: (text: string) => void): Promise<string> {
-  let text = "";
-  for await (const token of tokens) {
-    print(token.text);
-    text += token.text;
-  }
-  return text;
-}
-
 function sourceLines(sources: readonly Source[]): string {
   return sources.map(({ path, title, score }, i) => `${pc.dim(`${i + 1}.`)} ${title} ${pc.dim(`${relative(".", path)} (${score.toFixed(4)})`)}`).join("\n");
 }
 
-function timingLine(stats: AnswerStats & GenerationStats): string {
+function timingLine(stats: AnswerStats): string {
   const ms = (value: number) => `${value.toFixed(0)} ms`;
   return (
     `retrieve ${ms(stats.retrieve_ms)}, fetch ${ms(stats.fetch_ms)}, splice ${ms(stats.splice_ms)}, first token ${ms(stats.first_token_ms)}, ` +

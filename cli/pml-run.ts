@@ -6,6 +6,7 @@ import { openSchema, type ReadOptions } from "./pml-files.js";
 import { withModel } from "./model.js";
 import { encodeMissing, storeOfOneRun, type Encoded } from "./pml-blocks.js";
 import { openStore } from "./store.js";
+import { stream } from "./stream.js";
 
 type Options = ReadOptions & {
   readonly store?: string;
@@ -56,13 +57,13 @@ async function run(schemaFile: string, promptFile: string, options: Options): Pr
         const start = performance.now();
         const encoded = await encodeMissing(model, store, plan.pieces.filter(isBlockPiece).map(({ block }) => block), { signal });
         const encode_ms = encoded.encoded > 0 ? performance.now() - start : 0;
-        const cached = await stream(answered(plan), print);
+        const cached = await answer(answered(plan), print);
         print(pc.dim(`\n\n${encodedLine(encoded, encode_ms, options.store)}${timingLine(cached.stats)}\n`));
 
         let full: Answered | undefined;
         if (options.compare) {
           print("\nWithout the cache: ");
-          full = await stream(answered(withoutCache(plan)), print);
+          full = await answer(answered(withoutCache(plan)), print);
           const [with_ms, without_ms] = [cached.stats.first_token_ms, full.stats.first_token_ms];
           const ratio = `${(without_ms / with_ms).toFixed(1)} times sooner`;
           print(pc.dim(`\n\nFirst token after ${ms(without_ms)} without the cache, after ${ms(with_ms)} with it: ${ratio}.\n`));
@@ -77,13 +78,8 @@ async function run(schemaFile: string, promptFile: string, options: Options): Pr
 
 type Answered = { readonly answer: string; readonly stats: GenerationStats };
 
-async function stream(generation: Generation, print: (text: string) => void): Promise<Answered> {
-  let answer = "";
-  for await (const { text } of generation) {
-    print(text);
-    answer += text;
-  }
-  return { answer, stats: await generation.stats };
+async function answer(generation: Generation, print: (text: string) => void): Promise<Answered> {
+  return { answer: await stream(generation, print), stats: await generation.stats };
 }
 
 function ms(value: number): string {

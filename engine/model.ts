@@ -140,7 +140,7 @@ class LoadedModel implements Model {
     if (tokens.length === 0) throw new KvspliceError("bad_argument", "A block has at least one token.");
     this.mustFit(offset(tokens.length - 1) + 1);
     const block = allocateBlock(this.runner.shape, tokens.length);
-    const { width, layers } = this.runner.shape;
+    const { width } = this.runner.shape;
     const cache = tokens.length > PASS_TOKENS ? this.takeCache() : undefined;
     for (let start = 0; start < tokens.length; start += PASS_TOKENS) {
       throwIfCancelled(options.signal);
@@ -161,15 +161,7 @@ class LoadedModel implements Model {
         logits: false,
       });
       // The rows encoded so far are the next pass's past.
-      if (cache && end < tokens.length) {
-        const part = allocateBlock(this.runner.shape, end - start);
-        for (let layer = 0; layer < layers; layer++) {
-          const from = (layer * tokens.length + start) * width;
-          part.k.set(block.k.subarray(from, from + part.tokens * width), layer * part.tokens * width);
-          part.v.set(block.v.subarray(from, from + part.tokens * width), layer * part.tokens * width);
-        }
-        cache.splice(part, (token) => offset(start + token));
-      }
+      if (end < tokens.length) cache!.splice(block, offset, [[0, start], [end, tokens.length]]);
     }
     if (cache) this.idleCaches.push(cache);
     return block;
@@ -254,8 +246,8 @@ class LoadedModel implements Model {
     this.mustBeOpen();
     const end = this.check(plan);
     const start = performance.now();
-    const pieces = plan.pieces.filter(isBlockPiece);
-    const { blocks, encoded, warnings } = await this.fetch(pieces.map(({ block }) => block), options);
+    const sources = plan.pieces.filter(isBlockPiece).map(({ block }) => block);
+    const { blocks, encoded, warnings } = await this.fetch(sources, options);
     const fetched = performance.now();
 
     const tokens: number[] = [];
@@ -265,7 +257,7 @@ class LoadedModel implements Model {
     for (const piece of plan.pieces) {
       if (isBlockPiece(piece)) {
         const offset = offsetsOf(piece.block);
-        cache.splice(blocks.get(this.keyOf(piece.block))!, (token) => piece.at + offset(token), piece.omit);
+        cache.splice(blocks.get(piece.block)!, (token) => piece.at + offset(token), piece.omit);
       } else {
         piece.tokens.forEach((token, i) => {
           tokens.push(token);
@@ -314,15 +306,16 @@ class LoadedModel implements Model {
   private async fetch(sources: readonly BlockSource[], options: GenerateOptions) {
     const { store } = options;
     throwIfCancelled(options.signal);
-    const wanted = new Map(sources.map((source) => [this.keyOf(source), source]));
+    const keys = new Map(sources.map((source) => [source, this.keyOf(source)]));
+    const wanted = new Map([...keys].map(([source, key]) => [key, source]));
     const found = await Promise.all([...wanted].map(async ([key]) => [key, await store?.get(key)] as const));
-    const blocks = new Map<BlockKey, Block>();
+    const byKey = new Map<BlockKey, Block>();
     const warnings: string[] = [];
     let encoded = 0;
     for (const [key, kept] of found) {
       const source = wanted.get(key)!;
       const block = kept ?? (await this.encode(source, options));
-      blocks.set(key, block);
+      byKey.set(key, block);
       if (kept) continue;
       encoded += source.tokens.length;
       await store?.put(key, block).catch((error: unknown) => {
@@ -330,6 +323,7 @@ class LoadedModel implements Model {
         warnings.push(`A block was encoded and could not be stored. ${error instanceof Error ? error.message : String(error)}`);
       });
     }
+    const blocks = new Map([...keys].map(([source, key]) => [source, byKey.get(key)!]));
     return { blocks, encoded, warnings };
   }
 

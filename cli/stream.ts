@@ -1,0 +1,9 @@
+/** Prints tokens as they come; the whole text at the end. */
+export async function stream(tokens: AsyncIterable<{ readonly text: string }>, print: (text: string) => void): Promise<string> {
+  let all = "";
+  for await (const { text } of tokens) {
+    print(text);
+    all += text;
+  }
+  return all;
+}
