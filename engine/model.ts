@@ -5,6 +5,7 @@ import { basename, dirname, join } from "node:path";
 import { readCard, type ModelCard } from "./card.js";
 import { createChatTemplate, type ChatTemplate } from "./chat.js";
 import { KvspliceError } from "./error.js";
+import { fetchBlocks } from "./fetch.js";
 import type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
 import { TextStream } from "./generation.js";
 import type { Activations } from "./graph/linear.js";
@@ -247,7 +248,8 @@ class LoadedModel implements Model {
     const end = this.check(plan);
     const start = performance.now();
     const sources = plan.pieces.filter(isBlockPiece).map(({ block }) => block);
-    const { blocks, encoded, warnings } = await this.fetch(sources, options);
+    throwIfCancelled(options.signal);
+    const { blocks, encoded, warnings } = await fetchBlocks(this, sources, options);
     const fetched = performance.now();
 
     const tokens: number[] = [];
@@ -300,31 +302,6 @@ class LoadedModel implements Model {
     });
     cache.length += tokens.length;
     return result;
-  }
-
-  /** The blocks' KV: what the store has is read side by side, what it has not is encoded and put. */
-  private async fetch(sources: readonly BlockSource[], options: GenerateOptions) {
-    const { store } = options;
-    throwIfCancelled(options.signal);
-    const keys = new Map(sources.map((source) => [source, this.keyOf(source)]));
-    const wanted = new Map([...keys].map(([source, key]) => [key, source]));
-    const found = await Promise.all([...wanted].map(async ([key]) => [key, await store?.get(key)] as const));
-    const byKey = new Map<BlockKey, Block>();
-    const warnings: string[] = [];
-    let encoded = 0;
-    for (const [key, kept] of found) {
-      const source = wanted.get(key)!;
-      const block = kept ?? (await this.encode(source, options));
-      byKey.set(key, block);
-      if (kept) continue;
-      encoded += source.tokens.length;
-      await store?.put(key, block).catch((error: unknown) => {
-        // The answer does not depend on it: the block is encoded again another time.
-        warnings.push(`A block was encoded and could not be stored. ${error instanceof Error ? error.message : String(error)}`);
-      });
-    }
-    const blocks = new Map([...keys].map(([source, key]) => [source, byKey.get(key)!]));
-    return { blocks, encoded, warnings };
   }
 
   /** The position after the plan's last token, once the plan is found sound. */
