@@ -1,6 +1,6 @@
 import type { Range } from "../plan.js";
-import type { Block, KvShape } from "./block.js";
-import { rotate, type RotaryTable } from "./rotary.js";
+import { allocateBlock, type Block, type KvShape } from "./block.js";
+import { rotate, unrotate, type RotaryTable } from "./rotary.js";
 
 /**
  * The KV cache of one running prompt: per layer `[length, kv_heads, head_size]`, K after the rotary embedding.
@@ -65,6 +65,25 @@ export class KvCache {
       }
     }
     this.length += kept;
+  }
+
+  /** Rows `[from, to)` as a block: each row's K without the rotary embedding of its position. The cache stays as it is. */
+  extract(from: number, to: number, positions: Int32Array): Block {
+    const { width, layers } = this.shape;
+    const block = allocateBlock(this.shape, to - from);
+    for (let layer = 0, at = 0; layer < layers; layer++) {
+      const k = this.k[layer]!;
+      block.v.set(this.v[layer]!.subarray(from * width, to * width), at);
+      for (let row = from; row < to; row++, at += width) unrotate(this.table, positions[row - from]!, k, row * width, block.k, at, width);
+    }
+    return block;
+  }
+
+  /** Removes rows `[from, to)`; those behind move down and keep their positions. */
+  drop(from: number, to: number): void {
+    const { width } = this.shape;
+    for (const rows of [...this.k, ...this.v]) rows.copyWithin(from * width, to * width, this.length * width);
+    this.length -= to - from;
   }
 }
 

@@ -44,3 +44,21 @@ export function rotate(table: RotaryTable, position: number, from: Float32Array,
     }
   }
 }
+
+/** The way back of `rotate`: takes the rotary embedding of `position` from every head, by the opposite angle. */
+export function unrotate(table: RotaryTable, position: number, from: Float32Array, fromAt: number, to: Float32Array, toAt: number, width: number): void {
+  const { half, cos, sin } = table;
+  const row = position * half;
+  for (let head = 0; head < width; head += 2 * half) {
+    const a = fromAt + head;
+    const b = toAt + head;
+    for (let i = 0; i < half; i++) {
+      const c = cos[row + i]!;
+      const s = sin[row + i]!;
+      const x = from[a + i]!;
+      const y = from[a + half + i]!;
+      to[b + i] = x * c + y * s;
+      to[b + half + i] = y * c - x * s;
+    }
+  }
+}
