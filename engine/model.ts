@@ -7,7 +7,6 @@ import { createChatTemplate, type ChatTemplate } from "./chat.js";
 import { KvspliceError } from "./error.js";
 import { fetchBlocks } from "./fetch.js";
 import type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
-import { TextStream } from "./generation.js";
 import type { Activations } from "./graph/linear.js";
 import { PassRunner } from "./graph/pass.js";
 import { defaultCacheDir, graphId, openSession } from "./graph/session.js";
@@ -15,7 +14,9 @@ import { allocateBlock, type Block } from "./kv/block.js";
 import { keptRuns, KvCache } from "./kv/cache.js";
 import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
 import { isBlockPiece, type BlockPiece, type BlockSource, type Plan } from "./plan.js";
+import { createSampler, logprobsOf, type SamplingOptions } from "./sampling.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
+import { TextStream } from "./text-stream.js";
 import { createTokenizer, type Tokenizer } from "./tokenizer.js";
 import { readConfig, type ModelConfig } from "./weights/config.js";
 import { createEmbedding } from "./weights/embedding.js";
@@ -33,11 +34,20 @@ export type LoadOptions = {
   readonly cacheDir?: string;
 };
 
-export type GenerateOptions = {
+export type GenerateOptions = SamplingOptions & {
   /** Where blocks are looked up, and put when they were missing. Without one, every block is encoded on the way. */
   readonly store?: BlockStore;
   /** The model card's `maxAnswerTokens` when left out. */
   readonly maxNewTokens?: number;
+  /** Texts that end the answer; they are not part of it. */
+  readonly stop?: readonly string[];
+  /** Tells each token's log probability, and those of as many likeliest tokens in its place. */
+  readonly logprobs?: number;
+  /**
+   * Names the KV of the answer's tokens, which is then put into the store as that of a `keep` piece; called once, when
+   * the answer has ended, with the tokens whose KV exists (the last one's may not).
+   */
+  readonly keepAnswer?: (tokens: readonly number[]) => BlockKey | undefined;
   /** Ends the answer with KvspliceError `cancelled`, at the latest after the running pass. */
   readonly signal?: AbortSignal;
 };
@@ -204,21 +214,31 @@ class LoadedModel implements Model {
 
   private async *decode(plan: Plan, options: GenerateOptions, done: (stats: GenerationStats) => void): AsyncGenerator<GeneratedToken> {
     const start = performance.now();
+    const sample = createSampler(options);
     const cache = this.takeCache();
     try {
       const prefilled = await this.prefill(plan, cache, options);
       const first = performance.now();
       const limit = options.maxNewTokens ?? this.card.maxAnswerTokens;
-      const text = new TextStream(this.tokenizer);
+      const text = new TextStream(this.tokenizer, options.stop);
       let { logits, position } = prefilled;
+      let finish: GenerationStats["finish"] = "length";
       let generated = 0;
       let lastToken = first;
       while (generated < limit) {
-        const id = argmax(logits);
+        const id = sample(logits);
         lastToken = performance.now();
-        if (this.endTokens.has(id)) break;
+        if (this.endTokens.has(id)) {
+          finish = "end";
+          break;
+        }
         generated++;
-        yield { id, text: text.push(id) };
+        const likelihood = options.logprobs === undefined ? undefined : this.likelihood(logits, id, options.logprobs);
+        yield { id, text: text.push(id), ...likelihood };
+        if (text.stopped) {
+          finish = "stop";
+          break;
+        }
         if (generated === limit || position >= this.contextLength) break;
         throwIfCancelled(options.signal);
         logits = await this.step([id], [position++], cache, undefined, true);
@@ -226,6 +246,7 @@ class LoadedModel implements Model {
       const rest = text.end();
       if (rest) yield { id: -1, text: rest };
       done({
+        queue_ms: 0,
         fetch_ms: prefilled.fetch_ms,
         splice_ms: prefilled.splice_ms,
         first_token_ms: first - start,
@@ -234,12 +255,18 @@ class LoadedModel implements Model {
         cached_tokens: prefilled.cached,
         computed_tokens: prefilled.computed,
         generated_tokens: generated,
+        finish,
         encoded_tokens: prefilled.encoded,
         warnings: prefilled.warnings,
       });
     } finally {
       this.idleCaches.push(cache);
     }
+  }
+
+  private likelihood(logits: Float32Array, id: number, top: number): Pick<GeneratedToken, "logprob" | "top"> {
+    const found = logprobsOf(logits, id, top);
+    return { logprob: found.logprob, top: found.top.map((each) => ({ ...each, text: this.tokenizer.decode([each.id]) })) };
   }
 
   /** Fetches and splices the plan's blocks, then computes its fresh tokens. */
@@ -347,10 +374,4 @@ function endOf(piece: BlockPiece): number {
 
 function throwIfCancelled(signal: AbortSignal | undefined): void {
   if (signal?.aborted) throw new KvspliceError("cancelled", "Cancelled.", { cause: signal.reason });
-}
-
-function argmax(values: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
-  return best;
 }

@@ -1,3 +1,5 @@
+import type { BlockKey } from "./store/store.js";
+
 /**
  * The contract between those who write prompts (pml, rag) and the engine that answers them.
  *
@@ -24,8 +26,15 @@ export type BlockSource = {
 /** Cached KV: the block's token i takes position `at + offsets[i]`. Tokens within `omit` are left out of the KV. */
 export type BlockPiece = { readonly block: BlockSource; readonly at: number; readonly omit?: readonly Range[] };
 
-/** Computed now: token i takes position `at + i`. */
-export type FreshPiece = { readonly tokens: readonly number[]; readonly at: number };
+/**
+ * Computed now: token i takes position `at + i`.
+ *
+ * With `keep`, its KV is kept in the store under that key, K without position like a block's: it is spliced where the
+ * store has it, and computed and put where it has not. Unlike a block it was computed in the sight of all earlier
+ * pieces, so whoever names the key vouches that it stands for the tokens and for all that they saw (a hash chain over a
+ * conversation, CachedAttention, Gao et al. 2024).
+ */
+export type FreshPiece = { readonly tokens: readonly number[]; readonly at: number; readonly keep?: BlockKey };
 
 export type Piece = BlockPiece | FreshPiece;
 

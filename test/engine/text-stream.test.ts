@@ -1,0 +1,45 @@
+import { expect, test } from "vitest";
+import fc from "fast-check";
+import { TextStream } from "../../engine/text-stream.js";
+
+/** Each id is one byte. */
+const bytes = {
+  encode: (text: string) => [...Buffer.from(text)],
+  decode: (ids: readonly number[]) => Buffer.from(ids).toString(),
+};
+
+function streamed(text: string, stops: readonly string[] = []): { parts: string[]; stopped: boolean } {
+  const stream = new TextStream(bytes, stops);
+  const parts: string[] = [];
+  for (const id of bytes.encode(text)) {
+    parts.push(stream.push(id));
+    if (stream.stopped) break;
+  }
+  return { parts: [...parts, stream.end()], stopped: stream.stopped };
+}
+
+test("the parts of a text make the whole, and no part ends within a character", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: "binary" }), (text) => {
+      const { parts } = streamed(text.replaceAll("\uFFFD", ""));
+      expect(parts.join("")).toBe(text.replaceAll("\uFFFD", ""));
+      parts.forEach((part) => expect(part).not.toContain("\uFFFD"));
+    }),
+  );
+});
+
+test("nothing of a stop text, and nothing behind it, is ever given out", () => {
+  const unit = fc.constantFrom("a", "b", "é");
+  const word = fc.string({ unit, minLength: 1, maxLength: 3 });
+  fc.assert(
+    fc.property(fc.string({ unit, maxLength: 12 }), fc.array(word, { maxLength: 3 }), (text, stops) => {
+      // The stop text whose end comes first ends the text; of several that end there, the longest.
+      const ends = stops.map((stop) => text.indexOf(stop) + stop.length).filter((end, i) => text.includes(stops[i]!) && end > 0);
+      const end = Math.min(...ends);
+      const cut = Math.min(...stops.map((stop) => text.slice(0, end).indexOf(stop)).filter((at) => at >= 0));
+      const { parts, stopped } = streamed(text, stops);
+      expect(stopped).toBe(cut < Infinity);
+      expect(parts.join("")).toBe(stopped ? text.slice(0, cut) : text);
+    }),
+  );
+});
