@@ -223,44 +223,58 @@ class LoadedModel implements Model {
       const text = new TextStream(this.tokenizer, options.stop);
       let { logits, position } = prefilled;
       let finish: GenerationStats["finish"] = "length";
-      let generated = 0;
+      const ids: number[] = [];
       let lastToken = first;
-      while (generated < limit) {
+      while (ids.length < limit) {
         const id = sample(logits);
         lastToken = performance.now();
         if (this.endTokens.has(id)) {
           finish = "end";
           break;
         }
-        generated++;
+        ids.push(id);
         const likelihood = options.logprobs === undefined ? undefined : this.likelihood(logits, id, options.logprobs);
         yield { id, text: text.push(id), ...likelihood };
         if (text.stopped) {
           finish = "stop";
           break;
         }
-        if (generated === limit || position >= this.contextLength) break;
+        if (ids.length === limit || position >= this.contextLength) break;
         throwIfCancelled(options.signal);
         logits = await this.step([id], [position++], cache, undefined, true);
       }
       const rest = text.end();
       if (rest) yield { id: -1, text: rest };
+      const answered = { row: prefilled.cached + prefilled.computed, tokens: position - prefilled.position, at: prefilled.position };
+      const answerKey = options.keepAnswer?.(ids.slice(0, answered.tokens));
+      const unkept = answerKey === undefined || answered.tokens === 0 ? prefilled.unkept : [...prefilled.unkept, { key: answerKey, ...answered }];
+      await this.keep(unkept, cache, options.store, prefilled.warnings);
       done({
         queue_ms: 0,
         fetch_ms: prefilled.fetch_ms,
         splice_ms: prefilled.splice_ms,
         first_token_ms: first - start,
-        per_token_ms: generated > 1 ? (lastToken - first) / (generated - 1) : 0,
+        per_token_ms: ids.length > 1 ? (lastToken - first) / (ids.length - 1) : 0,
         total_ms: performance.now() - start,
         cached_tokens: prefilled.cached,
         computed_tokens: prefilled.computed,
-        generated_tokens: generated,
+        generated_tokens: ids.length,
         finish,
         encoded_tokens: prefilled.encoded,
         warnings: prefilled.warnings,
       });
     } finally {
       this.idleCaches.push(cache);
+    }
+  }
+
+  /** Puts the KV of computed rows into the store. */
+  private async keep(rows: readonly KeptRows[], cache: KvCache, store: BlockStore | undefined, warnings: string[]): Promise<void> {
+    for (const { key, row, tokens, at } of rows) {
+      const block = cache.extract(row, row + tokens, Int32Array.from({ length: tokens }, (_, i) => at + i));
+      await store?.put(key, block).catch((error: unknown) => {
+        warnings.push(`The KV of ${tokens} tokens could not be stored. ${error instanceof Error ? error.message : String(error)}`);
+      });
     }
   }
 
@@ -276,18 +290,22 @@ class LoadedModel implements Model {
     const start = performance.now();
     const sources = plan.pieces.filter(isBlockPiece).map(({ block }) => block);
     throwIfCancelled(options.signal);
-    const { blocks, encoded, warnings } = await fetchBlocks(this, sources, options);
+    const [{ blocks, encoded, warnings }, kept] = await Promise.all([fetchBlocks(this, sources, options), fetchKept(plan, options.store)]);
     const fetched = performance.now();
 
     const tokens: number[] = [];
     const positions: number[] = [];
     const counts: number[] = [];
+    const unkept: KeptRows[] = [];
     cache.reserve(plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block.tokens.length : piece.tokens.length), 0));
     for (const piece of plan.pieces) {
       if (isBlockPiece(piece)) {
         const offset = offsetsOf(piece.block);
         cache.splice(blocks.get(piece.block)!, (token) => piece.at + offset(token), piece.omit);
+      } else if (piece.keep !== undefined && kept.has(piece.keep)) {
+        cache.splice(kept.get(piece.keep)!, (token) => piece.at + token);
       } else {
+        if (piece.keep !== undefined) unkept.push({ key: piece.keep, row: tokens.length, tokens: piece.tokens.length, at: piece.at });
         piece.tokens.forEach((token, i) => {
           tokens.push(token);
           positions.push(piece.at + i);
@@ -306,7 +324,9 @@ class LoadedModel implements Model {
       const visible = inOrder ? undefined : { counts: counts.slice(from, to), shared: cached };
       logits = await this.step(tokens.slice(from, to), positions.slice(from, to), cache, visible, to === tokens.length);
     }
-    return { logits, position: end, cached, computed: tokens.length, encoded, warnings, fetch_ms: fetched - start, splice_ms: spliced - fetched };
+    // Computed rows lie behind the spliced ones.
+    const computedRows = unkept.map((rows) => ({ ...rows, row: cached + rows.row }));
+    return { logits, position: end, cached, computed: tokens.length, unkept: computedRows, encoded, warnings: [...warnings], fetch_ms: fetched - start, splice_ms: spliced - fetched };
   }
 
   /** One pass whose KV joins the cache. */
@@ -370,6 +390,18 @@ function endOf(piece: BlockPiece): number {
   const { tokens } = piece.block;
   const last = keptRuns(tokens.length, piece.omit ?? []).at(-1)?.[1] ?? 0;
   return last === 0 ? piece.at : piece.at + offsetsOf(piece.block)(last - 1) + 1;
+}
+
+/** Computed rows of a cache that are to be kept under a key. */
+type KeptRows = { readonly key: BlockKey; readonly row: number; readonly tokens: number; readonly at: number };
+
+/** KV of the plan's kept pieces that the store has. */
+async function fetchKept(plan: Plan, store: BlockStore | undefined): Promise<ReadonlyMap<BlockKey, Block>> {
+  const wanted = plan.pieces.flatMap((piece) => (isBlockPiece(piece) || piece.keep === undefined ? [] : [{ key: piece.keep, tokens: piece.tokens.length }]));
+  // The last piece is computed in any case: the answer starts from its last token.
+  if (!isBlockPiece(plan.pieces.at(-1)!) && "keep" in plan.pieces.at(-1)!) wanted.pop();
+  const found = await Promise.all(wanted.map(async ({ key, tokens }) => ({ key, tokens, block: await store?.get(key) })));
+  return new Map(found.flatMap(({ key, tokens, block }) => (block?.tokens === tokens ? [[key, block] as const] : [])));
 }
 
 function throwIfCancelled(signal: AbortSignal | undefined): void {
