@@ -9,6 +9,7 @@ export {
   type RetrieveOptions,
 } from "./corpus/corpus.js";
 export type { PrecomputeOptions, Progress, Report } from "./corpus/precompute.js";
+export type { BlockSupply, SupplyOptions } from "./corpus/supply.js";
 export type { Totals } from "./corpus/records.js";
 export type { Document, LoadProblem, Paragraph } from "./document.js";
 export { type Embedder, type EmbedderOptions, loadEmbedder } from "./embedder.js";

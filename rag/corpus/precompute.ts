@@ -9,11 +9,15 @@ import { type Listing, listFiles } from "../load/list.js";
 import { loadFile } from "../load/load.js";
 import { splitDocument } from "../split.js";
 import type { FileRecord, NewChunk, Records } from "./records.js";
+import { sideBySide } from "./side-by-side.js";
+import { type BlockSupply, encodeHere } from "./supply.js";
 
 export type PrecomputeOptions = {
   readonly signal?: AbortSignal | undefined;
   /** Called after each block, and after each file. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** Who encodes what the store does not hold; the corpus's own model, in this process, when left out. */
+  readonly supply?: BlockSupply | undefined;
 };
 
 /** How far a run has come. Its files' bytes are the measure of the whole: chunks are counted as files are loaded. */
@@ -75,7 +79,7 @@ export async function precompute(
 ): Promise<Report> {
   const listing = await listFiles(names);
   const run = new Run(workshop, options, await sizesOf(listing.files), listing.problems);
-  for (const path of listing.files) await run.update(path);
+  await run.update(listing.files);
   await run.removeDeleted(listing);
   await run.deleteUnused();
   await run.encodeMissing();
@@ -84,7 +88,10 @@ export async function precompute(
 
 class Run {
   private readonly problems: LoadProblem[];
+  private readonly supply: BlockSupply;
   private readonly bytesTotal: number;
+  /** Bytes done of each file in work. */
+  private readonly bytesInWork = new Map<string, number>();
   private bytesDone = 0;
   private filesDone = 0;
   private unchanged = 0;
@@ -100,16 +107,20 @@ class Run {
     problems: readonly LoadProblem[],
   ) {
     this.problems = [...problems];
+    this.supply = options.supply ?? encodeHere(workshop.model, workshop.store);
     this.bytesTotal = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   }
 
-  async update(path: string): Promise<void> {
-    this.checkCancelled();
-    const seen = await this.look(path);
-    if (seen !== undefined) await this.replace(path, seen.file, seen.bytes);
-    this.filesDone++;
-    this.bytesDone += this.sizes.get(path)!;
-    this.tell(path, 0);
+  async update(paths: readonly string[]): Promise<void> {
+    await sideBySide(paths, this.supply.atOnce, async (path) => {
+      this.checkCancelled();
+      const seen = await this.look(path);
+      if (seen !== undefined) await this.replace(path, seen.file, seen.bytes);
+      this.filesDone++;
+      this.bytesDone += this.sizes.get(path)!;
+      this.bytesInWork.delete(path);
+      this.tell(path);
+    });
   }
 
   /** Removes the files that were below a searched folder and are gone from the disk. */
@@ -133,12 +144,13 @@ class Run {
 
   /** Blocks that the store has lost, to damage or to another run, are encoded from the tokens of their chunks. */
   async encodeMissing(): Promise<void> {
-    const { records } = this.workshop;
-    for (const id of records.chunkIds()) {
+    const { records, store } = this.workshop;
+    await sideBySide(records.chunkIds(), this.supply.atOnce, async (id) => {
       const chunk = records.chunk(id);
-      if (chunk === undefined || !(await this.encode(chunk.block, chunk.tokens))) continue;
-      this.tell(chunk.path, 0);
-    }
+      if (chunk === undefined || (await store.has(chunk.block))) return;
+      await this.encode(chunk.block, chunk.tokens);
+      this.tell(chunk.path);
+    });
   }
 
   report(): Report {
@@ -178,27 +190,22 @@ class Run {
     const chunks = documents.flatMap((document) => splitDocument(document, model));
     const texts = chunks.map(({ title, text }) => `${title}\n${text}`);
     const vectors = chunks.length === 0 ? [] : await (await embedder()).embed(texts, { signal: this.options.signal });
-    const built: NewChunk[] = [];
-    for (const [index, chunk] of chunks.entries()) {
-      const block = model.keyOf({ tokens: chunk.tokens });
-      await this.encode(block, chunk.tokens);
-      built.push({ ...chunk, block, vector: vectors[index]! });
-      this.tell(path, built.length / chunks.length);
-    }
+    const built = chunks.map((chunk, index): NewChunk => ({ ...chunk, block: model.keyOf({ tokens: chunk.tokens }), vector: vectors[index]! }));
+    await sideBySide(built, this.supply.atOnce, async ({ block, tokens }) => {
+      await this.encode(block, tokens);
+      this.bytesInWork.set(path, (this.bytesInWork.get(path) ?? 0) + (this.sizes.get(path) ?? 0) / built.length);
+      this.tell(path);
+    });
     records.replaceFile(keyOfPath(path), { ...file, problems }, built);
     this.problems.push(...problems);
   }
 
-  /** Sees to it that the store holds the block; whether it had to be encoded. */
-  private async encode(block: BlockKey, tokens: readonly number[]): Promise<boolean> {
-    const { model, store } = this.workshop;
-    const { signal } = this.options;
+  /** Sees to it that the store holds the block. */
+  private async encode(block: BlockKey, tokens: readonly number[]): Promise<void> {
     this.checkCancelled();
-    if (await store.has(block)) return false;
-    await store.put(block, await model.encode({ tokens }, signal === undefined ? {} : { signal }));
+    if (!(await this.supply.supply(block, { tokens }, { signal: this.options.signal }))) return;
     this.encoded++;
     this.tokens += tokens.length;
-    return true;
   }
 
   private checkCancelled(): void {
@@ -208,12 +215,12 @@ class Run {
     throw new KvspliceError("cancelled", message, { cause: signal.reason });
   }
 
-  /** @param share of the file in work, 0 to 1 */
-  private tell(path: string, share: number): void {
+  private tell(path: string): void {
+    const inWork = [...this.bytesInWork.values()].reduce((sum, bytes) => sum + bytes, 0);
     this.options.onProgress?.({
       path,
       files: { done: this.filesDone, total: this.sizes.size },
-      bytes: { done: this.bytesDone + share * (this.sizes.get(path) ?? 0), total: this.bytesTotal },
+      bytes: { done: this.bytesDone + inWork, total: this.bytesTotal },
       encoded: this.encoded,
       tokens: this.tokens,
     });

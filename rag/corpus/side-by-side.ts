@@ -1,0 +1,19 @@
+/**
+ * Works on items in their order, at most `atOnce` at a time. After a failure no other item is begun, and the promise
+ * is rejected when those that were begun have ended, so that nothing is still at work on what the caller then closes.
+ */
+export async function sideBySide<T>(items: Iterable<T>, atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items[Symbol.iterator]();
+  let failed = false;
+  const lane = async () => {
+    for (let next = queue.next(); !next.done && !failed; next = queue.next()) {
+      await work(next.value).catch((error: unknown) => {
+        failed = true;
+        throw error;
+      });
+    }
+  };
+  const ends = await Promise.allSettled(Array.from({ length: atOnce }, lane));
+  const failure = ends.find((end) => end.status === "rejected");
+  if (failure) throw failure.reason;
+}
