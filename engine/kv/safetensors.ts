@@ -8,18 +8,18 @@ const FORMAT = "kvsplice-block-1";
 const MAX_HEADER_BYTES = 4096;
 
 type Header = {
-  __metadata__: { format: string; checksum: string };
+  __metadata__: { format: string; key: string; checksum: string };
   k: TensorEntry;
   v: TensorEntry;
 };
 type TensorEntry = { dtype: "F32"; shape: [layers: number, tokens: number, width: number]; data_offsets: [number, number] };
 
-/** A block as a safetensors file. Its checksum (CRC-32) covers header and data. */
-export function encodeSafetensors(block: Block): Uint8Array[] {
+/** A block as a safetensors file that says its key. Its checksum (CRC-32) covers header and data. */
+export function encodeSafetensors(key: string, block: Block): Uint8Array[] {
   const bytes = block.k.byteLength;
   const shape: TensorEntry["shape"] = [block.layers, block.tokens, block.width];
   const header: Header = {
-    __metadata__: { format: FORMAT, checksum: "" },
+    __metadata__: { format: FORMAT, key, checksum: "" },
     k: { dtype: "F32", shape, data_offsets: [0, bytes] },
     v: { dtype: "F32", shape, data_offsets: [bytes, 2 * bytes] },
   };
@@ -33,8 +33,8 @@ export function encodeSafetensors(block: Block): Uint8Array[] {
   return [length, padded, ...data];
 }
 
-/** The block of a safetensors file, over the same memory; undefined where anything about it does not verify. */
-export function decodeSafetensors(file: Buffer): Block | undefined {
+/** The block of a safetensors file, over the same memory; undefined where anything about it does not verify, or the key is another. */
+export function decodeSafetensors(key: string, file: Buffer): Block | undefined {
   if (file.length < 8) return undefined;
   const headerLength = Number(file.readBigUInt64LE(0));
   if (headerLength > MAX_HEADER_BYTES || headerLength % 8 !== 0 || 8 + headerLength > file.length) return undefined;
@@ -46,7 +46,7 @@ export function decodeSafetensors(file: Buffer): Block | undefined {
     return undefined;
   }
   const stated = header.__metadata__?.checksum;
-  if (header.__metadata__?.format !== FORMAT || !Array.isArray(header.k?.shape)) return undefined;
+  if (header.__metadata__?.format !== FORMAT || header.__metadata__.key !== key || !Array.isArray(header.k?.shape)) return undefined;
   const padding = file.subarray(8 + Buffer.byteLength(JSON.stringify(header)), 8 + headerLength);
   if (!padding.every((byte) => byte === 0x20) || checksum(header, [data]) !== stated) return undefined;
   const [layers, tokens, width] = header.k.shape;

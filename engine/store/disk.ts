@@ -29,7 +29,7 @@ export function openDiskStore(dir: string, options: DiskStoreOptions = {}): Bloc
         if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
         throw storageError(error, `(or read) the blocks in ${dir}`, remedy);
       }
-      const block = decodeSafetensors(file);
+      const block = decodeSafetensors(key, file);
       if (!block) {
         onDamage(key, pathOf(key));
         await rm(pathOf(key), { force: true }).catch(() => undefined); // so that the block is put anew
@@ -49,7 +49,7 @@ export function openDiskStore(dir: string, options: DiskStoreOptions = {}): Bloc
         await mkdir(dirname(path), { recursive: true });
         const file = await open(draft, "wx");
         try {
-          for (const part of encodeSafetensors(block)) await writeAll(file, part);
+          for (const part of encodeSafetensors(key, block)) await writeAll(file, part);
           await file.sync();
         } finally {
           await file.close();

@@ -1,0 +1,89 @@
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { KvspliceError } from "../error.js";
+
+const UNITS = { B: 1, KB: 2 ** 10, MB: 2 ** 20, GB: 2 ** 30, TB: 2 ** 40 };
+
+/** Bytes as people write them, `2GB` or `512 MB` (powers of 1024), or as a number. */
+const bytes = z.union([z.number(), z.string()]).transform((value, context) => {
+  const [, number, unit] = /^\s*([\d.]+)\s*([KMGT]?B)?\s*$/i.exec(String(value)) ?? [];
+  const size = Math.floor(Number(number) * UNITS[(unit ?? "B").toUpperCase() as keyof typeof UNITS]);
+  if (size >= 0) return size;
+  context.addIssue({ code: "custom", message: `"${value}" is no number of bytes; write one such as 2GB` });
+  return z.NEVER;
+});
+
+const schema = z.strictObject({
+  /** Blocks used last, in this process. 0 leaves the tier out. */
+  memory: z.strictObject({ budget: bytes }).optional(),
+  /** A folder of this machine, for any number of processes. */
+  disk: z.strictObject({ path: z.string().min(1), budget: bytes.optional() }).optional(),
+  /** A Redis server for any number of machines; `prefix` keeps several stores of one server apart. */
+  redis: z
+    .strictObject({
+      url: z.string().regex(/^rediss?:\/\//, "give a URL such as redis://localhost:6379"),
+      budget: bytes.optional(),
+      prefix: z.string().min(1).default("kvsplice:"),
+    })
+    .optional(),
+});
+
+/** The tiers of a store, each optional. Budgets in bytes. */
+export type StoreConfig = z.output<typeof schema>;
+
+/** The same as a person writes it: budgets may be texts such as "2GB". */
+export type StoreConfigInput = z.input<typeof schema>;
+
+/** @throws KvspliceError `bad_argument` that names the setting and where it stands */
+export function parseStoreConfig(value: unknown, where = "The store's configuration"): StoreConfig {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const path = issue!.path.join(".");
+  throw new KvspliceError("bad_argument", `${where}${path && `, ${path}`}: ${issue!.message}. docs/store.md has an example.`);
+}
+
+/** Settings as the command line has them. */
+export type StoreSettings = {
+  /** A JSON file of a `StoreConfig`. */
+  readonly config?: string;
+  readonly memory?: string;
+  /** Folder of the disk tier. */
+  readonly disk?: string;
+  readonly diskBudget?: string;
+  readonly redis?: string;
+  readonly redisBudget?: string;
+};
+
+const DEFAULT_MEMORY = "512MB";
+
+/**
+ * One configuration of a file, the environment (`KVSPLICE_STORE_CONFIG`, `_MEMORY`, `_DISK`, `_DISK_BUDGET`,
+ * `_REDIS`, `_REDIS_BUDGET`) and the command line; what comes later in this list goes before. Memory is 512 MB where
+ * nothing says otherwise.
+ *
+ * @throws KvspliceError `bad_argument`, `bad_file` where the file cannot be read
+ */
+export function readStoreConfig(settings: StoreSettings, environment: Readonly<Record<string, string | undefined>> = process.env): StoreConfig {
+  const set = (name: keyof StoreSettings, variable: string) => settings[name] ?? (environment[`KVSPLICE_STORE_${variable}`] || undefined);
+  const file = set("config", "CONFIG");
+  const base = file === undefined ? {} : parseStoreConfig(readJson(file), file);
+  const memory = set("memory", "MEMORY") ?? base.memory?.budget ?? DEFAULT_MEMORY;
+  const path = set("disk", "DISK") ?? base.disk?.path;
+  const diskBudget = set("diskBudget", "DISK_BUDGET") ?? base.disk?.budget;
+  const url = set("redis", "REDIS") ?? base.redis?.url;
+  const redisBudget = set("redisBudget", "REDIS_BUDGET") ?? base.redis?.budget;
+  return parseStoreConfig({
+    memory: { budget: memory },
+    ...(path !== undefined && { disk: { path, ...(diskBudget !== undefined && { budget: diskBudget }) } }),
+    ...(url !== undefined && { redis: { ...base.redis, url, ...(redisBudget !== undefined && { budget: redisBudget }) } }),
+  });
+}
+
+function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"));
+  } catch (cause) {
+    throw new KvspliceError("bad_file", `The store's configuration ${path} cannot be read (${(cause as Error).message}); docs/store.md has an example.`, { cause });
+  }
+}
