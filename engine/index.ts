@@ -2,6 +2,7 @@ export { loadModel } from "./model.js";
 export type { EncodeOptions, GenerateOptions, LoadOptions, Model } from "./model.js";
 export type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
 export type { SamplingOptions } from "./sampling.js";
+export { loadTokenizer, type Language } from "./language.js";
 export type { ModelCard } from "./card.js";
 export type { ChatTemplate, Role } from "./chat.js";
 export type { Tokenizer } from "./tokenizer.js";

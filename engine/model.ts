@@ -1,9 +1,7 @@
 import { createHash } from "node:crypto";
-import { fileURLToPath } from "node:url";
-import { readFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
-import { readCard, type ModelCard } from "./card.js";
-import { createChatTemplate, type ChatTemplate } from "./chat.js";
+import { basename } from "node:path";
+import type { ModelCard } from "./card.js";
+import type { ChatTemplate } from "./chat.js";
 import { KvspliceError } from "./error.js";
 import { fetchBlocks } from "./fetch.js";
 import type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
@@ -13,11 +11,12 @@ import { defaultCacheDir, graphId, openSession } from "./graph/session.js";
 import { allocateBlock, type Block } from "./kv/block.js";
 import { keptRuns, KvCache } from "./kv/cache.js";
 import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
+import { defaultModelPath, languageOf, type Language } from "./language.js";
 import { isBlockPiece, type BlockPiece, type BlockSource, type Plan } from "./plan.js";
 import { createSampler, logprobsOf, type SamplingOptions } from "./sampling.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
 import { TextStream } from "./text-stream.js";
-import { createTokenizer, type Tokenizer } from "./tokenizer.js";
+import type { Tokenizer } from "./tokenizer.js";
 import { readConfig, type ModelConfig } from "./weights/config.js";
 import { createEmbedding } from "./weights/embedding.js";
 import { dequantize } from "./weights/quant.js";
@@ -55,14 +54,10 @@ export type GenerateOptions = SamplingOptions & {
 export type EncodeOptions = { readonly signal?: AbortSignal };
 
 /** A loaded model: encodes blocks, and answers plans. Several may be loaded in one process. */
-export interface Model {
+export interface Model extends Language {
   /** Hash of the weights and of the graph over them: blocks of one id fit no other. */
   readonly id: string;
   readonly name: string;
-  readonly contextLength: number;
-  readonly tokenizer: Tokenizer;
-  readonly chat: ChatTemplate;
-  readonly card: ModelCard;
   keyOf(source: BlockSource): BlockKey;
   /** KV of a block, each token seeing those before it in the block and nothing else. */
   encode(source: BlockSource, options?: EncodeOptions): Promise<Block>;
@@ -87,9 +82,7 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   const path = options.path ?? (await defaultModelPath());
   const file = await readGguf(path);
   const config = readConfig(file);
-  const { tokenizer, control } = createTokenizer(file.metadata);
-  const chat = createChatTemplate(file.metadata, (id) => control.get(Number(id)) ?? "");
-  const card = await readCard(path, chat);
+  const { tokenizer, chat, card } = await languageOf(path, file.metadata);
   const activations = options.activations ?? "int8";
   const id = graphId(file.contentHash, activations);
   const factors = file.has("rope_freqs.weight") ? dequantize(file.tensor("rope_freqs.weight")) : undefined;
@@ -103,18 +96,6 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   const endTokens = new Set([Number(file.metadata["tokenizer.ggml.eos_token_id"])]);
   const runner = new PassRunner(session, config, embedding);
   return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, config, table, runner, endTokens, () => session.release());
-}
-
-/** The model in the package, from sources and from the build alike. */
-async function defaultModelPath(): Promise<string> {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  for (;;) {
-    const manifest = await readFile(join(folder, "package.json"), "utf8").catch(() => "{}");
-    if ((JSON.parse(manifest) as { name?: string }).name === "kvsplice") return join(folder, "models", "kvsplice-135m.gguf");
-    const parent = dirname(folder);
-    if (parent === folder) throw new KvspliceError("bad_model", "The package's own model was not found. Install kvsplice again, or give a model's path.");
-    folder = parent;
-  }
 }
 
 class LoadedModel implements Model {

@@ -1,5 +1,5 @@
 import { KvspliceError } from "../error.js";
-import type { GgufFile } from "./gguf.js";
+import type { GgufFile, GgufMetadata } from "./gguf.js";
 
 /** The shape of a Llama-like decoder, as its GGUF metadata tells it. */
 export type ModelConfig = {
@@ -35,11 +35,7 @@ export function readConfig(file: GgufFile): ModelConfig {
   if (!known) {
     throw new KvspliceError("bad_model", `Architecture "${architecture}" is not supported; use a model of ${Object.keys(LLAMA_SHAPED).join(" or ")}.`);
   }
-  const number = (key: string, fallback?: number): number => {
-    const value = file.metadata[`${architecture}.${key}`] ?? fallback;
-    if (typeof value !== "number") throw new KvspliceError("bad_model", `The model file lacks ${architecture}.${key}. Convert the model to GGUF again.`);
-    return value;
-  };
+  const number = (key: string, fallback?: number): number => numberOf(file.metadata, key, fallback);
   const scaling = file.metadata[`${architecture}.rope.scaling.type`];
   if (scaling !== undefined && scaling !== "none") {
     throw new KvspliceError("bad_model", `Rotary scaling "${String(scaling)}" is not supported; use a model without it.`);
@@ -60,10 +56,22 @@ export function readConfig(file: GgufFile): ModelConfig {
     headSize,
     feedForward: number("feed_forward_length"),
     vocabulary: file.tensor("token_embd.weight").shape[0]!,
-    contextLength: number("context_length"),
+    contextLength: readContextLength(file.metadata),
     rotaryBase: number("rope.freq_base", 10000),
     normEpsilon: number("attention.layer_norm_rms_epsilon"),
     interleavedRows: known.interleavedRows,
     tiedEmbedding: !file.has("output.weight"),
   };
+}
+
+/** Positions that the model was trained on. @throws KvspliceError `bad_model` where the file does not say */
+export function readContextLength(metadata: GgufMetadata): number {
+  return numberOf(metadata, "context_length");
+}
+
+function numberOf(metadata: GgufMetadata, key: string, fallback?: number): number {
+  const name = `${String(metadata["general.architecture"])}.${key}`;
+  const value = metadata[name] ?? fallback;
+  if (typeof value !== "number") throw new KvspliceError("bad_model", `The model file lacks ${name}. Convert the model to GGUF again.`);
+  return value;
 }

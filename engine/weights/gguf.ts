@@ -12,9 +12,11 @@ export type RawTensor = {
   readonly bytes: Uint8Array;
 };
 
+export type GgufMetadata = Readonly<Record<string, unknown>>;
+
 /** A GGUF file: its metadata, and its tensors by name. */
 export type GgufFile = {
-  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly metadata: GgufMetadata;
   /** SHA-256 of the whole file, hex. */
   readonly contentHash: string;
   tensor(name: string): RawTensor;
@@ -36,10 +38,7 @@ const BLOCK_LAYOUT: Partial<Record<keyof typeof GGMLQuantizationType, { elements
  * @throws KvspliceError `bad_model` if it is not a GGUF file, is cut short, or a tensor has a type that is not read.
  */
 export async function readGguf(path: string): Promise<GgufFile> {
-  const parsed = await gguf(path, { allowLocalFile: true }).catch((cause: unknown) => {
-    const what = existsSync(path) ? "cannot be read as a GGUF file" : "does not exist";
-    throw new KvspliceError("bad_model", `${path} ${what}. Give the path of a .gguf model.`, { cause });
-  });
+  const parsed = await parse(path);
   const bytes = await readWhole(path);
   const base = Number(parsed.tensorDataOffset);
   const tensors = new Map<string, () => RawTensor>();
@@ -62,7 +61,7 @@ export async function readGguf(path: string): Promise<GgufFile> {
     });
   }
   return {
-    metadata: parsed.metadata as Record<string, unknown>,
+    metadata: parsed.metadata,
     contentHash: createHash("sha256").update(bytes).digest("hex"),
     has: (name) => tensors.has(name),
     tensor(name) {
@@ -71,6 +70,22 @@ export async function readGguf(path: string): Promise<GgufFile> {
       return read();
     },
   };
+}
+
+/**
+ * Reads what a GGUF file says before its tensors, and not these.
+ * @throws KvspliceError `bad_model` if it is not a GGUF file
+ */
+export async function readGgufMetadata(path: string): Promise<GgufMetadata> {
+  return (await parse(path)).metadata;
+}
+
+async function parse(path: string) {
+  const parsed = await gguf(path, { allowLocalFile: true }).catch((cause: unknown) => {
+    const what = existsSync(path) ? "cannot be read as a GGUF file" : "does not exist";
+    throw new KvspliceError("bad_model", `${path} ${what}. Give the path of a .gguf model.`, { cause });
+  });
+  return { ...parsed, metadata: parsed.metadata as Record<string, unknown> };
 }
 
 async function readWhole(path: string): Promise<Uint8Array> {
