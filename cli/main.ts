@@ -5,6 +5,7 @@ import { askCommand } from "./ask.js";
 import { pmlCommand } from "./pml.js";
 import { precomputeCommand } from "./precompute.js";
 import { reportError } from "./report-error.js";
+import { serveCommand } from "./serve.js";
 
 const { version, description } = createRequire(import.meta.url)("kvsplice/package.json") as { version: string; description: string };
 
@@ -14,6 +15,7 @@ const program = new Command("kvsplice")
   .showHelpAfterError("(kvsplice --help tells the commands)")
   .addCommand(precomputeCommand())
   .addCommand(askCommand())
-  .addCommand(pmlCommand());
+  .addCommand(pmlCommand())
+  .addCommand(serveCommand());
 
 await program.parseAsync().catch(reportError);

@@ -11,7 +11,8 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   engine: [],
   pml: ["engine/plan", "engine/tokenizer", "engine/chat", "engine/error"],
   rag: ["engine/index"],
-  cli: ["engine/index", "pml/index", "rag/index"],
+  server: ["engine/index", "pml/index", "rag/index"],
+  cli: ["engine/index", "pml/index", "rag/index", "server/index"],
 };
 
 const root = new URL("..", import.meta.url).pathname;

@@ -1,0 +1,58 @@
+import { randomUUID } from "node:crypto";
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { secureHeaders } from "hono/secure-headers";
+import { onlyLoopbackNames, onlyWithKey } from "./access.js";
+import type { Environment } from "./environment.js";
+import { ApiError, apiErrorOf } from "./error.js";
+import { pageRoutes } from "./page.js";
+import { chatRoutes } from "./routes/chat.js";
+import { modelRoutes } from "./routes/models.js";
+import type { Service } from "./service.js";
+
+/** Every route of the server. What it answers from is the caller's to open and close. */
+export function createApp(service: Service): Hono<Environment> {
+  const { apiKeys, limits, log } = service;
+  const app = new Hono<Environment>();
+  app.use(async (c, next) => {
+    const id = `req_${randomUUID()}`;
+    const start = performance.now();
+    c.set("log", log.child({ request: id }));
+    c.header("x-request-id", id);
+    await next();
+    c.var.log.info({ method: c.req.method, path: c.req.path, status: c.res.status, ms: Math.round(performance.now() - start) }, "request");
+  });
+  app.use(
+    secureHeaders({
+      // The server speaks plain HTTP; whoever stands before it with TLS says so itself.
+      strictTransportSecurity: false,
+      xFrameOptions: "DENY",
+      contentSecurityPolicy: { defaultSrc: ["'self'"], frameAncestors: ["'none'"], baseUri: ["'none'"], formAction: ["'none'"] },
+    }),
+  );
+  if (apiKeys.length === 0) app.use(onlyLoopbackNames());
+  app.use("/v1/*", onlyWithKey(apiKeys));
+  app.use(
+    bodyLimit({
+      maxSize: limits.body_bytes,
+      onError: () => {
+        throw new ApiError(413, `The body has more than the ${limits.body_bytes} bytes that this server takes.`, { code: "body_too_large", headers: { connection: "close" } });
+      },
+    }),
+  );
+  app.route("/", chatRoutes(service));
+  app.route("/", modelRoutes(service));
+  app.route("/", pageRoutes(service));
+
+  app.notFound((c) => {
+    const error = new ApiError(404, `Unknown request URL: ${c.req.method} ${c.req.path}.`, { code: "unknown_url" });
+    return c.json(error.body, error.status);
+  });
+  app.onError((error, c) => {
+    const explained = apiErrorOf(error);
+    if (explained.status >= 500) c.var.log.error({ err: error }, "request failed");
+    for (const [name, value] of Object.entries(explained.headers)) c.header(name, value);
+    return c.json(explained.body, explained.status);
+  });
+  return app;
+}
