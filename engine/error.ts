@@ -7,9 +7,11 @@ export type ErrorCode =
   | "bad_store"
   | "cancelled"
   | "empty_corpus"
+  | "job_failed"
   | "no_space"
   | "store_in_use"
-  | "too_long";
+  | "too_long"
+  | "unreachable";
 
 /** The one family of errors that kvsplice throws on purpose. */
 export class KvspliceError extends Error {

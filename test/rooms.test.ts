@@ -11,8 +11,9 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   engine: [],
   pml: ["engine/plan", "engine/tokenizer", "engine/chat", "engine/error"],
   rag: ["engine/index"],
+  fleet: ["engine/index", "rag/index"],
   server: ["engine/index", "pml/index", "rag/index"],
-  cli: ["engine/index", "pml/index", "rag/index", "server/index"],
+  cli: ["engine/index", "pml/index", "rag/index", "fleet/index", "server/index"],
 };
 
 const root = new URL("..", import.meta.url).pathname;

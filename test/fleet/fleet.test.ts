@@ -1,0 +1,166 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
+
+import { Queue } from "bullmq";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+
+import { openFleet, startWorker } from "../../fleet/index.js";
+import { PREFIX, queueOf } from "../../fleet/job.js";
+import { openCorpus } from "../../rag/index.js";
+import { fakeEmbedder } from "../rag/fakes.js";
+import { temporaryFolder } from "../rag/temporary-folder.js";
+import { freePort, hasRedis, type RedisServer, startRedis } from "../redis-server.js";
+import { saltedModel } from "./salted-model.js";
+import { sharedStore } from "./shared-store.js";
+
+const FILES = 20;
+const LINES = 3;
+const WORKER = join(import.meta.dirname, "worker-process.ts");
+
+let redis: RedisServer;
+beforeAll(async () => {
+  if (hasRedis) redis = await startRedis();
+});
+afterAll(() => redis?.stop());
+
+async function setUp() {
+  const root = await temporaryFolder();
+  const [dir, docs, blocks] = [join(root, "store"), join(root, "docs"), join(root, "blocks")];
+  await mkdir(docs);
+  for (let file = 0; file < FILES; file++) {
+    const lines = Array.from({ length: LINES }, (_, line) => JSON.stringify({ title: `File ${file}`, text: `Text ${file} ${line} of many.` }));
+    await writeFile(join(docs, `${file}.jsonl`), lines.join("\n"));
+  }
+  const salt = randomUUID();
+  const model = saltedModel(salt);
+  const store = sharedStore(blocks);
+  const corpus = await openCorpus(dir, { model, store, embedder: fakeEmbedder(), create: true });
+  onTestFinished(() => corpus.close());
+  const notices: string[] = [];
+  const openOne = async () => {
+    const fleet = await openFleet({ url: redis.url, model, store, onNotice: (notice) => notices.push(notice) });
+    onTestFinished(() => fleet.close());
+    return fleet;
+  };
+  const queue = new Queue(queueOf(model), { connection: { url: redis.url }, prefix: PREFIX });
+  onTestFinished(() => queue.close());
+  const work = (as = salt) => spawnWorker(redis.url, blocks, as);
+  return { docs, model, store, corpus, notices, queue, openOne, work };
+}
+
+function spawnWorker(...args: string[]): ChildProcess {
+  const child = spawn(process.execPath, ["--import", "tsx", WORKER, ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  return child;
+}
+
+const begun = (child: ChildProcess) => once(child.stdout!, "data");
+
+describe.skipIf(!hasRedis)("a fleet over Redis (skipped where redis-server is not installed)", () => {
+  test("a worker killed in the middle of its jobs has them done by another; every block arrives, and none is left on the queue", async () => {
+    const { docs, model, store, corpus, queue, openOne, work } = await setUp();
+    const [first, second] = [work(), work()];
+    const fleet = await openOne();
+    while (fleet.activity.workers < 2) await setTimeout(20);
+    const run = corpus.precompute([docs], { supply: fleet });
+    await Promise.all([begun(first), begun(second)]);
+    first.kill("SIGKILL");
+    expect(await run).toMatchObject({ files: FILES, chunks: FILES * LINES, encoded: FILES * LINES, problems: [] });
+    expect(model.encoded).toEqual([]);
+    expect(fleet.activity).toMatchObject({ workers: 1, blocks: FILES * LINES });
+    expect(fleet.activity.redone).toBeGreaterThan(0);
+    for (let file = 0; file < FILES; file++) {
+      const [best] = await corpus.retrieve(`Text ${file} 1`, { topK: 1 });
+      expect(await store.get(model.keyOf({ tokens: best!.tokens }))).toBeDefined();
+    }
+    expect(Object.values(await queue.getJobCounts()).every((count) => count === 0)).toBe(true);
+    expect(await corpus.precompute([docs], { supply: fleet })).toMatchObject({ encoded: 0, unchanged: FILES });
+  });
+
+  test("cancelled, it takes back what no worker has begun, and the next run goes on", async () => {
+    const { docs, corpus, queue, openOne, work } = await setUp();
+    const worker = work();
+    const fleet = await openOne();
+    const cancel = new AbortController();
+    let before = 0;
+    const run = corpus.precompute([docs], {
+      supply: fleet,
+      signal: cancel.signal,
+      onProgress({ encoded }) {
+        before = encoded;
+        if (encoded >= 5) cancel.abort();
+      },
+    });
+    await expect(run).rejects.toMatchObject({ code: "cancelled" });
+    await fleet.close();
+    expect(before).toBeLessThan(FILES * LINES);
+    expect(await queue.getJobCounts("waiting", "delayed")).toEqual({ waiting: 0, delayed: 0 });
+    const next = await corpus.precompute([docs], { supply: await openOne() });
+    expect(next.chunks).toBe(FILES * LINES);
+    expect(next.encoded).toBeLessThanOrEqual(FILES * LINES - 5);
+    worker.kill("SIGINT");
+    expect(await once(worker, "exit")).toEqual([0, null]);
+  });
+
+  test("equal blocks are one job, whoever asks", async () => {
+    const { docs, model, store, corpus, openOne, work } = await setUp();
+    const other = await openCorpus(await temporaryFolder(), { model, store, embedder: fakeEmbedder(), create: true });
+    onTestFinished(() => other.close());
+    const fleets = [await openOne(), await openOne()];
+    const worker = work();
+    let encoded = 0;
+    worker.stdout!.on("data", (data) => (encoded += String(data).split("\n").length - 1));
+    await Promise.all([corpus.precompute([docs], { supply: fleets[0]! }), other.precompute([docs], { supply: fleets[1]! })]);
+    expect(encoded).toBe(FILES * LINES);
+  });
+
+  test("workers of another model never see the jobs, and whoever waits is told so", async () => {
+    const { docs, corpus, notices, queue, openOne, work } = await setUp();
+    const wrong = work(randomUUID());
+    const fleet = await openOne();
+    const cancel = new AbortController();
+    const run = corpus.precompute([docs], { supply: fleet, signal: cancel.signal });
+    const poll = setInterval(() => notices.length > 0 && cancel.abort(), 50);
+    await expect(run).rejects.toMatchObject({ code: "cancelled" });
+    clearInterval(poll);
+    expect(notices).toEqual([expect.stringMatching(/^No worker of fake \(\w{12}\) is at redis:.*; the 1 there have another model.* Start some: kvsplice worker --queue redis:/)]);
+    expect(await queue.getCompletedCount()).toBe(0);
+    wrong.kill("SIGINT");
+    await once(wrong, "exit");
+  });
+
+  test("a job for blocks that are not a worker's is refused, and ends the run with what to do", async () => {
+    const { model, store, openOne } = await setUp();
+    const worker = await startWorker({ url: redis.url, model: { ...model, keyOf: (source) => (source.tokens.length === 0 ? model.keyOf(source) : "0".repeat(64)) }, store });
+    onTestFinished(() => worker.close());
+    const fleet = await openOne();
+    const asked = fleet.supply(model.keyOf({ tokens: [1] }), { tokens: [1] });
+    await expect(asked).rejects.toMatchObject({ code: "job_failed", message: expect.stringMatching(/start workers with the model and precision of the precompute/) });
+    expect(model.encoded).toEqual([]);
+  });
+
+  test("a job that fails for a while is tried again", async () => {
+    const { model, store, openOne } = await setUp();
+    let failures = 2;
+    const broken = { ...store, put: async (...args: Parameters<typeof store.put>) => (failures-- > 0 ? Promise.reject(new Error("The tier is full.")) : store.put(...args)) };
+    const worker = await startWorker({ url: redis.url, model, store: broken });
+    onTestFinished(() => worker.close());
+    const fleet = await openOne();
+    expect(await fleet.supply(model.keyOf({ tokens: [1] }), { tokens: [1] })).toBe(true);
+    expect(model.encoded).toHaveLength(3);
+  });
+});
+
+test("where no Redis answers, both sides say so at once", async () => {
+  const url = `redis://:secret@127.0.0.1:${await freePort()}`;
+  const unreachable = { code: "unreachable", message: expect.stringMatching(/^No Redis answers at redis:\/\/:\*\*\*@127.0.0.1:\d+ \(.*ECONNREFUSED.*\); start one there/) };
+  const model = saltedModel("");
+  const store = sharedStore(await temporaryFolder());
+  await expect(openFleet({ url, model, store })).rejects.toMatchObject(unreachable);
+  await expect(startWorker({ url, model, store })).rejects.toMatchObject(unreachable);
+  await expect(openFleet({ url: "http://localhost", model, store })).rejects.toMatchObject({ code: "bad_argument" });
+});
