@@ -1,7 +1,8 @@
 import { once } from "node:events";
-import { basename, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { pino } from "pino";
+import { Records } from "../chat/index.js";
 import { KvspliceError } from "../engine/index.js";
 import { loadEmbedder, openCorpus } from "../rag/index.js";
 import { createApp, createService, listen } from "../server/index.js";
@@ -19,10 +20,14 @@ type Options = {
   readonly maxContext?: number;
   readonly requestTimeout: number;
   readonly maxBody: number;
+  readonly schemas?: string;
+  readonly chatTokens: number;
+  readonly chatDays: number;
   readonly json?: boolean;
 };
 
 const MIB = 2 ** 20;
+const DAY_ms = 86_400_000;
 
 export function serveCommand(): Command {
   return new Command("serve")
@@ -36,6 +41,9 @@ export function serveCommand(): Command {
     .option("--max-context <tokens>", "tokens of a prompt and its answer (default: the model's context)", wholeNumber(64, 2 ** 31))
     .option("--request-timeout <s>", "seconds that an answer may take", wholeNumber(1, 86_400), 300)
     .option("--max-body <mib>", "MiB that a request's body may have", wholeNumber(1, 1_024), 4)
+    .option("--schemas <dir>", "folder of PML schemas that prompts may name")
+    .option("--chat-tokens <n>", "tokens of conversations whose KV is kept in the store; those used longest ago go first", wholeNumber(0, 2 ** 40), 50_000)
+    .option("--chat-days <n>", "days after which an unused conversation's KV goes", wholeNumber(1, 36_500), 7)
     .option("--json", "print where it listens as one JSON object")
     .addHelpText(
       "after",
@@ -72,6 +80,11 @@ async function serve(options: Options): Promise<void> {
       const store = openStore(options.store);
       const embedder = await loadEmbedder();
       const corpus = await openCorpus(options.store, { model, store, embedder, create: true });
+      const records = Records.open(join(options.store, "conversations.lmdb"), {
+        maxTokens: options.chatTokens,
+        maxAge_ms: options.chatDays * DAY_ms,
+        forget: (keys) => void store.delete(keys).catch((error: unknown) => log.warn({ err: error }, "KV of old conversations could not be deleted")),
+      });
       try {
         await corpus.ready();
         const service = createService({
@@ -80,6 +93,8 @@ async function serve(options: Options): Promise<void> {
           corpus,
           corpusName: basename(resolve(options.store)).replace(/\.kv$/, ""),
           embedder,
+          records,
+          ...(options.schemas !== undefined && { schemasDir: options.schemas }),
           apiKeys,
           limits: { queue: options.maxQueue, contextTokens, request_ms: options.requestTimeout * 1000, body_bytes: options.maxBody * MIB },
           log,
@@ -92,6 +107,7 @@ async function serve(options: Options): Promise<void> {
         log.info("draining");
         await drain();
       } finally {
+        await records.close();
         await corpus.close();
         await embedder.close();
         await store.close();

@@ -15,4 +15,5 @@ export { parseStoreConfig, readStoreConfig, type StoreConfig, type StoreConfigIn
 export { openDiskStore, type DiskStoreOptions } from "./store/disk.js";
 export { keepInMemory } from "./store/memory.js";
 export { KvspliceError, type ErrorCode } from "./error.js";
+export { isOpenable } from "./lmdb-file.js";
 export { storageError } from "./storage-error.js";

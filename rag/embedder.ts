@@ -14,6 +14,8 @@ export interface Embedder {
   readonly dimensions: number;
   /** One vector of length 1 for each text, `[dimensions]`. */
   embed(texts: readonly string[], options?: { readonly signal?: AbortSignal | undefined }): Promise<Float32Array[]>;
+  /** Tokens that the texts are read as. */
+  countTokens(texts: readonly string[]): number;
   close(): Promise<void>;
 }
 
@@ -77,6 +79,10 @@ class MiniLm implements Embedder {
     }
     for (const sum of sums) normalise(sum);
     return sums;
+  }
+
+  countTokens(texts: readonly string[]): number {
+    return texts.flatMap((text, index) => this.windowsOf(text, index)).reduce((sum, { ids }) => sum + ids.length, 0);
   }
 
   async close(): Promise<void> {

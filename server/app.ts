@@ -1,18 +1,21 @@
 import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
+import { routePath } from "hono/route";
 import { secureHeaders } from "hono/secure-headers";
 import { onlyLoopbackNames, onlyWithKey } from "./access.js";
 import type { Environment } from "./environment.js";
 import { ApiError, apiErrorOf } from "./error.js";
 import { pageRoutes } from "./page.js";
 import { chatRoutes } from "./routes/chat.js";
+import { embeddingRoutes } from "./routes/embeddings.js";
 import { modelRoutes } from "./routes/models.js";
+import { statusRoutes } from "./routes/status.js";
 import type { Service } from "./service.js";
 
 /** Every route of the server. What it answers from is the caller's to open and close. */
 export function createApp(service: Service): Hono<Environment> {
-  const { apiKeys, limits, log } = service;
+  const { apiKeys, limits, log, metrics } = service;
   const app = new Hono<Environment>();
   app.use(async (c, next) => {
     const id = `req_${randomUUID()}`;
@@ -20,6 +23,7 @@ export function createApp(service: Service): Hono<Environment> {
     c.set("log", log.child({ request: id }));
     c.header("x-request-id", id);
     await next();
+    metrics.request(routePath(c, -1), c.res.status);
     c.var.log.info({ method: c.req.method, path: c.req.path, status: c.res.status, ms: Math.round(performance.now() - start) }, "request");
   });
   app.use(
@@ -31,7 +35,7 @@ export function createApp(service: Service): Hono<Environment> {
     }),
   );
   if (apiKeys.length === 0) app.use(onlyLoopbackNames());
-  app.use("/v1/*", onlyWithKey(apiKeys));
+  for (const path of ["/v1/*", "/metrics"]) app.use(path, onlyWithKey(apiKeys));
   app.use(
     bodyLimit({
       maxSize: limits.body_bytes,
@@ -42,6 +46,8 @@ export function createApp(service: Service): Hono<Environment> {
   );
   app.route("/", chatRoutes(service));
   app.route("/", modelRoutes(service));
+  app.route("/", embeddingRoutes(service));
+  app.route("/", statusRoutes(service));
   app.route("/", pageRoutes(service));
 
   app.notFound((c) => {

@@ -9,11 +9,13 @@ const MAX_DOCUMENTS = 100;
 const text = z.strictObject({ type: z.literal("text", { error: "only text is understood" }), text: z.string() });
 const content = z.union([z.string(), z.array(text).min(1)], { error: "expected a string or a list of text parts" }).transform((value) => (typeof value === "string" ? value : value.map((part) => part.text).join("")));
 
+const stopText = z.string().min(1).max(MAX_STOP_CHARACTERS);
+
 /** A thing that would change the answer and that this server does not do: named, not passed over. */
 const unsupported = (what: string) => z.null({ error: `${what} not supported; leave it out` }).optional();
 const emptyList = (what: string) => z.array(z.never()).max(0, `${what} are not supported; leave it out`).nullish();
 
-const instruction = z.strictObject({ role: z.enum(["system", "developer"]), content, name: z.string().optional() });
+const instruction = z.strictObject({ role: z.enum(["system", "developer"]).transform(() => "system" as const), content, name: z.string().optional() });
 const user = z.strictObject({ role: z.literal("user"), content, name: z.string().optional() });
 /** An answer as this server gave it: clients send back the whole message. */
 const assistant = z.strictObject({
@@ -38,7 +40,10 @@ export const chatRequest = z
     temperature: z.number().min(0).max(2).nullish(),
     top_p: z.number().gt(0).max(1).nullish(),
     seed: z.int().nullish(),
-    stop: z.union([z.string().min(1).max(MAX_STOP_CHARACTERS), z.array(z.string().min(1).max(MAX_STOP_CHARACTERS)).max(MAX_STOPS)]).nullish(),
+    stop: z
+      .union([stopText, z.array(stopText).max(MAX_STOPS)])
+      .nullish()
+      .transform((value) => (typeof value === "string" ? [value] : (value ?? []))),
     max_tokens: z.int().min(1).nullish(),
     max_completion_tokens: z.int().min(1).nullish(),
     logprobs: z.boolean().nullish(),
@@ -101,7 +106,3 @@ export const chatRequest = z
   });
 
 export type ChatRequest = z.output<typeof chatRequest>;
-
-export function stopsOf({ stop }: ChatRequest): readonly string[] {
-  return typeof stop === "string" ? [stop] : (stop ?? []);
-}

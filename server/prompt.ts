@@ -1,10 +1,11 @@
-import { KvspliceError, type Plan } from "../engine/index.js";
+import type { Turn } from "../chat/index.js";
+import type { BlockSource, Piece, Plan } from "../engine/index.js";
 import { splitDocument, type Source } from "../rag/index.js";
 import type { ChatRequest } from "./chat-request.js";
 import { ApiError } from "./error.js";
 import type { Service } from "./service.js";
 
-/** A document that the model reads for an answer; its place in this list is its number in the text of nobody. */
+/** A document that the model reads for an answer. */
 export type Citation = { readonly title: string; readonly text: string; readonly score?: number };
 
 /** What is asked of the engine for one request. */
@@ -14,64 +15,110 @@ export type Prompt = {
   readonly citations: readonly Citation[];
   readonly maxNewTokens: number;
   readonly retrieve_ms: number;
+  /** Where the prompt is a turn of a conversation. */
+  readonly turn?: Turn;
 };
 
-/** Answer tokens of a chat that sets no limit: some two minutes of the slowest CPU, and the context is left alone. */
+/** Most tokens of a chat's answer that sets no limit, and their most of the context: the rest is the conversation's. */
 const CHAT_TOKENS = 512;
+const CHAT_SHARE = 1 / 4;
 
+/**
+ * Lays out a request's prompt: messages by the model's chat template, or over documents as its card has it, or PML.
+ * @throws ApiError 404 for a corpus, document or schema that is not there, 400 for markup with errors
+ * @throws KvspliceError `too_long` where the context does not hold prompt and answer, and those of `Corpus.retrieve`
+ */
 export async function promptOf(request: ChatRequest, service: Service, signal: AbortSignal): Promise<Prompt> {
-  const { model, limits } = service;
+  if (request.schema != null) return schemaPrompt(request, service);
+  if (request.corpus == null && request.documents == null) return chatPrompt(request, service);
+  return documentsPrompt(request, service, signal);
+}
+
+function schemaPrompt(request: ChatRequest, { schemas, model, limits }: Service): Prompt {
+  if (!schemas) throw new ApiError(404, "This server has no schemas; start it with --schemas DIR.", { param: "schema", code: "schema_not_found" });
+  const { plan, end } = schemas.compile(request.schema!, request.prompt!, () => undefined);
+  const maxNewTokens = answerLimit(request) ?? model.card.maxAnswerTokens;
+  if (end + maxNewTokens > limits.contextTokens) {
+    const message = `The context holds ${limits.contextTokens} tokens; the prompt takes ${end} and the answer may take ${maxNewTokens}. Include fewer modules, or lower max_tokens.`;
+    throw new ApiError(400, message, { param: "prompt", code: "context_length_exceeded" });
+  }
+  return { plan, citations: [], maxNewTokens, retrieve_ms: 0 };
+}
+
+function chatPrompt(request: ChatRequest, { conversations, limits }: Service): Prompt {
+  const maxNewTokens = answerLimit(request) ?? Math.min(CHAT_TOKENS, Math.floor(limits.contextTokens * CHAT_SHARE));
+  const turn = conversations.continue(request.messages, { answerTokens: maxNewTokens, stop: request.stop });
+  return { plan: turn.plan, turn, citations: [], maxNewTokens, retrieve_ms: 0 };
+}
+
+async function documentsPrompt(request: ChatRequest, service: Service, signal: AbortSignal): Promise<Prompt> {
+  const { conversations, corpus, model } = service;
   const start = performance.now();
-  const { plan, citations } = await layOut(request, service, signal);
+  const { citations, chunks } = request.corpus == null ? given(request, service) : await retrieved(request, service, signal);
   const retrieve_ms = performance.now() - start;
-  const last = plan.pieces.at(-1)!;
-  const promptTokens = last.at + ("tokens" in last ? last.tokens.length : 0);
-  const asked = request.max_completion_tokens ?? request.max_tokens;
-  const usual = citations.length > 0 ? model.card.maxAnswerTokens : CHAT_TOKENS;
-  const room = limits.contextTokens - promptTokens;
-  if (room < (asked ?? 1)) {
-    throw new ApiError(
-      400,
-      `This server's context holds ${limits.contextTokens} tokens; the prompt takes ${promptTokens} and the answer may take ${asked ?? 1}. Shorten the messages, ask over fewer documents, or lower max_tokens.`,
-      { param: "messages", code: "context_length_exceeded" },
-    );
-  }
-  return { plan, citations, maxNewTokens: asked ?? Math.min(usual, room), retrieve_ms };
-}
-
-async function layOut(request: ChatRequest, service: Service, signal: AbortSignal): Promise<Pick<Prompt, "plan" | "citations">> {
-  const { corpus, corpusName, model } = service;
-  const question = request.messages.at(-1)!.content;
-  const options = request.link_tokens == null ? {} : { linkTokens: request.link_tokens };
-  if (request.corpus != null) {
-    if (request.corpus !== true && request.corpus !== corpusName) {
-      throw new ApiError(404, `There is no corpus of this name; this server has '${corpusName}'.`, { param: "corpus", code: "corpus_not_found" });
-    }
-    const sources = await corpus.retrieve(question, { signal, ...(request.top_k != null && { topK: request.top_k }) });
-    return { plan: corpus.plan(question, sources, options), citations: sources.map(cite) };
-  }
-  if (request.documents != null) {
-    const documents = request.documents.map((given) => {
-      if (typeof given === "string") throw new ApiError(404, `There is no document '${given}'.`, { param: "documents", code: "document_not_found" });
-      return given;
-    });
-    // plan() lays the best source last; the chunks of one text stay in their order.
-    const chunks = documents.flatMap(({ title, text }) => splitDocument({ path: "", title, paragraphs: [{ text }] }, { tokenizer: model.tokenizer, card: model.card }).reverse());
-    return { plan: corpus.plan(question, chunks, options), citations: documents };
-  }
-  if (request.schema != null) throw new KvspliceError("bad_argument", "Schemas are not served yet.");
-  return { plan: chatPlan(request, service), citations: [] };
-}
-
-function chatPlan({ messages }: ChatRequest, { model: { tokenizer, chat } }: Service): Plan {
-  const tokens = messages.flatMap(({ role, content }, index) => {
-    const { open, close } = chat.frame(role === "developer" ? "system" : role, { first: index === 0 });
-    return [...tokenizer.encode(open, { control: true }), ...tokenizer.encode(content), ...tokenizer.encode(close, { control: true })];
+  const maxNewTokens = answerLimit(request) ?? model.card.maxAnswerTokens;
+  const plan = corpus.plan("", chunks, request.link_tokens == null ? {} : { linkTokens: request.link_tokens });
+  const instructions = request.messages.findIndex(({ role }) => role !== "system");
+  const opening = withInstructions(plan.pieces.slice(0, -1), request.messages.slice(0, instructions), service);
+  const turn = conversations.continue(request.messages.slice(instructions), {
+    answerTokens: maxNewTokens,
+    stop: request.stop,
+    setting: { opening, phrasing: questionPhrasing(service) },
   });
-  return { pieces: [{ tokens: [...tokens, ...tokenizer.encode(chat.generationPrompt, { control: true })], at: 0 }] };
+  return { plan: turn.plan, turn, citations, maxNewTokens, retrieve_ms };
+}
+
+type Documents = { readonly citations: readonly Citation[]; /** The best first. */ readonly chunks: readonly BlockSource[] };
+
+async function retrieved(request: ChatRequest, { corpus, corpusName }: Service, signal: AbortSignal): Promise<Documents> {
+  if (request.corpus !== true && request.corpus !== corpusName) {
+    throw new ApiError(404, `There is no corpus of this name; this server has '${corpusName}'.`, { param: "corpus", code: "corpus_not_found" });
+  }
+  const question = request.messages.at(-1)!.content;
+  const chunks = await corpus.retrieve(question, { signal, ...(request.top_k != null && { topK: request.top_k }) });
+  return { citations: chunks.map(cite), chunks };
+}
+
+function given(request: ChatRequest, { records, model }: Service): Documents {
+  const documents = request.documents!.map((document) => {
+    if (typeof document === "string") throw new ApiError(404, `There is no document '${document}'.`, { param: "documents", code: "document_not_found" });
+    return document;
+  });
+  // The plan has the best source last, so the chunks of one text are given from its end: there they stand in order.
+  const chunks = documents.flatMap(({ title, text }) => splitDocument({ path: "", title, paragraphs: [{ text }] }, model).reverse());
+  records.use(chunks.map((chunk) => ({ key: model.keyOf(chunk), tokens: chunk.tokens })));
+  return { citations: documents, chunks };
+}
+
+/** The client's own system message takes the place of the card's; what follows moves up. */
+function withInstructions(opening: readonly Piece[], instructions: ChatRequest["messages"], { model: { tokenizer, chat } }: Service): readonly Piece[] {
+  if (instructions.length === 0) return opening;
+  const system = chat.frame("system", { first: true });
+  const text = instructions.map(({ content }) => content).join("\n");
+  const control = (each: string) => tokenizer.encode(each, { control: true });
+  const tokens = [...control(system.open), ...tokenizer.encode(text), ...control(system.close), ...control(chat.frame("user").open)];
+  const by = tokens.length - (opening[1]?.at ?? tokens.length);
+  return [{ block: { tokens }, at: 0 }, ...opening.slice(1).map((piece) => ({ ...piece, at: piece.at + by }))];
+}
+
+/** Questions as the card has them. What was said since the last answer is one question: the model knows no other form. */
+function questionPhrasing({ corpus, model: { tokenizer, chat } }: Service) {
+  const control = (text: string) => tokenizer.encode(text, { control: true });
+  const afterAnswer = control(chat.frame("assistant").close);
+  const user = control(chat.frame("user").open);
+  return {
+    afterAnswer,
+    ask(asked: ChatRequest["messages"], { first }: { readonly first: boolean }): number[] {
+      const question = corpus.plan(asked.map(({ content }) => content).join("\n"), []).pieces.at(-1) as { readonly tokens: readonly number[] };
+      return [...(first ? [] : user), ...question.tokens];
+    },
+  };
+}
+
+function answerLimit({ max_completion_tokens, max_tokens }: ChatRequest): number | undefined {
+  return max_completion_tokens ?? max_tokens ?? undefined;
 }
 
 function cite({ title, text, score }: Source): Citation {
   return { title, text, score };
 }
-

@@ -1,6 +1,9 @@
 import type { Logger } from "pino";
+import { Conversations, type Records } from "../chat/index.js";
 import type { BlockStore, Model } from "../engine/index.js";
 import type { Corpus, Embedder } from "../rag/index.js";
+import { Metrics } from "./metrics.js";
+import { Schemas } from "./schemas.js";
 import { WaitingRoom } from "./waiting-room.js";
 
 /** What a server takes from its clients at most. */
@@ -20,6 +23,10 @@ export type ServiceOptions = {
   /** What requests call the corpus. */
   readonly corpusName: string;
   readonly embedder: Embedder;
+  /** What is known of conversations. */
+  readonly records: Records;
+  /** Folder of the PML schemas that are served. */
+  readonly schemasDir?: string;
   /** Requests carry one of these; where there is none, no key is asked for. */
   readonly apiKeys: readonly string[];
   readonly limits: Limits;
@@ -27,9 +34,23 @@ export type ServiceOptions = {
 };
 
 /** What the routes answer from. */
-export type Service = ServiceOptions & { readonly waiting: WaitingRoom };
+export type Service = ServiceOptions & {
+  readonly waiting: WaitingRoom;
+  readonly metrics: Metrics;
+  readonly conversations: Conversations;
+  readonly schemas?: Schemas;
+};
 
-/** Whoever opened model, store, corpus and embedder closes them. */
+/** Whoever opened model, store, corpus, embedder and records closes them. */
 export function createService(options: ServiceOptions): Service {
-  return { ...options, waiting: new WaitingRoom(options.limits.queue) };
+  const { model, store, records, limits, schemasDir } = options;
+  const { tokenizer, chat } = model;
+  const waiting = new WaitingRoom(limits.queue);
+  return {
+    ...options,
+    waiting,
+    metrics: new Metrics({ model, store, waiting }),
+    conversations: new Conversations({ tokenizer, chat, keyOf: (source) => model.keyOf(source), contextTokens: limits.contextTokens, records }),
+    ...(schemasDir !== undefined && { schemas: new Schemas(schemasDir, model) }),
+  };
 }

@@ -4,16 +4,17 @@ import { readFileSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 
 /**
- * What each room may know of the others: their doors (`index.ts`). A prompt is written without a model, so pml knows
- * the engine's contract alone; its door would load ONNX Runtime.
+ * What each room may know of the others: their doors (`index.ts`). A prompt is written without a model, so pml and
+ * chat know the engine's contract alone; its door would load ONNX Runtime.
  */
 const MAY_IMPORT: Record<string, readonly string[]> = {
   engine: [],
   pml: ["engine/plan", "engine/tokenizer", "engine/chat", "engine/error"],
   rag: ["engine/index"],
   fleet: ["engine/index", "rag/index"],
-  server: ["engine/index", "pml/index", "rag/index"],
-  cli: ["engine/index", "pml/index", "rag/index", "fleet/index", "server/index"],
+  chat: ["engine/plan", "engine/tokenizer", "engine/chat", "engine/error", "engine/lmdb-file"],
+  server: ["engine/index", "pml/index", "rag/index", "chat/index"],
+  cli: ["engine/index", "pml/index", "rag/index", "fleet/index", "chat/index", "server/index"],
 };
 
 const root = new URL("..", import.meta.url).pathname;

@@ -4,9 +4,8 @@ import { join } from "node:path";
 
 import { open, type Database, type RootDatabase } from "lmdb";
 
-import { KvspliceError, type BlockKey } from "../../engine/index.js";
+import { isOpenable, KvspliceError, type BlockKey } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
-import { isOpenable } from "./lmdb-file.js";
 
 /** One file as it was when its chunks were stored. */
 export type FileRecord = {

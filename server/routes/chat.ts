@@ -1,52 +1,54 @@
 import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
-import type { GeneratedToken, GenerateOptions, Generation, GenerationStats, Tokenizer } from "../../engine/index.js";
+import type { GeneratedToken, GenerateOptions, GenerationStats, Tokenizer } from "../../engine/index.js";
+import { answer, type Answer } from "../answer.js";
 import { readJson } from "../body.js";
-import { chatRequest, stopsOf, type ChatRequest } from "../chat-request.js";
-import { apiErrorOf } from "../error.js";
+import { chatRequest, type ChatRequest } from "../chat-request.js";
+import { apiErrorOf, CLIENT_GONE } from "../error.js";
 import type { Environment } from "../environment.js";
 import { eventStream } from "../event-stream.js";
+import { cachedTokens, promptTokens } from "../metrics.js";
 import { promptOf, type Prompt } from "../prompt.js";
 import { requestSignal } from "../request-signal.js";
 import type { Service } from "../service.js";
 import { mustBeModel } from "./models.js";
 
-/** An answer whose first token is there: what may fail with a status of its own has not failed. */
-type Begun = { readonly first: IteratorResult<GeneratedToken>; readonly rest: AsyncIterator<GeneratedToken>; readonly generation: Generation };
-
-/** `POST /v1/chat/completions` */
+/** `POST /v1/chat/completions` (https://platform.openai.com/docs/api-reference/chat) */
 export function chatRoutes(service: Service): Hono<Environment> {
+  const { model, limits, waiting } = service;
   return new Hono<Environment>().post("/v1/chat/completions", async (c) => {
+    const arrived = performance.now();
     const request = await readJson(c, chatRequest);
-    mustBeModel(request.model, service.model.name);
-    const leave = service.waiting.enter();
-    const ending = requestSignal(c.req.raw.signal, service.limits.request_ms);
+    mustBeModel(request.model, model.name);
+    const leave = waiting.enter();
+    const ending = requestSignal(c.req.raw.signal, limits.request_ms);
     const finish = () => {
       leave();
       ending.dispose();
     };
     try {
       const prompt = await promptOf(request, service, ending.signal);
-      const begun = await begin(service.model.generate(prompt.plan, optionsOf(request, prompt, service, ending.signal)));
+      const answered = await answer(prompt, service, { ...samplingOf(request), signal: ending.signal, arrived });
       leave();
-      const head = { id: `chatcmpl-${randomUUID()}`, created: Math.floor(Date.now() / 1000), model: service.model.name, system_fingerprint: `fp_${service.model.id.slice(0, 12)}` };
-      if (request.stream === true) {
-        return eventStream(async (send) => {
-          try {
-            await stream(request, prompt, begun, service, (fields) => send({ ...head, object: "chat.completion.chunk", ...fields }));
-            send("[DONE]");
-          } catch (error) {
-            const explained = apiErrorOf(ending.explain(error));
-            c.var.log.warn({ err: error, status: explained.status }, "answer broke off");
-            send(explained.body);
-          } finally {
-            finish();
-          }
-        });
+      const writer = new CompletionWriter(request, prompt, answered, model);
+      if (request.stream !== true) {
+        const completion = await writer.whole();
+        finish();
+        return c.json(completion);
       }
-      const completion = await whole(request, prompt, begun, service);
-      finish();
-      return c.json({ ...head, object: "chat.completion", ...completion });
+      return eventStream(async (send) => {
+        try {
+          await writer.stream(send);
+          send("[DONE]");
+        } catch (error) {
+          const explained = apiErrorOf(ending.explain(error));
+          if (explained.status === CLIENT_GONE) service.metrics.hangUp();
+          else c.var.log.error({ err: error, status: explained.status }, "an answer broke off");
+          send(explained.body);
+        } finally {
+          finish();
+        }
+      });
     } catch (error) {
       finish();
       throw ending.explain(error);
@@ -54,12 +56,9 @@ export function chatRoutes(service: Service): Hono<Environment> {
   });
 }
 
-function optionsOf(request: ChatRequest, { maxNewTokens }: Prompt, { store }: Service, signal: AbortSignal): GenerateOptions {
+function samplingOf(request: ChatRequest): GenerateOptions {
   return {
-    store,
-    signal,
-    maxNewTokens,
-    stop: stopsOf(request),
+    stop: request.stop,
     ...(request.temperature != null && { temperature: request.temperature }),
     ...(request.top_p != null && { topP: request.top_p }),
     ...(request.seed != null && { seed: request.seed }),
@@ -67,47 +66,51 @@ function optionsOf(request: ChatRequest, { maxNewTokens }: Prompt, { store }: Se
   };
 }
 
-async function begin(generation: Generation): Promise<Begun> {
-  const rest = generation[Symbol.asyncIterator]();
-  return { first: await rest.next(), rest, generation };
-}
+/** One answer in OpenAI's words, as one object or as chunks. */
+class CompletionWriter {
+  private readonly head: { readonly id: string; readonly created: number; readonly model: string; readonly system_fingerprint: string };
 
-async function* tokensOf({ first, rest }: Begun): AsyncGenerator<GeneratedToken> {
-  for (let next = first; !next.done; next = await rest.next()) yield next.value;
-}
-
-async function whole(request: ChatRequest, prompt: Prompt, begun: Begun, { model: { tokenizer } }: Service) {
-  let content = "";
-  const logprobs: object[] = [];
-  for await (const token of tokensOf(begun)) {
-    content += token.text;
-    if (token.logprob !== undefined) logprobs.push(logprobOf(token, tokenizer));
+  constructor(
+    private readonly request: ChatRequest,
+    private readonly prompt: Prompt,
+    private readonly answer: Answer,
+    private readonly model: { readonly id: string; readonly name: string; readonly tokenizer: Tokenizer },
+  ) {
+    const created = Math.floor(Date.now() / 1000);
+    this.head = { id: `chatcmpl-${randomUUID()}`, created, model: model.name, system_fingerprint: `fp_${model.id.slice(0, 12)}` };
   }
-  const stats = await begun.generation.stats;
-  const message = { role: "assistant", content, refusal: null, ...annotationsOf(prompt) };
-  return {
-    choices: [{ index: 0, message, logprobs: request.logprobs === true ? { content: logprobs, refusal: null } : null, finish_reason: finishReason(stats) }],
-    usage: usageOf(stats),
-    kvsplice: timingOf(prompt, stats),
-  };
-}
 
-async function stream(request: ChatRequest, prompt: Prompt, begun: Begun, { model: { tokenizer } }: Service, send: (fields: object) => void): Promise<void> {
-  const withUsage = request.stream_options?.include_usage === true;
-  const chunk = (delta: object, fields: { logprobs?: object | null; finish_reason?: string | null } = {}, more: object = {}) =>
-    send({ choices: [{ index: 0, delta, logprobs: null, finish_reason: null, ...fields }], ...(withUsage && { usage: null }), ...more });
-  chunk({ role: "assistant", content: "", refusal: null, ...annotationsOf(prompt) });
-  for await (const token of tokensOf(begun)) {
-    const logprobs = token.logprob === undefined ? null : { content: [logprobOf(token, tokenizer)], refusal: null };
-    if (token.text !== "" || logprobs) chunk({ content: token.text }, { logprobs });
+  async whole(): Promise<object> {
+    let content = "";
+    const logprobs: object[] = [];
+    for await (const token of this.answer) {
+      content += token.text;
+      if (token.logprob !== undefined) logprobs.push(this.logprobOf(token));
+    }
+    const stats = await this.answer.stats;
+    const message = { role: "assistant", content, refusal: null, ...annotationsOf(this.prompt) };
+    const choice = { index: 0, message, logprobs: this.request.logprobs === true ? { content: logprobs, refusal: null } : null, finish_reason: finishReason(stats) };
+    return { ...this.head, object: "chat.completion", choices: [choice], usage: usageOf(stats), kvsplice: costOf(this.prompt, stats) };
   }
-  const stats = await begun.generation.stats;
-  chunk({}, { finish_reason: finishReason(stats) }, { kvsplice: timingOf(prompt, stats) });
-  if (withUsage) send({ choices: [], usage: usageOf(stats) });
-}
 
-function logprobOf({ id, logprob, top = [] }: GeneratedToken, tokenizer: Tokenizer) {
-  return { ...likelihood(tokenizer.decode([id]), logprob!), top_logprobs: top.map((each) => likelihood(each.text, each.logprob)) };
+  async stream(send: (data: object) => void): Promise<void> {
+    const withUsage = this.request.stream_options?.include_usage === true;
+    const chunk = (choices: readonly object[], more: object = {}) =>
+      send({ ...this.head, object: "chat.completion.chunk", choices, ...(withUsage && { usage: null }), ...more });
+    const choice = { index: 0, logprobs: null, finish_reason: null };
+    chunk([{ ...choice, delta: { role: "assistant", content: "", refusal: null, ...annotationsOf(this.prompt) } }]);
+    for await (const token of this.answer) {
+      const logprobs = token.logprob === undefined ? null : { content: [this.logprobOf(token)], refusal: null };
+      if (token.text !== "" || logprobs) chunk([{ ...choice, delta: { content: token.text }, logprobs }]);
+    }
+    const stats = await this.answer.stats;
+    chunk([{ ...choice, delta: {}, finish_reason: finishReason(stats) }], { kvsplice: costOf(this.prompt, stats) });
+    if (withUsage) chunk([], { usage: usageOf(stats) });
+  }
+
+  private logprobOf({ id, logprob, top = [] }: GeneratedToken) {
+    return { ...likelihood(this.model.tokenizer.decode([id]), logprob!), top_logprobs: top.map((each) => likelihood(each.text, each.logprob)) };
+  }
 }
 
 /** A token that is a part of a character has no text of its own, and OpenAI has null for the bytes of such. */
@@ -119,19 +122,16 @@ function finishReason({ finish }: GenerationStats): "stop" | "length" {
   return finish === "length" ? "length" : "stop";
 }
 
-/** Tokens of blocks that were encoded on the way were not cached. */
-function usageOf({ cached_tokens, computed_tokens, encoded_tokens, generated_tokens }: GenerationStats) {
-  const prompt_tokens = cached_tokens + computed_tokens;
-  return {
-    prompt_tokens,
-    completion_tokens: generated_tokens,
-    total_tokens: prompt_tokens + generated_tokens,
-    prompt_tokens_details: { cached_tokens: Math.max(0, cached_tokens - encoded_tokens) },
-  };
+function usageOf(stats: GenerationStats) {
+  const [prompt_tokens, completion_tokens] = [promptTokens(stats), stats.generated_tokens];
+  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens, prompt_tokens_details: { cached_tokens: cachedTokens(stats) } };
 }
 
-function timingOf({ retrieve_ms }: Prompt, { queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms, encoded_tokens, computed_tokens }: GenerationStats) {
-  return { retrieve_ms, queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms, encoded_tokens, computed_tokens };
+/** What the answer cost, beside OpenAI's fields. */
+function costOf({ retrieve_ms, turn }: Prompt, stats: GenerationStats) {
+  const { queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms, encoded_tokens, computed_tokens, warnings } = stats;
+  const times = { retrieve_ms, queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms };
+  return { ...times, cached_tokens: cachedTokens(stats), encoded_tokens, computed_tokens, dropped_exchanges: turn?.dropped ?? 0, warnings };
 }
 
 function annotationsOf({ citations }: Prompt) {

@@ -114,6 +114,7 @@ export function fakeEmbedder(): Embedder & { readonly embedded: string[] } {
         return vector.map((value) => value / norm);
       });
     },
+    countTokens: (texts) => texts.join(" ").split(" ").length,
     close: async () => undefined,
   };
 }

@@ -1,0 +1,184 @@
+import { createHash } from "node:crypto";
+import type { ChatTemplate } from "../engine/chat.js";
+import { KvspliceError } from "../engine/error.js";
+import { isBlockPiece, type BlockPiece, type BlockSource, type Piece, type Plan } from "../engine/plan.js";
+import type { Tokenizer } from "../engine/tokenizer.js";
+import { exchangesOf, type Exchange, type Message } from "./message.js";
+import { chatPhrasing, type ChatPhrasing, type Phrasing } from "./phrasing.js";
+import type { Records } from "./records.js";
+import { newestWithin, type Segment, type Window } from "./window.js";
+
+export type ConversationsOptions = {
+  readonly tokenizer: Tokenizer;
+  readonly chat: ChatTemplate;
+  /** Names a block; the model is a part of the name. */
+  readonly keyOf: (source: BlockSource) => string;
+  /** Tokens that a prompt and its answer may have together. */
+  readonly contextTokens: number;
+  readonly records: Records;
+};
+
+/** What stands before a conversation from position 0 and never leaves it, and how its messages are put over that. */
+export type Setting = { readonly opening: readonly Piece[]; readonly phrasing: Phrasing };
+
+export type ContinueOptions = {
+  /** Room that is left for the answer. */
+  readonly answerTokens: number;
+  /** Stop texts of the answer. */
+  readonly stop?: readonly string[];
+  /** The chat template and what it opens with, when left out. */
+  readonly setting?: Setting;
+};
+
+/** How an answer came out. */
+export type Answered = {
+  /** As the client has it, and will send it back. */
+  readonly text: string;
+  readonly tokens: readonly number[];
+  readonly finish: "end" | "length" | "stop";
+};
+
+/** A conversation that is about to be answered. */
+export type Turn = {
+  readonly plan: Plan;
+  /** Exchanges that the context no longer holds. */
+  readonly dropped: number;
+  /** Names the KV of the answer; the engine's option of that name. */
+  keepAnswer(tokens: readonly number[]): string | undefined;
+  /** Remembers the answer when it has ended, so that the next turn finds its KV. */
+  answered(answer: Answered): void;
+};
+
+/**
+ * Conversations whose KV is computed once (CachedAttention, Gao et al. 2024), over a protocol that knows no conversations:
+ * each request brings all messages, and the texts up to an answer of ours lead to the tokens that it was made of.
+ *
+ * The key of a segment's KV is a hash of its tokens and of the keys of all that they saw. KV has no position, so when a
+ * conversation outgrows the context its oldest exchanges go and the others move up: nothing is computed again, and they
+ * keep what they saw when they were computed. The opening stays (the system message, or what the template writes before
+ * the first message), as attention sink.
+ */
+export class Conversations {
+  private readonly phrasing: ChatPhrasing;
+
+  constructor(private readonly options: ConversationsOptions) {
+    this.phrasing = chatPhrasing(options.tokenizer, options.chat);
+  }
+
+  /**
+   * Lays out the next answer.
+   * @param messages the last of which is not the assistant's
+   * @throws KvspliceError `too_long` where opening, last exchange and answer do not fit the context
+   */
+  continue(messages: readonly Message[], { answerTokens, stop = [], setting }: ContinueOptions): Turn {
+    const { tokenizer, contextTokens, records, keyOf } = this.options;
+    const exchanges = exchangesOf(messages);
+    const { opening, openingTokens, phrasing } = setting ? { ...setting, openingTokens: 0 } : this.ownSetting(exchanges[0]!);
+    const keys = opening.map((piece) => (isBlockPiece(piece) ? keyOf(piece.block) : keyAfter([], piece.tokens)));
+    const chain = chainOf(keys, exchanges);
+    const { known, window } = longestKnown(records, chain);
+
+    const tokensOf = (index: number): number[][] => {
+      const { asked, answer } = exchanges[index]!;
+      const tail = index === known + 1 ? window.tail : [];
+      const question = index === 0 ? phrasing.ask(asked, { first: true }).slice(openingTokens) : [...tail, ...phrasing.afterAnswer, ...phrasing.ask(asked, { first: false })];
+      return [question, answer === undefined ? [] : tokenizer.encode(answer)].filter((tokens) => tokens.length > 0);
+    };
+    const start = lengthOfPieces(opening);
+    const room = contextTokens - start - answerTokens;
+    const fresh: number[][][] = [];
+    let left = room;
+    for (let index = exchanges.length - 1; index > known; index--) {
+      const tokens = tokensOf(index);
+      left -= tokens.flat().length;
+      if (left < 0) break;
+      fresh.unshift(tokens);
+    }
+    if (fresh.length === 0) {
+      throw new KvspliceError(
+        "too_long",
+        `The context holds ${contextTokens} tokens; what comes before the last message takes ${start}, the last message ${room - left}, ` +
+          `and the answer may take ${answerTokens}. Shorten the message, use fewer documents, or lower max_tokens.`,
+      );
+    }
+    const kept = fresh.length === exchanges.length - 1 - known ? newestWithin(window.exchanges, left) : [];
+
+    const pieces: Piece[] = [...opening];
+    let at = start;
+    const lay = (segment: Segment): Segment => {
+      pieces.push({ tokens: segment.tokens, at, keep: segment.key });
+      keys.push(segment.key);
+      at += segment.tokens.length;
+      return segment;
+    };
+    kept.flat().forEach(lay);
+    const laid = [...kept, ...fresh.map((exchange) => exchange.map((tokens) => lay({ tokens, key: keyAfter(keys, tokens) })))];
+
+    let answer: Segment | undefined;
+    return {
+      plan: { pieces },
+      dropped: exchanges.length - laid.length,
+      keepAnswer(tokens) {
+        const text = tokenizer.decode(tokens);
+        if (tokens.length === 0 || stop.some((each) => text.includes(each))) return undefined;
+        answer = { tokens: [...tokens], key: keyAfter(keys, tokens) };
+        return answer.key;
+      },
+      answered({ text, tokens, finish }) {
+        const tail = tailOf(text, tokens, finish, answer?.tokens ?? [], tokenizer);
+        if (!tail) return;
+        const last = [...laid.at(-1)!, ...(answer ? [answer] : [])];
+        records.remember(keyAfterText(chain.at(-1)!, exchanges.at(-1)!, text), { exchanges: [...laid.slice(0, -1), last], tail });
+        records.use(setting ? [] : opening.filter(isBlockPiece).map(({ block }) => ({ key: keyOf(block), tokens: block.tokens })));
+      },
+    };
+  }
+
+  private ownSetting(first: Exchange) {
+    const openingTokens = this.phrasing.openingTokens(first.asked);
+    const opening: BlockPiece[] = [{ block: { tokens: this.phrasing.ask(first.asked, { first: true }).slice(0, openingTokens) }, at: 0 }];
+    return { opening, openingTokens, phrasing: this.phrasing };
+  }
+}
+
+/** Of a conversation the last answer that was ours, and what the model saw after it. */
+function longestKnown(records: Records, chain: readonly string[]): { readonly known: number; readonly window: Window } {
+  for (let known = chain.length - 2; known >= 0; known--) {
+    const window = records.window(chain[known + 1]!);
+    if (window) return { known, window };
+  }
+  return { known: -1, window: { exchanges: [], tail: [] } };
+}
+
+/** The text of the answer whose tokens have no KV, as tokens; undefined where text and tokens part ways before. */
+function tailOf(text: string, tokens: readonly number[], finish: Answered["finish"], kept: readonly number[], tokenizer: Tokenizer): readonly number[] | undefined {
+  if (finish !== "stop") return tokens.slice(kept.length);
+  const before = tokenizer.decode(kept);
+  return text.startsWith(before) ? tokenizer.encode(text.slice(before.length)) : undefined;
+}
+
+/** `[i]` stands for the opening and the texts of the first i exchanges; the last one, without its answer, is not among them. */
+function chainOf(opening: readonly string[], exchanges: readonly Exchange[]): string[] {
+  const chain = [sha256("conversation\n", ...opening)];
+  for (const exchange of exchanges.slice(0, -1)) chain.push(keyAfterText(chain.at(-1)!, exchange, exchange.answer ?? ""));
+  return chain;
+}
+
+function keyAfterText(before: string, { asked }: Exchange, answer: string): string {
+  return sha256(before, JSON.stringify([asked.map(({ role, content }) => [role, content]), answer]));
+}
+
+/** The key of tokens that saw what the keys stand for, in this order and without gaps. */
+function keyAfter(keys: readonly string[], tokens: readonly number[]): string {
+  return sha256("segment\n", ...keys, Int32Array.from(tokens));
+}
+
+function sha256(...parts: readonly (string | Int32Array)[]): string {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(part);
+  return hash.digest("hex");
+}
+
+function lengthOfPieces(pieces: readonly Piece[]): number {
+  return pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block.tokens.length : piece.tokens.length), 0);
+}

@@ -1,0 +1,37 @@
+import type { GeneratedToken, GenerateOptions, GenerationStats } from "../engine/index.js";
+import type { Prompt } from "./prompt.js";
+import type { Service } from "./service.js";
+
+/** An answer whose first token is there: what may fail with a status of its own has not failed. Iterate it once. */
+export type Answer = AsyncIterable<GeneratedToken> & {
+  /** Known when the last token is. */
+  readonly stats: Promise<GenerationStats>;
+};
+
+export type AnswerOptions = GenerateOptions & {
+  readonly signal: AbortSignal;
+  /** When the request arrived, by `performance.now()`. */
+  readonly arrived: number;
+};
+
+/** Begins to answer, and resolves at the first token. When the answer has ended it is counted, and its conversation remembers it. */
+export async function answer({ plan, turn, maxNewTokens }: Prompt, { model, store, metrics }: Service, options: AnswerOptions): Promise<Answer> {
+  const generation = model.generate(plan, { ...options, store, maxNewTokens, ...(turn && { keepAnswer: (tokens) => turn.keepAnswer(tokens) }) });
+  const iterator = generation[Symbol.asyncIterator]();
+  const first = await iterator.next();
+  const first_ms = performance.now() - options.arrived;
+
+  async function* tokens(): AsyncGenerator<GeneratedToken> {
+    const ids: number[] = [];
+    let text = "";
+    for (let next = first; !next.done; next = await iterator.next()) {
+      if (next.value.id >= 0) ids.push(next.value.id);
+      text += next.value.text;
+      yield next.value;
+    }
+    const stats = await generation.stats;
+    metrics.answer(stats, first_ms);
+    turn?.answered({ text, tokens: ids, finish: stats.finish });
+  }
+  return { [Symbol.asyncIterator]: tokens, stats: generation.stats };
+}
