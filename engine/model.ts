@@ -8,8 +8,9 @@ import type { GeneratedToken, Generation, GenerationStats } from "./generation.j
 import type { Activations } from "./graph/linear.js";
 import { PassRunner } from "./graph/pass.js";
 import { defaultCacheDir, graphId, openSession } from "./graph/session.js";
-import { allocateBlock, type Block } from "./kv/block.js";
+import { allocateBlock, type Block, type Float32Block, type Precision } from "./kv/block.js";
 import { keptRuns, KvCache } from "./kv/cache.js";
+import { quantize } from "./kv/quantize.js";
 import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
 import { defaultModelPath, languageOf, type Language } from "./language.js";
 import { isBlockPiece, type BlockPiece, type BlockSource, type Plan } from "./plan.js";
@@ -27,6 +28,8 @@ export type LoadOptions = {
   readonly path?: string;
   /** `int8` (default) quantises activations on the way into each linear layer; `float32` does not, and is slower. */
   readonly activations?: Activations;
+  /** How blocks are kept; a part of their key. */
+  readonly precision?: Precision;
   /** Threads of one pass; all cores when left out. */
   readonly threads?: number;
   /** Where the built graph is kept; the user's cache folder when left out. */
@@ -58,6 +61,8 @@ export interface Model extends Language {
   /** Hash of the weights and of the graph over them: blocks of one id fit no other. */
   readonly id: string;
   readonly name: string;
+  /** How the blocks that it encodes are kept. */
+  readonly precision: Precision;
   keyOf(source: BlockSource): BlockKey;
   /** KV of a block, each token seeing those before it in the block and nothing else. */
   encode(source: BlockSource, options?: EncodeOptions): Promise<Block>;
@@ -72,7 +77,9 @@ export interface Model extends Language {
 const PASS_TOKENS = 256;
 
 /** How blocks are laid out and encoded; a part of their key. */
-const BLOCK_VERSION = "1 float32";
+const BLOCK_VERSION = 2;
+
+const DEFAULT_PRECISION: Precision = "float32";
 
 /**
  * Loads a model.
@@ -95,7 +102,7 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   const embedding = createEmbedding(file.tensor("token_embd.weight"));
   const endTokens = new Set([Number(file.metadata["tokenizer.ggml.eos_token_id"])]);
   const runner = new PassRunner(session, config, embedding);
-  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, config, table, runner, endTokens, () => session.release());
+  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, options.precision ?? DEFAULT_PRECISION, config, table, runner, endTokens, () => session.release());
 }
 
 class LoadedModel implements Model {
@@ -108,6 +115,7 @@ class LoadedModel implements Model {
     readonly tokenizer: Tokenizer,
     readonly chat: ChatTemplate,
     readonly card: ModelCard,
+    readonly precision: Precision,
     private readonly config: ModelConfig,
     private readonly table: RotaryTable,
     private readonly runner: PassRunner,
@@ -120,7 +128,7 @@ class LoadedModel implements Model {
   }
 
   keyOf(source: BlockSource): BlockKey {
-    const hash = createHash("sha256").update(`${this.id} ${BLOCK_VERSION}\n`).update(Int32Array.from(source.tokens));
+    const hash = createHash("sha256").update(`${this.id} ${BLOCK_VERSION} ${this.precision}\n`).update(Int32Array.from(source.tokens));
     if (source.offsets) hash.update("offsets").update(Int32Array.from(source.offsets));
     return hash.digest("hex");
   }
@@ -153,10 +161,10 @@ class LoadedModel implements Model {
         logits: false,
       });
       // The rows encoded so far are the next pass's past.
-      if (end < tokens.length) cache!.splice(block, offset, [[0, start], [end, tokens.length]]);
+      if (end < tokens.length) cache!.splice(block, positionsOf(source, 0), [[0, start], [end, tokens.length]]);
     }
     if (cache) this.idleCaches.push(cache);
-    return block;
+    return this.kept(block);
   }
 
   generate(plan: Plan, options: GenerateOptions = {}): Generation {
@@ -249,10 +257,15 @@ class LoadedModel implements Model {
     }
   }
 
+  /** The block as it is kept. */
+  private kept(block: Float32Block): Block {
+    return quantize(block, this.precision, this.config.headSize);
+  }
+
   /** Puts the KV of computed rows into the store. */
   private async keep(rows: readonly KeptRows[], cache: KvCache, store: BlockStore | undefined, warnings: string[]): Promise<void> {
     for (const { key, row, tokens, at } of rows) {
-      const block = cache.extract(row, row + tokens, Int32Array.from({ length: tokens }, (_, i) => at + i));
+      const block = this.kept(cache.extract(row, row + tokens, Int32Array.from({ length: tokens }, (_, i) => at + i)));
       await store?.put(key, block).catch((error: unknown) => {
         warnings.push(`The KV of ${tokens} tokens could not be stored. ${error instanceof Error ? error.message : String(error)}`);
       });
@@ -281,10 +294,9 @@ class LoadedModel implements Model {
     cache.reserve(plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block.tokens.length : piece.tokens.length), 0));
     for (const piece of plan.pieces) {
       if (isBlockPiece(piece)) {
-        const offset = offsetsOf(piece.block);
-        cache.splice(blocks.get(piece.block)!, (token) => piece.at + offset(token), piece.omit);
+        cache.splice(blocks.get(piece.block)!, positionsOf(piece.block, piece.at), piece.omit);
       } else if (piece.keep !== undefined && kept.has(piece.keep)) {
-        cache.splice(kept.get(piece.keep)!, (token) => piece.at + token);
+        cache.splice(kept.get(piece.keep)!, positionsOf(piece, piece.at));
       } else {
         if (piece.keep !== undefined) unkept.push({ key: piece.keep, row: tokens.length, tokens: piece.tokens.length, at: piece.at });
         piece.tokens.forEach((token, i) => {
@@ -360,6 +372,11 @@ class LoadedModel implements Model {
     cache.length = 0;
     return cache;
   }
+}
+
+/** Positions of a block's tokens, laid at a place. */
+function positionsOf({ tokens, offsets }: BlockSource, at: number): Int32Array {
+  return Int32Array.from({ length: tokens.length }, (_, i) => at + (offsets?.[i] ?? i));
 }
 
 function offsetsOf(source: BlockSource): (token: number) => number {

@@ -5,16 +5,48 @@ export type KvShape = {
   readonly width: number;
 };
 
-/** The KV states of one block, without position: K is kept before the rotary embedding. */
-export type Block = KvShape & {
-  readonly tokens: number;
-  /** `[layers, tokens, kv_heads, head_size]` */
-  readonly k: Float32Array;
-  /** `[layers, tokens, kv_heads, head_size]` */
-  readonly v: Float32Array;
+/** How a block's values are kept: whole, as IEEE 754 binary16, or as multiples of a scale. */
+export const PRECISIONS = ["float32", "float16", "int8"] as const;
+export type Precision = (typeof PRECISIONS)[number];
+
+/**
+ * The KV states of one block, without position: K is kept before the rotary embedding.
+ * `k` and `v` are `[layers, tokens, kv_heads, head_size]` each.
+ */
+export type Block = Float32Block | Float16Block | Int8Block;
+
+type Common = KvShape & { readonly tokens: number };
+
+export type Float32Block = Common & { readonly precision: "float32"; readonly k: Float32Array; readonly v: Float32Array };
+
+/** The values' bits. */
+export type Float16Block = Common & { readonly precision: "float16"; readonly k: Uint16Array; readonly v: Uint16Array };
+
+/**
+ * A value is its int8 times a scale. K has outliers in some channels, of all tokens, and V in some tokens; so K's
+ * scales are per channel over `GROUP_TOKENS` tokens, and V's per token and head (KIVI, Liu et al. 2024; KVQuant,
+ * Hooper et al. 2024).
+ */
+export type Int8Block = Common & {
+  readonly precision: "int8";
+  readonly k: Int8Array;
+  readonly v: Int8Array;
+  /** `[layers, ceil(tokens / GROUP_TOKENS), kv_heads, head_size]` */
+  readonly kScales: Float32Array;
+  /** `[layers, tokens, kv_heads]` */
+  readonly vScales: Float32Array;
 };
 
-export function allocateBlock(shape: KvShape, tokens: number): Block {
+/** Tokens that share the scale of a K channel. */
+export const GROUP_TOKENS = 128;
+
+export function allocateBlock(shape: KvShape, tokens: number): Float32Block {
   const size = shape.layers * tokens * shape.width;
-  return { layers: shape.layers, width: shape.width, tokens, k: new Float32Array(size), v: new Float32Array(size) };
+  return { layers: shape.layers, width: shape.width, tokens, precision: "float32", k: new Float32Array(size), v: new Float32Array(size) };
+}
+
+/** Bytes of a block's values and scales. */
+export function blockBytes(block: Block): number {
+  const values = block.k.byteLength + block.v.byteLength;
+  return block.precision === "int8" ? values + block.kScales.byteLength + block.vScales.byteLength : values;
 }

@@ -1,10 +1,10 @@
 import { LRUCache } from "lru-cache";
-import type { Block } from "../kv/block.js";
+import { blockBytes, type Block } from "../kv/block.js";
 import type { BlockKey, BlockStore } from "./store.js";
 
 /** Keeps the blocks used last in memory, at most `maxBytes` of them, in front of another store. */
 export function keepInMemory(below: BlockStore, maxBytes: number): BlockStore {
-  const blocks = new LRUCache<BlockKey, Block>({ maxSize: maxBytes, sizeCalculation: (block) => block.k.byteLength + block.v.byteLength });
+  const blocks = new LRUCache<BlockKey, Block>({ maxSize: maxBytes, sizeCalculation: blockBytes });
   return {
     async get(key) {
       const kept = blocks.get(key);

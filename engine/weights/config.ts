@@ -28,6 +28,9 @@ const LLAMA_SHAPED: Record<string, { interleavedRows: boolean }> = {
   qwen2: { interleavedRows: false },
 };
 
+/** What the kernels of the splice take. */
+const MIN_HEAD_SIZE = 16;
+
 /** @throws KvspliceError `bad_model` for another architecture or missing metadata. */
 export function readConfig(file: GgufFile): ModelConfig {
   const architecture = String(file.metadata["general.architecture"]);
@@ -45,6 +48,9 @@ export function readConfig(file: GgufFile): ModelConfig {
   const headSize = number("attention.key_length", hidden / heads);
   if (number("rope.dimension_count", headSize) !== headSize) {
     throw new KvspliceError("bad_model", "Models that rotate a part of each head are not supported.");
+  }
+  if (headSize < MIN_HEAD_SIZE || headSize % 2 !== 0) {
+    throw new KvspliceError("bad_model", `Heads of ${headSize} dimensions are not supported; use a model with an even number from ${MIN_HEAD_SIZE}.`);
   }
   return {
     architecture,

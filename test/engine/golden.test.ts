@@ -8,7 +8,7 @@ const TOLERANCE: Record<Activations, number> = { int8: 1, float32: 0.02 };
 describe.each(["int8", "float32"] as const)("the default model with %s activations", (activations) => {
   let model: Model;
   beforeAll(async () => {
-    model = await loadModel({ activations });
+    model = await loadModel({ activations, precision: "float32" });
   });
   afterAll(() => model.close());
 

@@ -6,7 +6,7 @@ import { largestDifference } from "./reference.js";
 
 let model: Model;
 beforeAll(async () => {
-  model = await loadModel({ activations: "float32" });
+  model = await loadModel({ activations: "float32", precision: "float32" });
 });
 afterAll(() => model.close());
 

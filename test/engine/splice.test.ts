@@ -11,7 +11,7 @@ let model: Model;
 let fromScratch: (plan: Plan) => Promise<Float32Array>;
 
 beforeAll(async () => {
-  model = await loadModel({ activations: "float32" });
+  model = await loadModel({ activations: "float32", precision: "float32" });
   fromScratch = await referenceEngine();
 });
 afterAll(() => model.close());

@@ -3,15 +3,16 @@ import { execFileSync } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { keepInMemory, openDiskStore, type Block } from "../../engine/index.js";
+import { keepInMemory, openDiskStore } from "../../engine/index.js";
+import type { Float32Block } from "../../engine/kv/block.js";
 import { mountSmall } from "../small-disk.js";
 import { collect } from "./golden.js";
 
 const KEY = "ab".repeat(32);
 
-function randomBlock(tokens: number): Block {
+function randomBlock(tokens: number): Float32Block {
   const values = () => Float32Array.from({ length: 2 * tokens * 4 }, () => Math.random() - 0.5);
-  return { layers: 2, tokens, width: 4, k: values(), v: values() };
+  return { layers: 2, tokens, width: 4, precision: "float32", k: values(), v: values() };
 }
 
 let dir: string;

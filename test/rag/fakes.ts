@@ -40,6 +40,7 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
     id: "f".repeat(64),
     name: "fake",
     contextLength: 8192,
+    precision: "float32",
     tokenizer,
     encoded,
     plans,

@@ -1,0 +1,119 @@
+import { f32x4, get, i32, i32x4, increase, repeat, set, v128, wasmModule, type Code, type WasmFunction } from "./wasm.js";
+
+/**
+ * The inner loops of the splice, in WebAssembly with 128-bit SIMD. Arguments are addresses in the memory that the
+ * kernels were made over; every count is at least 1.
+ *
+ * `rotate_*` read K of some tokens, `[tokens, heads, head_size]`, widen it to float32, and give each head the rotary
+ * embedding of its token: `angles` is `[tokens, 2, head_size / 2]`, cosines and sines; `scales` is
+ * `[heads, head_size]`. `widen_*` read `[rows, head_size]`; `scales` is `[rows]`.
+ */
+export type Kernels = {
+  rotate_float32(from: number, to: number, angles: number, tokens: number): void;
+  rotate_float16(from: number, to: number, angles: number, tokens: number): void;
+  rotate_int8(from: number, to: number, angles: number, tokens: number, scales: number): void;
+  widen_float16(from: number, to: number, rows: number): void;
+  widen_int8(from: number, to: number, rows: number, scales: number): void;
+};
+
+/** Makes the kernels for one shape; their loops over a head are unrolled. A head has an even size of at least 16. */
+export function createKernels(memory: WebAssembly.Memory, heads: number, headSize: number): Kernels {
+  const bytes = wasmModule([
+    rotate("rotate_float32", float32, heads, headSize),
+    rotate("rotate_float16", float16, heads, headSize),
+    rotate("rotate_int8", int8, heads, headSize),
+    widen("widen_float16", float16, headSize),
+    widen("widen_int8", int8, headSize),
+  ]);
+  return new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory } }).exports as Kernels;
+}
+
+/** How values are stored, and how eight of them become two vectors of float32. */
+type Form = {
+  readonly bytes: number;
+  /** Whether the values are multiples of a scale. */
+  readonly scaled: boolean;
+  /** Reads values `at` to `at + 8` of a row; may use the v128 local `spare`. */
+  read(row: Code, at: number, spare: number): { readonly before: Code; readonly low: Code; readonly high: Code };
+};
+
+const float32: Form = {
+  bytes: 4,
+  scaled: false,
+  read: (row, at) => ({ before: [], low: v128.load(row, 4 * at), high: v128.load(row, 4 * at + 16) }),
+};
+
+const float16: Form = {
+  bytes: 2,
+  scaled: false,
+  read: (row, at) => ({ before: [], low: widenFloat16(v128.load16x4_u(row, 2 * at)), high: widenFloat16(v128.load16x4_u(row, 2 * at + 8)) }),
+};
+
+const int8: Form = {
+  bytes: 1,
+  scaled: true,
+  read: (row, at, spare) => ({
+    before: set(spare, v128.load8x8_s(row, at)),
+    low: f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(get(spare))),
+    high: f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(get(spare))),
+  }),
+};
+
+/**
+ * Sign, exponent and fraction of a float16 moved to their places in a float32; the product with 2^112 then corrects
+ * the exponent's bias (127 - 15), of subnormal numbers too.
+ */
+function widenFloat16(bits: Code): Code {
+  const placed = v128.and(i32x4.shr_s(i32x4.shl(bits, 16), 3), i32x4.splat(0x8fff_ffff));
+  const twoTo112 = i32x4.splat((112 + 127) << 23);
+  return f32x4.mul(placed, twoTo112);
+}
+
+function rotate(name: string, form: Form, heads: number, headSize: number): WasmFunction {
+  const [from, to, angles, tokens, scales] = [0, 1, 2, 3, 4] as const;
+  const [head, scale, spare, x, y] = [5, 6, 7, 8, 10] as const; // x and y are two vectors each
+  const half = headSize / 2;
+  const widened = (at: number, into: number): Code => {
+    const { before, low, high } = form.read(get(from), at, spare);
+    const scaled = (value: Code, next: number) => (form.scaled ? f32x4.mul(value, v128.load(get(scale), 4 * at + next)) : value);
+    return [...before, ...set(into, scaled(low, 0)), ...set(into + 1, scaled(high, 16))];
+  };
+  const turned = (at: number, vector: 0 | 1): Code => {
+    const [offset, a, b] = [4 * at + 16 * vector, get(x + vector), get(y + vector)];
+    const [cos, sin] = [v128.load(get(angles), offset), v128.load(get(angles), 4 * half + offset)];
+    return [
+      ...v128.store(get(to), offset, f32x4.sub(f32x4.mul(a, cos), f32x4.mul(b, sin))),
+      ...v128.store(get(to), 4 * half + offset, f32x4.add(f32x4.mul(b, cos), f32x4.mul(a, sin))),
+    ];
+  };
+  const oneHead = eights(half).flatMap((at) => [...widened(at, x), ...widened(half + at, y), ...turned(at, 0), ...turned(at, 1)]);
+  const oneToken = [
+    ...set(head, i32(heads)),
+    ...set(scale, get(scales)),
+    ...repeat(head, [...oneHead, ...increase(from, form.bytes * headSize), ...increase(to, 4 * headSize), ...increase(scale, 4 * headSize)]),
+    ...increase(angles, 4 * headSize),
+  ];
+  return { name, parameters: 5, locals: ["i32", "i32", "v128", "v128", "v128", "v128", "v128"], body: repeat(tokens, oneToken) };
+}
+
+function widen(name: string, form: Form, headSize: number): WasmFunction {
+  const [from, to, rows, scales] = [0, 1, 2, 3] as const;
+  const [scale, spare] = [4, 5] as const;
+  const scaled = (value: Code) => (form.scaled ? f32x4.mul(value, get(scale)) : value);
+  const oneRow = eights(headSize).flatMap((at) => {
+    const { before, low, high } = form.read(get(from), at, spare);
+    return [...before, ...v128.store(get(to), 4 * at, scaled(low)), ...v128.store(get(to), 4 * at + 16, scaled(high))];
+  });
+  const nextScale = [...set(scale, v128.load32_splat(get(scales))), ...increase(scales, 4)];
+  return {
+    name,
+    parameters: 4,
+    locals: ["v128", "v128"],
+    body: repeat(rows, [...(form.scaled ? nextScale : []), ...oneRow, ...increase(from, form.bytes * headSize), ...increase(to, 4 * headSize)]),
+  };
+}
+
+/** Where runs of eight begin that cover `[0, length)`; the last may overlap the one before it. */
+function eights(length: number): number[] {
+  return Array.from({ length: Math.ceil(length / 8) }, (_, i) => Math.min(8 * i, length - 8));
+}
