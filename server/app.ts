@@ -1,6 +1,5 @@
 import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { routePath } from "hono/route";
 import { secureHeaders } from "hono/secure-headers";
 import { onlyLoopbackNames, onlyWithKey } from "./access.js";
@@ -21,6 +20,7 @@ export function createApp(service: Service): Hono<Environment> {
     const id = `req_${randomUUID()}`;
     const start = performance.now();
     c.set("log", log.child({ request: id }));
+    c.set("bodyLimit_bytes", limits.body_bytes);
     c.header("x-request-id", id);
     await next();
     metrics.request(routePath(c, -1), c.res.status);
@@ -36,14 +36,6 @@ export function createApp(service: Service): Hono<Environment> {
   );
   if (apiKeys.length === 0) app.use(onlyLoopbackNames());
   for (const path of ["/v1/*", "/metrics"]) app.use(path, onlyWithKey(apiKeys));
-  app.use(
-    bodyLimit({
-      maxSize: limits.body_bytes,
-      onError: () => {
-        throw new ApiError(413, `The body has more than the ${limits.body_bytes} bytes that this server takes.`, { code: "body_too_large", headers: { connection: "close" } });
-      },
-    }),
-  );
   app.route("/", chatRoutes(service));
   app.route("/", modelRoutes(service));
   app.route("/", embeddingRoutes(service));
