@@ -8,6 +8,7 @@ export type { ChatTemplate, Role } from "./chat.js";
 export type { Tokenizer } from "./tokenizer.js";
 export { PRECISIONS } from "./kv/block.js";
 export type { Block, KvShape, Precision } from "./kv/block.js";
+export { decodeSafetensors, encodeSafetensors } from "./kv/safetensors.js";
 export type { Activations } from "./graph/linear.js";
 export { isBlockPiece, withoutCache } from "./plan.js";
 export type { BlockPiece, BlockSource, FreshPiece, Piece, Plan, Range } from "./plan.js";

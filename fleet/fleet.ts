@@ -3,14 +3,14 @@ import pLimit from "p-limit";
 
 import { KvspliceError, type BlockKey, type BlockSource, type BlockStore, type Model } from "../engine/index.js";
 import type { BlockSupply, SupplyOptions } from "../rag/index.js";
-import { type Encoded, type EncodeJob, nameOf, PREFIX, queueOf } from "./job.js";
+import { type Encoded, type EncodeJob, kindOf, PREFIX, queueOf } from "./job.js";
 import { connectionNames, connectionTo, mustReach, withoutPassword } from "./redis.js";
 
 export type FleetOptions = {
   /** The queue's Redis. */
   readonly url: string;
   /** Names the blocks; it encodes none of them here. */
-  readonly model: Pick<Model, "id" | "name" | "keyOf">;
+  readonly model: Pick<Model, "id" | "name" | "precision" | "keyOf">;
   /** Has the shared tier that the workers put blocks into. */
   readonly store: BlockStore;
   /** Told, in a sentence, of what a person may want to mend: no worker is there, Redis is away. */
@@ -171,7 +171,7 @@ export class Fleet implements BlockSupply {
   }
 
   private async put(key: BlockKey, { tokens, offsets }: BlockSource): Promise<Ask> {
-    const job: EncodeJob = { model: nameOf(this.options.model), key, tokens: [...tokens], ...(offsets && { offsets: [...offsets] }) };
+    const job: EncodeJob = { model: kindOf(this.options.model), key, tokens: [...tokens], ...(offsets && { offsets: [...offsets] }) };
     let settle!: Pick<Ask, "resolve" | "reject">;
     const result = new Promise<Encoded>((resolve, reject) => (settle = { resolve, reject }));
     result.catch(() => undefined); // told to whoever awaits it
@@ -237,7 +237,7 @@ export class Fleet implements BlockSupply {
     const others = (await connectionNames(url)).filter((name) => name.startsWith(`${PREFIX}:`) && name.includes(":w:"));
     this.notice(
       "no worker",
-      `No worker of ${nameOf(model)} is at ${withoutPassword(url)}` +
+      `No worker of ${kindOf(model)} is at ${withoutPassword(url)}` +
         (others.length === 0 ? "" : `; the ${others.length} there have another model, or keep blocks in another precision`) +
         `. Start some: kvsplice worker --queue ${withoutPassword(url)}`,
     );

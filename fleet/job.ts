@@ -32,7 +32,7 @@ export function queueOf(model: Pick<Model, "keyOf">): string {
   return createHash("sha256").update(model.keyOf({ tokens: [] })).digest("hex").slice(0, 32);
 }
 
-/** A model as messages name it. */
-export function nameOf({ name, id }: Pick<Model, "name" | "id">): string {
-  return `${name} (${id.slice(0, 12)})`;
+/** A kind of blocks as messages name it. */
+export function kindOf({ name, id, precision }: Pick<Model, "name" | "id" | "precision">): string {
+  return `${name} (${id.slice(0, 12)}) in ${precision}`;
 }

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { UnrecoverableError, Worker } from "bullmq";
 
 import type { Model, TieredStore } from "../engine/index.js";
-import { EncodeJob, type Encoded, nameOf, PREFIX, queueOf } from "./job.js";
+import { EncodeJob, type Encoded, kindOf, PREFIX, queueOf } from "./job.js";
 import { connectionTo, mustReach, withoutPassword } from "./redis.js";
 
 export type WorkerOptions = {
@@ -71,7 +71,7 @@ async function encode({ model, store, onBlock }: WorkerOptions, data: unknown): 
   const { key, tokens, offsets } = job.data;
   const source = { tokens, ...(offsets && { offsets }) };
   if (model.keyOf(source) !== key) {
-    throw new UnrecoverableError(`The job is for blocks of ${job.data.model}, this worker makes others, of ${nameOf(model)}; start workers with the model and precision of the precompute.`);
+    throw new UnrecoverableError(`The job is for blocks of ${job.data.model}, this worker makes others, of ${kindOf(model)}; start workers with the model and precision of the precompute.`);
   }
   const held = await store.has(key);
   if (!held) {

@@ -1,4 +1,6 @@
 /** Files to answers: load, split, embed, encode; then retrieve, plan, answer. */
+export type { CollectOptions, CollectReport } from "./care/collect.js";
+export type { DamagedBlock, DamagedRecord, MissingBlock, VerifyOptions, VerifyProgress, VerifyReport } from "./care/verify.js";
 export { Answer, type AnswerStats, type Source } from "./corpus/answer.js";
 export {
   type AskOptions,
@@ -18,3 +20,5 @@ export { isLoadable, LOADABLE, loadFile } from "./load/load.js";
 export type { Loaded } from "./load/loader.js";
 export { renderDocument } from "./prompt.js";
 export { type Chunk, splitDocument, type SplitOptions } from "./split.js";
+export type { ExportOptions, ExportReport, TransferOptions, TransferProgress } from "./transfer/export.js";
+export { type ImportReport, mustBeImportable } from "./transfer/import.js";

@@ -1,9 +1,13 @@
 import { join } from "node:path";
 
-import { KvspliceError, openDiskStore, type BlockStore, type Model, type Plan } from "../../engine/index.js";
+import { KvspliceError, openDiskStore, type BlockStore, type Model, type Plan, type StoredTier } from "../../engine/index.js";
+import { collect, type CollectOptions, type CollectReport } from "../care/collect.js";
+import { verify, type VerifyOptions, type VerifyReport } from "../care/verify.js";
 import { type Embedder, loadEmbedder, MINILM_DIMENSIONS, MINILM_ID } from "../embedder.js";
 import { layOut } from "../prompt.js";
 import { Indexes } from "../retrieve/indexes.js";
+import { exportCorpus, type ExportOptions, type ExportReport, systemBlock, type TransferOptions } from "../transfer/export.js";
+import { importCorpus, type ImportReport } from "../transfer/import.js";
 import { Answer, type Source } from "./answer.js";
 import { precompute, type PrecomputeOptions, type Report } from "./precompute.js";
 import { Records, type Totals } from "./records.js";
@@ -84,6 +88,30 @@ export class Corpus {
     const report = await precompute({ records, model: this.options.model, store, embedder }, names, options);
     await this.indexes.refresh();
     return report;
+  }
+
+  /** Writes the corpus with its blocks as one file of safetensors, for another machine. See `exportCorpus`. */
+  async exportTo(path: string, options?: ExportOptions): Promise<ExportReport> {
+    return exportCorpus({ records: this.records, model: this.options.model, store: this.store }, path, options);
+  }
+
+  /** Brings an exported corpus into this one; what is here stays as it is. See `importCorpus`. */
+  async importFrom(path: string, options?: TransferOptions): Promise<ImportReport> {
+    const report = await importCorpus({ records: this.records, model: this.options.model, store: this.store }, path, options);
+    await this.indexes.refresh();
+    return report;
+  }
+
+  /** Reads all that is stored, and tells what is damaged or missing. See `verify`. */
+  async verify(tiers: readonly StoredTier[], options?: VerifyOptions): Promise<VerifyReport> {
+    const dimensions = this.options.embedder?.dimensions ?? MINILM_DIMENSIONS;
+    return verify({ records: this.records, model: this.options.model, tiers, dimensions }, options);
+  }
+
+  /** Removes from a tier what this corpus does not refer to. See `collect`. */
+  async collect(tier: StoredTier, options?: CollectOptions): Promise<CollectReport> {
+    const system = systemBlock(this.options.model);
+    return collect(tier, (key) => key === system || this.records.refersTo(key), options);
   }
 
   /** Loads embedder and indexes now, so that the first question does not wait for them. */

@@ -102,6 +102,10 @@ export class Records {
     return (this.meta.get("meta") as Meta).id;
   }
 
+  get writer(): Writer {
+    return this.meta.get("meta") as Meta;
+  }
+
   /** Changes whenever the corpus does, by whichever process. */
   get generation(): string {
     return String(this.meta.get("generation") ?? 0);
@@ -111,6 +115,16 @@ export class Records {
     const { entryCount: files } = this.files.getStats() as { entryCount: number };
     const { entryCount: chunks } = this.chunks.getStats() as { entryCount: number };
     return { files, chunks, tokens: this.count("tokens") };
+  }
+
+  /** Keys of the chunks' blocks, each once. */
+  *blockKeys(): Iterable<BlockKey> {
+    yield* this.blocks.getKeys();
+  }
+
+  /** Whether a chunk's block has this key. */
+  refersTo(key: BlockKey): boolean {
+    return this.blocks.doesExist(key);
   }
 
   file(key: string): FileRecord | undefined {
@@ -191,8 +205,9 @@ export class Records {
 
   private dropChunks(ids: readonly number[]): void {
     for (const id of ids) {
-      const chunk = this.chunks.get(id)!;
-      const others = this.blocks.get(chunk.block)! - 1;
+      const chunk = this.chunks.get(id);
+      if (chunk === undefined) continue; // of a damaged corpus that is repaired
+      const others = (this.blocks.get(chunk.block) ?? 1) - 1;
       if (others > 0) this.blocks.putSync(chunk.block, others);
       else {
         this.blocks.removeSync(chunk.block);

@@ -127,7 +127,7 @@ describe.skipIf(!hasRedis)("a fleet over Redis (skipped where redis-server is no
     const poll = setInterval(() => notices.length > 0 && cancel.abort(), 50);
     await expect(run).rejects.toMatchObject({ code: "cancelled" });
     clearInterval(poll);
-    expect(notices).toEqual([expect.stringMatching(/^No worker of fake \(\w{12}\) is at redis:.*; the 1 there have another model.* Start some: kvsplice worker --queue redis:/)]);
+    expect(notices).toEqual([expect.stringMatching(/^No worker of fake \(\w{12}\) in float32 is at redis:.*; the 1 there have another model.* Start some: kvsplice worker --queue redis:/)]);
     expect(await queue.getCompletedCount()).toBe(0);
     wrong.kill("SIGINT");
     await once(wrong, "exit");

@@ -1,0 +1,89 @@
+import { KvspliceError, type BlockKey, type Model, type StoredTier, type TierName } from "../../engine/index.js";
+import type { Records } from "../corpus/records.js";
+
+export type VerifyOptions = {
+  /** Removes what is damaged, so that it is made again: blocks from their tier, files of damaged records from the corpus. */
+  readonly repair?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((done: VerifyProgress) => void) | undefined;
+};
+
+export type VerifyProgress = { readonly blocks: number; readonly chunks: number; readonly totalChunks: number; readonly damaged: number };
+
+/** A stored block whose checksum is another. */
+export type DamagedBlock = { readonly key: BlockKey; readonly tier: TierName };
+
+/** A chunk whose block no tier holds; the next precompute encodes it. */
+export type MissingBlock = { readonly key: BlockKey; readonly path: string; readonly title: string };
+
+/** A file whose chunks, vectors or keys are not what they were stored as. */
+export type DamagedRecord = { readonly path: string; readonly reason: string };
+
+export type VerifyReport = {
+  /** Blocks and chunks that were looked at. A block counts once a tier. */
+  readonly blocks: number;
+  readonly chunks: number;
+  readonly damaged: readonly DamagedBlock[];
+  readonly missing: readonly MissingBlock[];
+  readonly records: readonly DamagedRecord[];
+  /** Whether what was damaged is removed. */
+  readonly repaired: boolean;
+};
+
+/** What is verified. */
+export type Verified = { readonly records: Records; readonly model: Pick<Model, "keyOf">; readonly tiers: readonly StoredTier[]; readonly dimensions: number };
+
+/**
+ * Reads all that is stored: every block of every tier against its checksum, and every chunk of the corpus, whether
+ * its block is there under the key of its tokens, and its vector beside it.
+ *
+ * @throws KvspliceError `cancelled`
+ */
+export async function verify({ records, model, tiers, dimensions }: Verified, options: VerifyOptions = {}): Promise<VerifyReport> {
+  const { repair = false, signal, onProgress } = options;
+  const sound = new Set<BlockKey>();
+  const damaged: DamagedBlock[] = [];
+  const missing: MissingBlock[] = [];
+  const broken = new Map<string, DamagedRecord>();
+  const totalChunks = records.totals.chunks;
+  let blocks = 0;
+  let chunks = 0;
+
+  const tell = () => {
+    if (signal?.aborted) throw new KvspliceError("cancelled", "The verification was cancelled.", { cause: signal.reason });
+    onProgress?.({ blocks, chunks, totalChunks, damaged: damaged.length });
+  };
+  for (const tier of tiers) {
+    for await (const { key } of tier.infos()) {
+      if (await tier.verify(key)) sound.add(key);
+      else damaged.push({ key, tier: tier.name });
+      blocks++;
+      tell();
+    }
+  }
+  for (const [fileKey, file] of [...records.allFiles()]) {
+    for (const id of file.chunks) {
+      const reason = damageOf(records, id, model, dimensions);
+      if (reason !== undefined) broken.set(fileKey, { path: file.path, reason });
+      const chunk = records.chunk(id);
+      if (chunk !== undefined && !sound.has(chunk.block)) missing.push({ key: chunk.block, path: file.path, title: chunk.title });
+      chunks++;
+      tell();
+    }
+  }
+  if (repair) {
+    for (const tier of tiers) await tier.delete(damaged.filter((block) => block.tier === tier.name).map(({ key }) => key));
+    for (const fileKey of broken.keys()) records.removeFile(fileKey);
+  }
+  return { blocks, chunks, damaged, missing, records: [...broken.values()], repaired: repair };
+}
+
+function damageOf(records: Records, id: number, model: Pick<Model, "keyOf">, dimensions: number): string | undefined {
+  const chunk = records.chunk(id);
+  if (chunk === undefined) return `its chunk ${id} is missing`;
+  if (model.keyOf({ tokens: chunk.tokens }) !== chunk.block) return `the key of its chunk ${id} is not that of its tokens`;
+  if (!records.refersTo(chunk.block)) return `its chunk ${id} is not counted among those that refer to its block`;
+  const vector = records.vector(id);
+  if (vector?.length !== dimensions || !vector.every(Number.isFinite)) return `the vector of its chunk ${id} is missing or of another length`;
+  return undefined;
+}

@@ -1,0 +1,173 @@
+import { existsSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { rm } from "node:fs/promises";
+
+import { encodeSafetensors, KvspliceError, type Block, type BlockKey, type BlockStore, type Model } from "../../engine/index.js";
+import type { Records } from "../corpus/records.js";
+import { BLOCK, FORMAT, partPath, RECORDS, VECTORS, type FileMetadata } from "./form.js";
+import { MAX_HEADER_BYTES, type Metadata, SafetensorsWriter, splitSafetensors, type TensorEntry } from "./safetensors.js";
+
+export type TransferOptions = {
+  readonly signal?: AbortSignal | undefined;
+  /** Called after each block. */
+  readonly onProgress?: ((done: TransferProgress) => void) | undefined;
+};
+
+export type TransferProgress = { readonly blocks: number; readonly total: number; readonly bytes: number };
+
+export type ExportOptions = TransferOptions & {
+  /** Of one file's header; what readers of safetensors take by default. More blocks than fit go into further files. */
+  readonly maxHeaderBytes?: number | undefined;
+};
+
+export type ExportReport = {
+  /** One, or several where one header does not hold all blocks. */
+  readonly paths: readonly string[];
+  readonly bytes: number;
+  readonly blocks: number;
+  readonly files: number;
+  readonly chunks: number;
+  readonly tokens: number;
+};
+
+/** What is exported, and from where. */
+export type Exported = { readonly records: Records; readonly model: Model; readonly store: BlockStore };
+
+/** Of the header, beside what blocks take. */
+const FRAME_BYTES = 4096;
+
+/** Offsets and lengths in a header have at most so many digits. */
+const OFFSET_DIGITS = 16;
+const SHAPE_DIGITS = 8;
+
+/**
+ * Writes a corpus with its blocks as one file of safetensors (docs/store-format.md). The blocks are read one at a
+ * time, so memory stays flat but for the header.
+ *
+ * @throws KvspliceError `bad_file` where the path is taken, `bad_store` where a block is missing or the corpus changes
+ *   meanwhile, `cancelled`, `no_space`
+ */
+export async function exportCorpus({ records, model, store }: Exported, path: string, options: ExportOptions = {}): Promise<ExportReport> {
+  const { generation } = records;
+  const { maxHeaderBytes = MAX_HEADER_BYTES } = options;
+  const keys = await keysOf({ records, model, store });
+  const perBlock = keys.length === 0 ? 0 : headerBytesOf(keys[0]!, await mustGet(store, keys[0]!));
+  const perFile = Math.max(1, Math.floor((maxHeaderBytes - FRAME_BYTES) / Math.max(1, perBlock)));
+  const parts = Math.max(1, Math.ceil(keys.length / perFile));
+  const paths = Array.from({ length: parts }, (_, index) => partPath(path, index + 1, parts));
+  const taken = [path, ...paths].find((name) => existsSync(name));
+  if (taken !== undefined) throw new KvspliceError("bad_file", `${taken} exists; remove it, or export to another name.`);
+
+  const shared = {
+    format: FORMAT,
+    model: model.id,
+    model_name: model.name,
+    precision: model.precision,
+    blocks_of: model.keyOf({ tokens: [] }),
+    embedder: records.writer.embedder,
+    export: randomUUID(),
+    parts: String(parts),
+  };
+  let bytes = 0;
+  let blocks = 0;
+  const written: string[] = [];
+  try {
+    for (const [index, name] of paths.entries()) {
+      const mine = keys.slice(index * perFile, (index + 1) * perFile);
+      const writer = await SafetensorsWriter.create(name, FRAME_BYTES + mine.length * perBlock);
+      try {
+        const metadata: Record<string, string> = { ...shared, part: String(index + 1) } satisfies FileMetadata;
+        for (const key of mine) {
+          if (options.signal?.aborted) throw new KvspliceError("cancelled", "The export was cancelled; nothing of it is left.", { cause: options.signal.reason });
+          metadata[BLOCK + key] = await addBlock(writer, key, await mustGet(store, key));
+          blocks++;
+          options.onProgress?.({ blocks, total: keys.length, bytes: bytes + writer.bytes });
+        }
+        if (index === 0) Object.assign(metadata, await addRecords(writer, records));
+        if (records.generation !== generation) throw new KvspliceError("bad_store", "The corpus was changed while it was exported; export it again.");
+        await writer.finish(metadata);
+      } catch (error) {
+        await writer.abandon();
+        throw error;
+      }
+      written.push(name);
+      bytes += writer.bytes;
+    }
+  } catch (error) {
+    for (const name of written) await rm(name, { force: true });
+    throw error;
+  }
+  return { paths, bytes, blocks, ...records.totals };
+}
+
+/** The chunks' blocks, and that of the system prompt where it is kept: with them, an answer has nothing to encode. */
+async function keysOf({ records, model, store }: Exported): Promise<BlockKey[]> {
+  const keys = [...records.blockKeys()];
+  const system = systemBlock(model);
+  if (!keys.includes(system) && (await store.has(system))) keys.push(system);
+  return keys;
+}
+
+/** The block that every answer over documents begins with. */
+export function systemBlock(model: Pick<Model, "keyOf" | "tokenizer" | "card">): BlockKey {
+  return model.keyOf({ tokens: model.tokenizer.encode(model.card.prompt.system, { control: true }) });
+}
+
+async function mustGet(store: BlockStore, key: BlockKey): Promise<Block> {
+  const block = await store.get(key);
+  if (block) return block;
+  throw new KvspliceError("bad_store", `Block ${key.slice(0, 12)} of the corpus is missing or damaged; encode it again with kvsplice precompute, then export.`);
+}
+
+/** @returns the block's own metadata, which its checksum covers */
+async function addBlock(writer: SafetensorsWriter, key: BlockKey, block: Block): Promise<string> {
+  const { metadata, tensors } = splitSafetensors(Buffer.concat(encodeSafetensors(key, block)));
+  for (const { name, entry, data } of tensors) await writer.add(`${key}.${name}`, entry, data);
+  return JSON.stringify(metadata);
+}
+
+/** The most that a block like this one adds to a header. */
+function headerBytesOf(key: BlockKey, block: Block): number {
+  const { metadata, tensors } = splitSafetensors(Buffer.concat(encodeSafetensors(key, block)));
+  const offset = 10 ** OFFSET_DIGITS - 1;
+  const longest = tensors.map(({ name, entry }): [string, TensorEntry] => [
+    `${key}.${name}`,
+    { dtype: entry.dtype, shape: entry.shape.map(() => 10 ** SHAPE_DIGITS - 1), data_offsets: [offset, offset] },
+  ]);
+  return JSON.stringify({ [BLOCK + key]: JSON.stringify(metadata), ...Object.fromEntries(longest) }).length;
+}
+
+/** Files in the order in which they came, so that equal scores have the same order after an import. */
+function filesInOrder(records: Records): string[] {
+  const firsts = Array.from(records.allFiles(), ([key, { chunks }]) => ({ key, first: chunks[0] ?? 0 }));
+  return firsts.sort((a, b) => a.first - b.first).map(({ key }) => key);
+}
+
+async function addRecords(writer: SafetensorsWriter, records: Records): Promise<Metadata> {
+  const files = filesInOrder(records);
+  let dimensions = 0;
+  function* vectors(): Generator<Uint8Array> {
+    for (const key of files) {
+      for (const id of records.file(key)!.chunks) {
+        const vector = records.vector(id)!;
+        dimensions = vector.length;
+        yield new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength);
+      }
+    }
+  }
+  function* lines(): Generator<Uint8Array> {
+    for (const key of files) {
+      const { chunks, ...record } = records.file(key)!;
+      yield Buffer.from(`${JSON.stringify({ file: key, record, chunks: chunks.length })}\n`);
+      for (const id of chunks) {
+        const { title, text, tokens, block } = records.chunk(id)!;
+        yield Buffer.from(`${JSON.stringify({ title, text, tokens, block })}\n`);
+      }
+    }
+  }
+  const width = (bytes: number) => bytes / 4 / Math.max(1, dimensions);
+  return {
+    [VECTORS]: await writer.stream(VECTORS, "F32", vectors(), (bytes) => [width(bytes), dimensions]),
+    [RECORDS]: await writer.stream(RECORDS, "U8", lines(), (bytes) => [bytes]),
+  };
+}

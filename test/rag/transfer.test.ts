@@ -1,0 +1,174 @@
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+
+import { expect, onTestFinished, test } from "vitest";
+
+import { type Block, type BlockStore, openDiskStore } from "../../engine/index.js";
+import { type Corpus, mustBeImportable, openCorpus } from "../../rag/index.js";
+import { fakeEmbedder, fakeModel, type FakeModel, memoryStore } from "./fakes.js";
+import { temporaryFolder } from "./temporary-folder.js";
+
+const FILES = 6;
+const LINES = 4;
+
+async function corpusIn(dir: string, model: FakeModel = fakeModel(), store: BlockStore = openDiskStore(join(dir, "blocks"))) {
+  const corpus = await openCorpus(dir, { model, store, embedder: fakeEmbedder(), create: true });
+  onTestFinished(() => corpus.close());
+  return { corpus, store, model };
+}
+
+/** A corpus of some files, and a path to export it to. */
+async function setUp() {
+  const root = await temporaryFolder();
+  const docs = join(root, "docs");
+  await mkdir(docs);
+  for (let file = 0; file < FILES; file++) {
+    const lines = Array.from({ length: LINES }, (_, line) => JSON.stringify({ title: `File ${file}`, text: `Text ${file} ${line} of many.` }));
+    await writeFile(join(docs, `${file}.jsonl`), lines.join("\n"));
+  }
+  const from = await corpusIn(join(root, "from"), fakeModel({ encode: async ({ tokens }) => blockOf(tokens) }));
+  await from.corpus.precompute([docs]);
+  return { root, docs, ...from, path: join(root, "out.safetensors") };
+}
+
+/** A block whose values are its tokens', so that no two are alike. */
+function blockOf(tokens: readonly number[]): Block {
+  const k = Float32Array.from({ length: 2 * tokens.length * 4 }, (_, i) => Math.sin(tokens[i % tokens.length]! + i));
+  return { precision: "float32", layers: 2, width: 4, tokens: tokens.length, k, v: k.map((value) => -value) };
+}
+
+type Header = { __metadata__: Record<string, string> } & Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
+
+/** The file as the format's description has it: by hand, not by the code under test. */
+async function readByHand(path: string) {
+  const file = await readFile(path);
+  const length = Number(file.readBigUInt64LE());
+  const header = JSON.parse(file.toString("utf8", 8, 8 + length)) as Header;
+  return { file, length, header, data: file.subarray(8 + length) };
+}
+
+const asked = async (corpus: Corpus) => (await corpus.retrieve("Text 3 2", { topK: 5 })).map(({ title, text, path, tokens }) => ({ title, text, path, tokens }));
+
+test("an exported corpus is, imported into an empty store, the same: chunks, vectors, blocks", async () => {
+  const { root, docs, corpus, store, model, path } = await setUp();
+  const report = await corpus.exportTo(path);
+  expect(report).toMatchObject({ paths: [path], blocks: FILES * LINES, files: FILES, chunks: FILES * LINES, bytes: (await readFile(path)).length });
+  const to = await corpusIn(join(root, "to"));
+  expect(await to.corpus.importFrom(path)).toMatchObject({ blocks: FILES * LINES, imported: FILES * LINES, files: FILES, unchanged: 0, kept: 0, chunks: FILES * LINES });
+  expect(await asked(to.corpus)).toEqual(await asked(corpus));
+  for await (const key of store.keys()) expect(await to.store.get(key)).toEqual(await store.get(key));
+  expect(await to.corpus.precompute([docs])).toMatchObject({ encoded: 0, unchanged: FILES });
+  expect(model.keyOf({ tokens: [] })).toBe(to.model.keyOf({ tokens: [] }));
+});
+
+test("the file is one of safetensors: JSON header, every byte of the data in one tensor, strings as metadata", async () => {
+  const { corpus, model, path } = await setUp();
+  await corpus.exportTo(path);
+  const { file, length, header, data } = await readByHand(path);
+  const { __metadata__: metadata, ...tensors } = header;
+  expect(String.fromCharCode(file[8]!)).toBe("{");
+  expect(length % 8).toBe(0);
+  expect(length).toBeLessThan(100_000_000);
+  expect(Object.values(metadata).every((value) => typeof value === "string")).toBe(true);
+  const bytes: Record<string, number> = { F32: 4, U8: 1 };
+  let end = 0;
+  for (const { dtype, shape, data_offsets } of Object.values(tensors).sort((a, b) => a.data_offsets[0] - b.data_offsets[0])) {
+    expect(data_offsets).toEqual([end, end + shape.reduce((product, size) => product * size, bytes[dtype]!)]);
+    end = data_offsets[1];
+  }
+  expect(end).toBe(data.length);
+  const [source] = await corpus.retrieve("Text 3 2", { topK: 1 });
+  const key = model.keyOf({ tokens: source!.tokens });
+  const k = tensors[`${key}.k`]!;
+  expect(k).toMatchObject({ dtype: "F32", shape: [2, source!.tokens.length, 4] });
+  expect(data.readFloatLE(k.data_offsets[0])).toBe(blockOf(source!.tokens).k[0]);
+  expect(metadata).toMatchObject({ format: "kvsplice-corpus-1", model: model.id, precision: "float32" });
+});
+
+test("any byte changed, and any end cut off, is refused, and the corpus stays as it was", async () => {
+  const { root, corpus, path } = await setUp();
+  await corpus.exportTo(path);
+  const intact = await readFile(path);
+  const bad = join(root, "bad.safetensors");
+  const store = memoryStore();
+  const to = await corpusIn(join(root, "to"), fakeModel(), store);
+  const places = Array.from({ length: 150 }, (_, i) => Math.floor((i * intact.length) / 150) + (i % 7));
+  for (const at of places) {
+    const bytes = Buffer.from(intact);
+    bytes[at]! ^= 1 << at % 8;
+    await writeFile(bad, bytes);
+    store.blocks.clear();
+    await expect(to.corpus.importFrom(bad), `byte ${at}`).rejects.toMatchObject({ code: "bad_file" });
+  }
+  for (const length of [0, 7, 8, 500, intact.length >> 1, intact.length - 1]) {
+    await writeFile(bad, intact.subarray(0, length));
+    await expect(to.corpus.importFrom(bad)).rejects.toMatchObject({ code: "bad_file" });
+  }
+  expect(to.corpus.totals.chunks).toBe(0);
+});
+
+test("an import that was ended goes on where it was", async () => {
+  const { root, corpus, path } = await setUp();
+  await corpus.exportTo(path);
+  const to = await corpusIn(join(root, "to"));
+  const cancel = new AbortController();
+  const onProgress = ({ blocks }: { blocks: number }) => blocks === 10 && cancel.abort();
+  await expect(to.corpus.importFrom(path, { signal: cancel.signal, onProgress })).rejects.toMatchObject({ code: "cancelled" });
+  expect(await to.corpus.importFrom(path)).toMatchObject({ blocks: FILES * LINES, imported: FILES * LINES - 10, files: FILES });
+  expect(await to.corpus.importFrom(path)).toMatchObject({ imported: 0, files: 0, unchanged: FILES });
+});
+
+test("a cancelled export leaves nothing, and one never writes over a file", async () => {
+  const { root, corpus, path } = await setUp();
+  const cancel = new AbortController();
+  const onProgress = ({ blocks }: { blocks: number }) => blocks === 10 && cancel.abort();
+  await expect(corpus.exportTo(path, { signal: cancel.signal, onProgress })).rejects.toMatchObject({ code: "cancelled" });
+  expect((await readdir(root)).filter((name) => name.startsWith("out"))).toEqual([]);
+  await writeFile(path, "mine");
+  await expect(corpus.exportTo(path)).rejects.toMatchObject({ code: "bad_file", message: expect.stringMatching(/exists/) });
+  expect(await readFile(path, "utf8")).toBe("mine");
+});
+
+test("what the corpus has already is kept, and the rest comes beside it", async () => {
+  const { root, docs, corpus, path } = await setUp();
+  await corpus.exportTo(path);
+  const to = await corpusIn(join(root, "to"));
+  await writeFile(join(docs, "0.jsonl"), JSON.stringify({ title: "Mine", text: "Another text of mine." }));
+  await to.corpus.precompute([join(docs, "0.jsonl"), join(docs, "1.jsonl")]);
+  expect(await to.corpus.importFrom(path)).toMatchObject({ files: FILES - 2, unchanged: 1, kept: 1, imported: (FILES - 1) * LINES });
+  expect((await to.corpus.retrieve("Another text of mine", { topK: 1 }))[0]).toMatchObject({ title: "Mine" });
+});
+
+test("more blocks than one header holds go into several files, and come back from any of them", async () => {
+  const { root, corpus, path } = await setUp();
+  const { paths } = await corpus.exportTo(path, { maxHeaderBytes: 4096 + 10 * 560 });
+  expect(paths.map((each) => each.slice(root.length))).toEqual(["/out-00001-of-00003.safetensors", "/out-00002-of-00003.safetensors", "/out-00003-of-00003.safetensors"]);
+  const to = await corpusIn(join(root, "to"));
+  expect(await to.corpus.importFrom(paths[1]!)).toMatchObject({ imported: FILES * LINES, files: FILES });
+  expect(await asked(to.corpus)).toEqual(await asked(corpus));
+  await writeFile(paths[2]!, "");
+  await expect((await corpusIn(join(root, "less"))).corpus.importFrom(paths[0]!)).rejects.toMatchObject({ code: "bad_file", message: expect.stringContaining("00003-of-00003") });
+});
+
+test.each([
+  [{ id: "e".repeat(64), name: "other" }, /made by the model fake \(f{12}\), not by other \(e{12}\); import it with that model/],
+  [{ precision: "int8" as const }, /keeps its blocks in float32, not in int8; import it with --precision float32/],
+  [{ keyOf: () => "0" }, /another version of kvsplice/],
+])("refuses what is not this model's: %j", async (differences, message) => {
+  const { corpus, path } = await setUp();
+  await corpus.exportTo(path);
+  await expect(mustBeImportable(path, { model: fakeModel(differences), embedder: "bag-of-words" })).rejects.toMatchObject({ code: "bad_file", message: expect.stringMatching(message) });
+});
+
+test("refuses what is no export", async () => {
+  const root = await temporaryFolder();
+  const to = await corpusIn(join(root, "to"));
+  await writeFile(join(root, "a.txt"), "Some text, which is no file of tensors.");
+  const plain = Buffer.from('{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}');
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(plain.length));
+  await writeFile(join(root, "weights.safetensors"), Buffer.concat([length, plain, Buffer.alloc(4)]));
+  await expect(to.corpus.importFrom(join(root, "a.txt"))).rejects.toMatchObject({ code: "bad_file", message: expect.stringMatching(/no safetensors file/) });
+  await expect(to.corpus.importFrom(join(root, "weights.safetensors"))).rejects.toMatchObject({ code: "bad_file", message: expect.stringMatching(/none of kvsplice store export/) });
+  await expect(to.corpus.importFrom(join(root, "missing"))).rejects.toMatchObject({ code: "bad_file" });
+});
