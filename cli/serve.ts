@@ -12,6 +12,7 @@ import { openStore } from "./store.js";
 
 type Options = {
   readonly store: string;
+  readonly schemas?: string;
   readonly model?: string;
   readonly host: string;
   readonly port: number;
@@ -20,7 +21,6 @@ type Options = {
   readonly maxContext?: number;
   readonly requestTimeout: number;
   readonly maxBody: number;
-  readonly schemas?: string;
   readonly chatTokens: number;
   readonly chatDays: number;
   readonly json?: boolean;
@@ -41,7 +41,7 @@ export function serveCommand(): Command {
     .option("--max-context <tokens>", "tokens of a prompt and its answer (default: the model's context)", wholeNumber(64, 2 ** 31))
     .option("--request-timeout <s>", "seconds that an answer may take", wholeNumber(1, 86_400), 300)
     .option("--max-body <mib>", "MiB that a request's body may have", wholeNumber(1, 1_024), 4)
-    .option("--schemas <dir>", "folder of PML schemas that prompts may name")
+    .option("--schemas <dir>", "folder of PML schemas that prompts may name, and the playground open")
     .option("--chat-tokens <n>", "tokens of conversations whose KV is kept in the store; those used longest ago go first", wholeNumber(0, 2 ** 40), 50_000)
     .option("--chat-days <n>", "days after which an unused conversation's KV goes", wholeNumber(1, 36_500), 7)
     .option("--json", "print where it listens as one JSON object")

@@ -5,7 +5,7 @@ import { secureHeaders } from "hono/secure-headers";
 import { onlyLoopbackNames, onlyWithKey } from "./access.js";
 import type { Environment } from "./environment.js";
 import { ApiError, apiErrorOf } from "./error.js";
-import { pageRoutes } from "./page.js";
+import { playgroundRoutes } from "./playground/index.js";
 import { chatRoutes } from "./routes/chat.js";
 import { embeddingRoutes } from "./routes/embeddings.js";
 import { modelRoutes } from "./routes/models.js";
@@ -31,16 +31,28 @@ export function createApp(service: Service): Hono<Environment> {
       // The server speaks plain HTTP; whoever stands before it with TLS says so itself.
       strictTransportSecurity: false,
       xFrameOptions: "DENY",
-      contentSecurityPolicy: { defaultSrc: ["'self'"], frameAncestors: ["'none'"], baseUri: ["'none'"], formAction: ["'none'"] },
+      // The playground's files and routes, and nothing from elsewhere, nothing inline, no text made into markup.
+      contentSecurityPolicy: {
+        defaultSrc: ["'none'"],
+        scriptSrc: ["'self'"],
+        styleSrc: ["'self'"],
+        imgSrc: ["'self'"],
+        connectSrc: ["'self'"],
+        frameAncestors: ["'none'"],
+        baseUri: ["'none'"],
+        formAction: ["'none'"],
+        requireTrustedTypesFor: ["'script'"],
+        trustedTypes: ["'none'"],
+      },
     }),
   );
   if (apiKeys.length === 0) app.use(onlyLoopbackNames());
-  for (const path of ["/v1/*", "/metrics"]) app.use(path, onlyWithKey(apiKeys));
+  for (const path of ["/v1/*", "/playground/api/*", "/metrics"]) app.use(path, onlyWithKey(apiKeys));
   app.route("/", chatRoutes(service));
   app.route("/", modelRoutes(service));
   app.route("/", embeddingRoutes(service));
   app.route("/", statusRoutes(service));
-  app.route("/", pageRoutes(service));
+  app.route("/", playgroundRoutes(service));
 
   app.notFound((c) => {
     const error = new ApiError(404, `Unknown request URL: ${c.req.method} ${c.req.path}.`, { code: "unknown_url" });

@@ -1,0 +1,95 @@
+import { z } from "zod";
+import { type BlockSource, KvspliceError, withoutCache } from "../../engine/index.js";
+import {
+  blocksOf,
+  checkPrompt,
+  checkSchema,
+  type Compiled,
+  compilePrompt,
+  describe,
+  type Diagnostic,
+  hasErrors,
+  type Layout,
+  layoutSchema,
+  type ModuleLayout,
+  parsePrompt,
+  parseSchema,
+  renderDiagnostics,
+  resolveSchema,
+} from "../../pml/index.js";
+import type { Service } from "../service.js";
+import type { MarkupReport } from "./events.js";
+import type { MarkupFiles } from "./markup-files.js";
+import { describePieces, type BlockName } from "./pieces.js";
+import type { Prepared } from "./question.js";
+
+/** Characters of one text: it is checked whole while it is written. */
+const MAX_TEXT = 200_000;
+
+/** A schema and a prompt as texts; `file` is where the schema's `src` and imports are relative to. */
+export const markup = z.strictObject({ schema: z.string().max(MAX_TEXT), prompt: z.string().max(MAX_TEXT), file: z.string().max(1_000).optional() });
+
+export type Markup = z.infer<typeof markup>;
+
+type CheckedMarkup = { readonly diagnostics: readonly Diagnostic[]; readonly layout?: Layout; readonly compiled?: Compiled };
+
+/** Every rule of the language over both texts, as far as each can be understood. */
+function checkMarkup({ schema: schemaText, prompt: promptText, file = "schema" }: Markup, { model, limits }: Service, folder: MarkupFiles): CheckedMarkup {
+  const diagnostics: Diagnostic[] = [];
+  const parsed = parseSchema(schemaText, { file: "schema" });
+  diagnostics.push(...parsed.diagnostics);
+  const { prompt, diagnostics: inPrompt } = parsePrompt(promptText, { file: "prompt" });
+  if (!parsed.schema) return { diagnostics: [...diagnostics, ...inPrompt] };
+
+  const resolved = resolveSchema(parsed.schema, { files: folder.files, file });
+  diagnostics.push(...resolved.diagnostics, ...checkSchema(resolved.schema));
+  const { tokenizer, chat } = model;
+  const laid = hasErrors(diagnostics) ? undefined : layoutSchema(resolved.schema, { tokenizer, chat, contextLength: limits.contextTokens });
+  diagnostics.push(...(laid?.diagnostics ?? []), ...inPrompt);
+  const layout = laid?.layout;
+  if (!prompt || !layout) {
+    if (prompt) diagnostics.push(...checkPrompt(resolved.schema, prompt).diagnostics);
+    return { diagnostics, ...(layout && { layout }) };
+  }
+  const { compiled, diagnostics: found } = compilePrompt(layout, prompt);
+  diagnostics.push(...found);
+  return { diagnostics, layout, ...(compiled && !hasErrors(inPrompt) && { compiled }) };
+}
+
+/** What the page shows of it. */
+export async function reportMarkup(text: Markup, service: Service, folder: MarkupFiles): Promise<MarkupReport> {
+  const { diagnostics, layout, compiled } = checkMarkup(text, service, folder);
+  return {
+    diagnostics,
+    ...(layout && { layout: { length: layout.length, blocks: blocksOf(layout).length, tree: describe(layout, compiled) } }),
+    ...(layout && compiled && { prompt: { pieces: await describePieces(compiled.plan, { model: service.model }, namesOf(layout)), end: compiled.end } }),
+  };
+}
+
+/** @throws KvspliceError `bad_markup` with all diagnostics where there is an error */
+export async function prepareMarkup(text: Markup, service: Service, folder: MarkupFiles): Promise<Prepared> {
+  const { layout, compiled, diagnostics } = checkMarkup(text, service, folder);
+  if (!layout || !compiled) throw new KvspliceError("bad_markup", `Mend the markup first:\n${renderDiagnostics(diagnostics)}`);
+  const { plan } = compiled;
+  return {
+    plan: { type: "plan", retrieve_ms: 0, pieces: await describePieces(plan, service, namesOf(layout)), sources: [] },
+    runners: [
+      { name: "spliced", plan },
+      { name: "full", plan: withoutCache(plan) },
+    ],
+  };
+}
+
+/** Modules and scaffolds by their blocks; a block that is none of them is a document's. */
+function namesOf(layout: Layout): (block: BlockSource) => BlockName {
+  const names = new Map<BlockSource, string>(layout.scaffolds.map(({ block, path }) => [block, `scaffold ${path}`]));
+  const visit = ({ block, path, parts }: ModuleLayout): void => {
+    if (block) names.set(block.block, path === "" ? layout.schema.name : path);
+    for (const part of parts) {
+      if (part.kind === "module") visit(part.module);
+      if (part.kind === "union") part.members.forEach(visit);
+    }
+  };
+  visit(layout.root);
+  return (block) => ({ label: names.get(block) ?? "document" });
+}
