@@ -4,7 +4,7 @@ import { routePath } from "hono/route";
 import { secureHeaders } from "hono/secure-headers";
 import { onlyLoopbackNames, onlyWithKey } from "./access.js";
 import type { Environment } from "./environment.js";
-import { ApiError, apiErrorOf } from "./error.js";
+import { ApiError, apiErrorOf, CLIENT_GONE } from "./error.js";
 import { playgroundRoutes } from "./playground/index.js";
 import { chatRoutes } from "./routes/chat.js";
 import { embeddingRoutes } from "./routes/embeddings.js";
@@ -60,6 +60,7 @@ export function createApp(service: Service): Hono<Environment> {
   });
   app.onError((error, c) => {
     const explained = apiErrorOf(error);
+    if (explained.status === CLIENT_GONE) metrics.hangUp();
     if (explained.status >= 500) c.var.log.error({ err: error }, "request failed");
     for (const [name, value] of Object.entries(explained.headers)) c.header(name, value);
     return c.json(explained.body, explained.status);
