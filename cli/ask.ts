@@ -1,4 +1,3 @@
-import { relative } from "node:path";
 import { text } from "node:stream/consumers";
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
@@ -81,7 +80,7 @@ async function ask(argument: string, options: Options): Promise<void> {
 }
 
 function sourceLines(sources: readonly Source[]): string {
-  return sources.map(({ path, title, score }, i) => `${pc.dim(`${i + 1}.`)} ${title} ${pc.dim(`${relative(".", path)} (${score.toFixed(4)})`)}`).join("\n");
+  return sources.map(({ ref, title, score }, i) => `${pc.dim(`${i + 1}.`)} ${title} ${pc.dim(`${ref} (${score.toFixed(4)})`)}`).join("\n");
 }
 
 function timingLine(stats: AnswerStats): string {
@@ -96,7 +95,7 @@ function report(answer: string, sources: readonly Source[], stats: AnswerStats, 
   const { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms } = stats;
   return {
     answer,
-    sources: sources.map(({ path, title, score, text }) => ({ path, title, score, text })),
+    sources: sources.map(({ ref, path, title, score, text }) => ({ ref, path, title, score, text })),
     timing: { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms },
     tokens: { cached: stats.cached_tokens, computed: stats.computed_tokens, generated: stats.generated_tokens },
     ...(full && { full }),

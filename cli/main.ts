@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { Command } from "commander";
 import { askCommand } from "./ask.js";
+import { chunksCommand } from "./chunks.js";
 import { pmlCommand } from "./pml.js";
 import { precomputeCommand } from "./precompute.js";
 import { reportError } from "./report-error.js";
@@ -15,6 +16,7 @@ const program = new Command("kvsplice")
   .showHelpAfterError("(kvsplice --help tells the commands)")
   .addCommand(precomputeCommand())
   .addCommand(askCommand())
+  .addCommand(chunksCommand())
   .addCommand(pmlCommand())
   .addCommand(serveCommand());
 

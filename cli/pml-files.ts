@@ -1,5 +1,6 @@
-import { KvspliceError, type BlockSource, type Model } from "../engine/index.js";
+import { KvspliceError, type Language } from "../engine/index.js";
 import {
+  checkDocuments,
   checkPrompt,
   checkUsage,
   compilePrompt,
@@ -10,11 +11,14 @@ import {
   renderDiagnostics,
   schema as buildSchema,
   type Compiled,
+  type CompileOptions,
   type Diagnostic,
+  type Documents,
   type Layout,
   type Prompt,
   type Schema,
 } from "../pml/index.js";
+import { linkTokensOf } from "../rag/index.js";
 
 /** The options of every command that reads schemas. */
 export type ReadOptions = { readonly allowOutside?: boolean };
@@ -52,28 +56,29 @@ export type CheckedFile = {
 export type Checked = { readonly files: readonly CheckedFile[]; readonly diagnostics: readonly Diagnostic[] };
 
 export type CheckOptions = {
-  /** The model whose tokens are counted; called when there is something to count. */
-  readonly model: () => Promise<Pick<Model, "tokenizer" | "chat" | "contextLength">>;
-  readonly documents?: (ref: string) => BlockSource | undefined;
+  /** Whose tokens are counted; called when there is something to count. */
+  readonly language: () => Promise<Language>;
+  readonly documents?: Documents;
 };
 
 /** Every rule of the language over files that belong together: each prompt against the schema of its name. */
-export async function checkMarkup(files: readonly MarkupFile[], { model, documents }: CheckOptions): Promise<Checked> {
+export async function checkMarkup(files: readonly MarkupFile[], { language, documents }: CheckOptions): Promise<Checked> {
   const diagnostics: Diagnostic[] = [];
   const layouts = new Map<MarkupFile, Layout>();
   const checked: CheckedFile[] = [];
   for (const each of files) {
     if (each.kind !== "schema" || hasErrors(each.diagnostics)) continue;
-    const { tokenizer, chat, contextLength } = await model();
+    const { tokenizer, chat, contextLength } = await language();
     const laid = layoutSchema(each.schema, { tokenizer, chat, contextLength });
     if (laid.layout) layouts.set(each, laid.layout);
-    diagnostics.push(...laid.diagnostics);
+    diagnostics.push(...laid.diagnostics, ...(documents ? checkDocuments(each.schema, documents) : []));
   }
+  const compiling = { ...(documents && { documents }), linkTokens: layouts.size > 0 ? linkTokensOf(await language()) : [] };
   for (const each of files) {
     diagnostics.push(...each.diagnostics);
     const { kind, file } = each;
     if (kind === "prompt") {
-      const { compiled, diagnostics: found } = againstSchema(each.prompt, files, layouts, documents);
+      const { compiled, diagnostics: found } = againstSchema(each.prompt, files, layouts, compiling);
       diagnostics.push(...found);
       checked.push({ kind, file, ...(compiled && !hasErrors(each.diagnostics) && { compiled }) });
     } else {
@@ -88,13 +93,13 @@ function againstSchema(
   prompt: Prompt,
   files: readonly MarkupFile[],
   layouts: ReadonlyMap<MarkupFile, Layout>,
-  documents: CheckOptions["documents"],
+  options: CompileOptions,
 ): { readonly compiled?: Compiled; readonly diagnostics: readonly Diagnostic[] } {
   const schemas = files.filter((each) => each.kind === "schema" && each.schema.name === prompt.schema);
   const [found] = schemas;
   if (found?.kind === "schema" && schemas.length === 1) {
     const layout = layouts.get(found);
-    return layout ? compilePrompt(layout, prompt, documents && { documents }) : checkPrompt(found.schema, prompt);
+    return layout ? compilePrompt(layout, prompt, options) : checkPrompt(found.schema, prompt);
   }
   // A file without a tree may be the schema that is looked for, and a prompt without the attribute is told of already.
   if (prompt.schema === "" || (schemas.length === 0 && files.some(({ kind }) => kind === "unknown"))) return { diagnostics: [] };
@@ -128,23 +133,23 @@ export function inOrder(diagnostics: readonly Diagnostic[], files: readonly Mark
 }
 
 /** Writes warnings to stderr. @throws KvspliceError `bad_markup` with all diagnostics when one is an error */
-export function tellDiagnostics(diagnostics: readonly Diagnostic[]): void {
+function tellDiagnostics(diagnostics: readonly Diagnostic[], corpus: boolean): void {
   if (diagnostics.length === 0) return;
   const told = renderDiagnostics(diagnostics);
   if (!hasErrors(diagnostics)) return void process.stderr.write(`${told}\n`);
-  const documents = diagnostics.some(({ code }) => code === "unknown-document")
-    ? "\nDocuments come from a program: compilePrompt(layout, prompt, { documents }) takes them."
+  const hint = !corpus && diagnostics.some(({ code }) => code === "unknown-document")
+    ? "\nDocuments come from a corpus: --corpus DIR names the folder that kvsplice precompute filled."
     : "";
-  throw new KvspliceError("bad_markup", `Mend the markup first:\n${told}${documents}`);
+  throw new KvspliceError("bad_markup", `Mend the markup first:\n${told}${hint}`);
 }
 
 /** A schema and, where one is named, a prompt of it. @throws KvspliceError for what the files lack */
-export async function openSchema(schemaFile: string, promptFile: string | undefined, model: Model, options: ReadOptions) {
+export async function openSchema(schemaFile: string, promptFile: string | undefined, language: Language, documents: Documents | undefined, options: ReadOptions) {
   const files = [schemaFile, ...(promptFile === undefined ? [] : [promptFile])].map((file) => readMarkup(file, options));
   mustBe("schema", files[0]);
   mustBe("prompt", files[1]);
-  const checked = await checkMarkup(files, { model: async () => model });
-  tellDiagnostics(checked.diagnostics);
+  const checked = await checkMarkup(files, { language: async () => language, ...(documents && { documents }) });
+  tellDiagnostics(checked.diagnostics, documents !== undefined);
   const layout = checked.files[0]?.layout;
   if (!layout) throw new KvspliceError("bad_markup", `${schemaFile} has no schema; kvsplice pml check ${schemaFile} tells why.`);
   return { layout, compiled: checked.files[1]?.compiled };

@@ -21,6 +21,7 @@ export function pmlPrecomputeCommand(): Command {
       "after",
       `
 What is stored is skipped: run it again after a change, or after an end in the middle.
+Documents are the corpus's own (kvsplice precompute); one folder may hold both.
 
 Examples:
   $ kvsplice pml precompute trip.pml --store trip.kv
@@ -32,7 +33,7 @@ Examples:
 async function precompute(schemaFile: string, options: Options): Promise<void> {
   await withInterrupt((signal) =>
     withModel(options.model, async (model) => {
-      const { layout } = await openSchema(schemaFile, undefined, model, options);
+      const { layout } = await openSchema(schemaFile, undefined, model, undefined, options);
       const sources = blocksOf(layout);
       const store = openStore(options.store);
       const bar = new SingleBar({

@@ -2,6 +2,8 @@ import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
 import { isBlockPiece, KvspliceError, withoutCache, type Generation, type GenerationStats, type Plan } from "../engine/index.js";
 import { withInterrupt } from "./interrupt.js";
+import type { Documents } from "../pml/index.js";
+import { withDocuments } from "./pml-documents.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
 import { withModel } from "./model.js";
 import { encodeMissing, storeOfOneRun, type Encoded } from "./pml-blocks.js";
@@ -10,6 +12,7 @@ import { stream } from "./stream.js";
 
 type Options = ReadOptions & {
   readonly store?: string;
+  readonly corpus?: string;
   readonly compare?: boolean;
   readonly maxTokens?: number;
   readonly model?: string;
@@ -22,6 +25,7 @@ export function pmlRunCommand(): Command {
     .argument("<schema>", "the schema's file")
     .argument("<prompt>", "the prompt's file")
     .option("--store <dir>", "folder that `kvsplice pml precompute` filled; what it lacks is computed and kept there")
+    .option("--corpus <dir>", "the corpus that has the documents; it keeps the modules' states too, unless --store is given")
     .option("--compare", "answer without the cache as well")
     .option("--max-tokens <n>", "tokens that the answer may have", positiveNumber)
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
@@ -33,7 +37,8 @@ export function pmlRunCommand(): Command {
 Examples:
   $ kvsplice pml run trip.pml packing.pml --store trip.kv
   $ kvsplice pml run trip.pml packing.pml --store trip.kv --compare
-  $ kvsplice pml run trip.pml packing.pml --json | jq .timing`,
+  $ kvsplice pml run trip.pml packing.pml --json | jq .timing
+  $ kvsplice pml run answer.pml crossings.pml --corpus bridges.kv`,
     )
     .action(run);
 }
@@ -47,18 +52,20 @@ async function run(schemaFile: string, promptFile: string, options: Options): Pr
   const print = (text: string) => void (options.json || process.stdout.write(text));
   await withInterrupt((signal) =>
     withModel(options.model, async (model) => {
-      const { compiled } = await openSchema(schemaFile, promptFile, model, options);
+      const { corpus, store: folder = corpus } = options;
+      const open = (documents: Documents | undefined) => openSchema(schemaFile, promptFile, model, documents, options);
+      const { compiled } = await withDocuments({ model, ...(corpus !== undefined && { corpus }) }, open);
       if (!compiled) throw new KvspliceError("bad_markup", `${promptFile} has no prompt; kvsplice pml check ${schemaFile} ${promptFile} tells why.`);
       const { plan, modules, scaffolds } = compiled;
       const answered = (each: Plan) => model.generate(each, { store, signal, ...(options.maxTokens !== undefined && { maxNewTokens: options.maxTokens }) });
-      const store = options.store === undefined ? storeOfOneRun() : openStore(options.store);
+      const store = folder === undefined ? storeOfOneRun() : openStore(folder);
       try {
         // Before the answer, so that its time to the first token is that of a prompt whose modules are stored.
         const start = performance.now();
         const encoded = await encodeMissing(model, store, plan.pieces.filter(isBlockPiece).map(({ block }) => block), { signal });
         const encode_ms = encoded.encoded > 0 ? performance.now() - start : 0;
         const cached = await answer(answered(plan), print);
-        print(pc.dim(`\n\n${encodedLine(encoded, encode_ms, options.store)}${timingLine(cached.stats)}\n`));
+        print(pc.dim(`\n\n${encodedLine(encoded, encode_ms, folder)}${timingLine(cached.stats)}\n`));
 
         let full: Answered | undefined;
         if (options.compare) {

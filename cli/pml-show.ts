@@ -1,10 +1,11 @@
 import { Command } from "commander";
-import { blocksOf, type Compiled, describe, type Layout } from "../pml/index.js";
+import { loadTokenizer } from "../engine/index.js";
+import { blocksOf, type Compiled, describe, type Description, type Layout } from "../pml/index.js";
+import { withDocuments } from "./pml-documents.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
-import { withModel } from "./model.js";
 import { renderTree } from "./pml-tree.js";
 
-type Options = ReadOptions & { readonly all?: boolean; readonly model?: string; readonly json?: boolean };
+type Options = ReadOptions & { readonly all?: boolean; readonly corpus?: string; readonly model?: string; readonly json?: boolean };
 
 export function pmlShowCommand(): Command {
   return new Command("show")
@@ -12,6 +13,7 @@ export function pmlShowCommand(): Command {
     .argument("<schema>", "the schema's file")
     .argument("[prompt]", "the file of a prompt of it")
     .option("--all", "all modules of a large schema too")
+    .option("--corpus <dir>", "the corpus that has the documents")
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .option("--model <gguf>", "the model whose tokens are counted, if not the one that kvsplice carries")
     .option("--json", "print one JSON object, with all modules")
@@ -21,30 +23,33 @@ export function pmlShowCommand(): Command {
 Examples:
   $ kvsplice pml show trip.pml
   $ kvsplice pml show trip.pml packing.pml
-  $ kvsplice pml show trip.pml packing.pml --json | jq .prompt`,
+  $ kvsplice pml show trip.pml packing.pml --json | jq .prompt
+  $ kvsplice pml show answer.pml crossings.pml --corpus bridges.kv`,
     )
     .action(show);
 }
 
 async function show(schemaFile: string, promptFile: string | undefined, options: Options): Promise<void> {
-  await withModel(options.model, async (model) => {
-    const { layout, compiled } = await openSchema(schemaFile, promptFile, model, options);
-    if (options.json) process.stdout.write(`${JSON.stringify(report(layout, compiled, model.contextLength))}\n`);
+  const language = await loadTokenizer(options.model === undefined ? {} : { path: options.model });
+  await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, async (documents) => {
+    const { layout, compiled } = await openSchema(schemaFile, promptFile, language, documents, options);
+    const tree = describe(layout, compiled, documents);
+    if (options.json) process.stdout.write(`${JSON.stringify(report(layout, tree, compiled, language.contextLength))}\n`);
     else {
-      process.stdout.write(`${renderTree(describe(layout, compiled), options)}\n`);
-      for (const line of summary(layout, compiled, model.contextLength)) process.stdout.write(`${line}\n`);
+      process.stdout.write(`${renderTree(tree, options)}\n`);
+      for (const line of summary(layout, compiled, language.contextLength)) process.stdout.write(`${line}\n`);
     }
   });
 }
 
-function report(layout: Layout, compiled: Compiled | undefined, contextLength: number) {
+function report(layout: Layout, tree: Description, compiled: Compiled | undefined, contextLength: number) {
   return {
     schema: layout.schema.name,
     length: layout.length,
     context: contextLength,
     blocks: blocksOf(layout).length,
     scaffolds: layout.scaffolds.map(({ path, modules, block }) => ({ path, modules, tokens: block.tokens.length })),
-    tree: describe(layout, compiled),
+    tree,
     ...(compiled && {
       prompt: {
         tokens: { cached: compiled.cachedTokens, computed: compiled.computedTokens },

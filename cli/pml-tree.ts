@@ -69,7 +69,7 @@ function rowOf({ kind, name, start, end, tokens, cached, included }: Description
   const left = included === false;
   return {
     place: placeOf(start, end),
-    tokens: kind === "union" || kind === "document" ? "" : String(tokens),
+    tokens: kind === "union" || (kind === "document" && tokens === 0) ? "" : String(tokens),
     branch: indent + branch,
     label: label + computed + (left ? " – left out" : ""),
     left,

@@ -11,6 +11,7 @@ export type ErrorCode =
   | "no_space"
   | "store_in_use"
   | "too_long"
+  | "unknown_document"
   | "unreachable";
 
 /** The one family of errors that kvsplice throws on purpose. */

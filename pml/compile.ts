@@ -1,6 +1,7 @@
-import { type BlockPiece, type BlockSource, isBlockPiece, type Piece, type Plan } from "../engine/plan.js";
+import { type BlockPiece, isBlockPiece, type Piece, type Plan } from "../engine/plan.js";
 import { checkPrompt, type Included } from "./check-prompt.js";
 import { type Diagnostic, diagnosticList, hasErrors, type Report } from "./diagnostic.js";
+import { type Documents, findDocument } from "./documents.js";
 import {
   argumentText,
   eachModule,
@@ -16,8 +17,7 @@ import type { DocumentSlot, Include, Prompt, PromptMessage, PromptNode } from ".
 import { preserves } from "./whitespace.js";
 
 export type CompileOptions = {
-  /** The block of a document, by its `ref`; undefined when there is none. */
-  readonly documents?: (ref: string) => BlockSource | undefined;
+  readonly documents?: Documents;
   /** Token ids that follow every document and are computed with the prompt (link tokens, Yang et al. 2025). */
   readonly linkTokens?: readonly number[];
 };
@@ -222,12 +222,9 @@ function planWriter({ options: { tokenizer } }: Layout, { documents, linkTokens 
     },
     text: (text: string): void => follow(tokenizer.encode(text)),
     control: (text: string): void => follow(tokenizer.encode(text, { control: true })),
-    document({ ref, origin }: DocumentSlot): void {
-      const block = documents?.(ref);
-      if (!block) {
-        report("unknown-document", `there is no document \`${ref}\``, attributeSpans(origin, "ref").value);
-        return;
-      }
+    document(slot: DocumentSlot): void {
+      const block = findDocument(documents, slot, report);
+      if (!block) return;
       pieces.push({ block, at: cursor });
       cursor += (block.offsets?.at(-1) ?? block.tokens.length - 1) + 1;
       follow(linkTokens);

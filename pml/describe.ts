@@ -1,4 +1,5 @@
 import type { Compiled } from "./compile.js";
+import type { Documents } from "./documents.js";
 import type { Layout, ModuleLayout } from "./layout.js";
 
 /** A schema's layout as plain data, for people and programs. Positions are half-open: `[start, end)`. */
@@ -9,7 +10,7 @@ export type Description = {
   /** Left out for documents: they have no fixed place. */
   readonly start?: number;
   readonly end?: number;
-  /** Tokens of its own text: a module's without nested modules and parameters; a parameter's length. */
+  /** Tokens of its own text: a module's without nested modules and parameters; a parameter's length; 0 for an unknown document. */
   readonly tokens: number;
   readonly cached: boolean;
   /** Whether the prompt includes it; left out without a prompt. */
@@ -19,11 +20,12 @@ export type Description = {
   readonly children: readonly Description[];
 };
 
-export function describe(layout: Layout, prompt?: Pick<Compiled, "modules">): Description {
-  return describeModule(layout.root, prompt && new Set(["", ...prompt.modules]));
+/** @param documents for their tokens, where they are to be told; every document of the schema is known to it */
+export function describe(layout: Layout, prompt?: Pick<Compiled, "modules">, documents?: Documents): Description {
+  return describeModule(layout.root, prompt && new Set(["", ...prompt.modules]), documents);
 }
 
-function describeModule(module: ModuleLayout, included: ReadonlySet<string> | undefined): Description {
+function describeModule(module: ModuleLayout, included: ReadonlySet<string> | undefined, documents: Documents | undefined): Description {
   const { node, path, start, length, cached, own, parts } = module;
   const inclusion = included && { included: included.has(path) };
   const children = parts.flatMap((part): Description[] => {
@@ -31,9 +33,9 @@ function describeModule(module: ModuleLayout, included: ReadonlySet<string> | un
       case "tokens":
         return [];
       case "module":
-        return [describeModule(part.module, included)];
+        return [describeModule(part.module, included, documents)];
       case "union": {
-        const members = part.members.map((member) => describeModule(member, included));
+        const members = part.members.map((member) => describeModule(member, included, documents));
         const chosen = included && { included: members.some((member) => member.included) };
         const modules = members.reduce((sum, member) => sum + member.modules + 1, 0);
         const place = { start: part.start, end: part.start + part.length };
@@ -44,8 +46,10 @@ function describeModule(module: ModuleLayout, included: ReadonlySet<string> | un
         const place = { start: part.at, end: part.at + tokens };
         return [{ kind: "parameter", name, ...place, tokens, cached: false, ...inclusion, modules: 0, children: [] }];
       }
-      case "document":
-        return [{ kind: "document", name: part.node.ref, tokens: 0, cached: true, ...inclusion, modules: 0, children: [] }];
+      case "document": {
+        const tokens = documents?.(part.node.ref)?.tokens.length ?? 0;
+        return [{ kind: "document", name: part.node.ref, tokens, cached: true, ...inclusion, modules: 0, children: [] }];
+      }
     }
   });
   const placeholders = own.omit.reduce((sum, [from, to]) => sum + to - from, 0);

@@ -11,7 +11,7 @@ type Node = Element | Extract<SchemaNode, { kind: "text" | "comment" | "file" }>
 /**
  * Markup of a tree, as the parser would read it again: `parse(format(tree))` is the tree, and formatting twice is
  * formatting once. Elements stand on lines of their own; text is broken at spaces, and left as it is under
- * `xml:space="preserve"`. Entities are written where XML needs them, CDATA sections become text.
+ * `xml:space="preserve"`, where elements stay within it. Entities are written where XML needs them, CDATA sections become text.
  */
 export function formatPml(tree: Schema | Prompt): string {
   const lines = [...tree.preamble.map(markupOf), ...formatElement(tree, false, 0)];
@@ -22,16 +22,39 @@ export function formatPml(tree: Schema | Prompt): string {
 function formatElement(element: Element, preserve: boolean, depth: number): string[] {
   const indent = INDENT.repeat(depth);
   const children = childrenOf(element);
-  const within = preserves(spaceOf(element), preserve);
-  if (children.length === 0 || within) return [indent + compact(element, preserve)];
+  const { open, close, empty } = tagsOf(element);
+  if (children.length === 0) return [indent + empty];
+  if (preserves(spaceOf(element), preserve)) return [indent + formatPreserved(element, depth)];
 
   const [first, ...rest] = children;
   if (rest.length === 0 && first?.kind === "text") {
-    const whole = indent + compact(element, preserve);
+    const whole = indent + open + markupOf(first) + close;
     if (whole.length <= WIDTH) return [whole];
   }
-  const { open, close } = tagsOf(element);
   return [indent + open, ...formatContent(children, depth + 1), indent + close];
+}
+
+/**
+ * An element under `xml:space="preserve"`, without the indent of its first line. Its text is left as it is; lines are
+ * begun where blank text is none: among the members of a union, and before a prompt's own words.
+ */
+function formatPreserved(element: Element, depth: number): string {
+  const children = childrenOf(element);
+  const { open, close } = tagsOf(element);
+  const indent = INDENT.repeat(depth);
+  const lines = (nodes: readonly Node[]) => nodes.map((node) => `\n${indent}${INDENT}${preserved(node, depth + 1)}`).join("");
+  if (element.kind === "union" || element.kind === "include") return `${open}${lines(children)}\n${indent}${close}`;
+  if (element.kind !== "prompt") return open + children.map((child) => preserved(child, depth + 1)).join("") + close;
+
+  const words = children.findIndex(({ kind }) => kind !== "include" && kind !== "comment");
+  const start = words === -1 ? children.length : words;
+  const own = children.slice(start).map((child) => preserved(child, depth + 1)).join("");
+  return `${open}${lines(children.slice(0, start))}${own === "" ? "\n" : ""}${own}${close}`;
+}
+
+/** A node among preserved text; one that says `xml:space="default"` has lines of its own within. */
+function preserved(node: Node, depth: number): string {
+  return isElement(node) ? formatElement(node, true, depth).join("\n").slice(INDENT.length * depth) : markupOf(node);
 }
 
 function formatContent(children: readonly Node[], depth: number): string[] {
@@ -81,15 +104,6 @@ function wrap(line: readonly Node[], indent: string): string[] {
   return [...lines, current].map((each) => each.replaceAll(FIXED_SPACE, " "));
 }
 
-/** Without a line end of its own. */
-function compact(element: Element, preserve: boolean): string {
-  const children = childrenOf(element);
-  const { open, close, empty } = tagsOf(element);
-  if (children.length === 0) return empty;
-  const within = preserves(spaceOf(element), preserve);
-  return open + children.map((child) => (isElement(child) ? compact(child, within) : markupOf(child))).join("") + close;
-}
-
 function isElement(node: Node): node is Element {
   return node.kind !== "text" && node.kind !== "comment" && node.kind !== "file";
 }
@@ -103,7 +117,7 @@ function markupOf(node: Node): string {
     case "file":
       return "";
     default:
-      return compact(node, false);
+      return tagsOf(node).empty;
   }
 }
 

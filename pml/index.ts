@@ -20,6 +20,7 @@ export {
   type Severity,
   throwOnErrors,
 } from "./diagnostic.js";
+export { checkDocuments, type Documents } from "./documents.js";
 export { type Files, folderFiles, type ReadFile } from "./files.js";
 export { formatPml } from "./format.js";
 export {

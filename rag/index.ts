@@ -2,6 +2,7 @@
 export type { CollectOptions, CollectReport } from "./care/collect.js";
 export type { DamagedBlock, DamagedRecord, MissingBlock, VerifyOptions, VerifyProgress, VerifyReport } from "./care/verify.js";
 export { Answer, type AnswerStats, type Source } from "./corpus/answer.js";
+export { Chunks, type CorpusChunk } from "./corpus/chunks.js";
 export {
   type AskOptions,
   type Corpus,
@@ -18,7 +19,7 @@ export { type Embedder, type EmbedderOptions, loadEmbedder } from "./embedder.js
 export { listFiles, type Listing } from "./load/list.js";
 export { isLoadable, LOADABLE, loadFile } from "./load/load.js";
 export type { Loaded } from "./load/loader.js";
-export { renderDocument } from "./prompt.js";
+export { linkTokensOf, renderDocument } from "./prompt.js";
 export { type Chunk, splitDocument, type SplitOptions } from "./split.js";
 export type { ExportOptions, ExportReport, TransferOptions, TransferProgress } from "./transfer/export.js";
 export { type ImportReport, mustBeImportable } from "./transfer/import.js";

@@ -22,7 +22,7 @@ export function layOut(
 ): Plan {
   const { tokenizer, card } = model;
   const system = tokenizer.encode(card.prompt.system, { control: true });
-  const links = linksOf(tokenizer, card, linkTokens);
+  const links = linkTokensOf(model, linkTokens);
   const asked = questionTokens(tokenizer, card.prompt.question, question);
 
   const pieces: Piece[] = [{ block: { tokens: system }, at: 0 }];
@@ -38,7 +38,11 @@ export function layOut(
   return { pieces };
 }
 
-function linksOf(tokenizer: Tokenizer, card: ModelCard, count: number): number[] {
+/**
+ * Ids of the first `count` tokens that the model was trained to have after a document; what measured best by default.
+ * @throws KvspliceError `bad_argument` for more than it has
+ */
+export function linkTokensOf({ tokenizer, card }: Pick<Model, "tokenizer" | "card">, count: number = card.linkTokens.default): number[] {
   const most = card.linkTokens.tokens.length;
   if (!Number.isInteger(count) || count < 0 || count > most) {
     throw new KvspliceError("bad_argument", `The model has link tokens 0 to ${most} after a document, not ${count}.`);

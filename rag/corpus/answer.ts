@@ -2,6 +2,8 @@ import type { GeneratedToken, Generation, GenerationStats, Plan } from "../../en
 
 /** A chunk that was found for a question. */
 export type Source = {
+  /** By which prompts and people call it, `forth-bridge.md#2`; `corpus.chunk(ref)` looks it up. */
+  readonly ref: string;
   /** Absolute path of its file. */
   readonly path: string;
   readonly title: string;

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 
-import { KvspliceError, openDiskStore, type BlockStore, type Model, type Plan, type StoredTier } from "../../engine/index.js";
+import { KvspliceError, openDiskStore, type BlockSource, type BlockStore, type Model, type Plan, type StoredTier } from "../../engine/index.js";
 import { collect, type CollectOptions, type CollectReport } from "../care/collect.js";
 import { verify, type VerifyOptions, type VerifyReport } from "../care/verify.js";
 import { type Embedder, loadEmbedder, MINILM_DIMENSIONS, MINILM_ID } from "../embedder.js";
@@ -9,6 +9,7 @@ import { Indexes } from "../retrieve/indexes.js";
 import { exportCorpus, type ExportOptions, type ExportReport, systemBlock, type TransferOptions } from "../transfer/export.js";
 import { importCorpus, type ImportReport } from "../transfer/import.js";
 import { Answer, type Source } from "./answer.js";
+import { Chunks, type CorpusChunk } from "./chunks.js";
 import { precompute, type PrecomputeOptions, type Report } from "./precompute.js";
 import { Records, type Totals } from "./records.js";
 
@@ -61,6 +62,7 @@ export async function openCorpus(dir: string, options: CorpusOptions): Promise<C
 export class Corpus {
   private readonly indexes: Indexes;
   private readonly store: BlockStore;
+  private readonly byRef: Chunks;
   private ownEmbedder: Promise<Embedder> | undefined;
 
   /** @internal Use `openCorpus`. */
@@ -70,6 +72,7 @@ export class Corpus {
     private readonly options: CorpusOptions,
   ) {
     this.store = options.store ?? openDiskStore(join(dir, "blocks"));
+    this.byRef = new Chunks(records);
     this.indexes = new Indexes(records, join(dir, "index"), options.embedder?.dimensions ?? MINILM_DIMENSIONS);
   }
 
@@ -89,6 +92,19 @@ export class Corpus {
     await this.indexes.refresh();
     return report;
   }
+
+  /** All chunks, by path and number, each with its ref. */
+  chunks(): Iterable<CorpusChunk> {
+    return this.byRef.all();
+  }
+
+  /** The chunk of a ref that people write, such as `forth-bridge.md#2` (see `Chunks`). @throws KvspliceError `unknown_document` */
+  chunk(ref: string): CorpusChunk {
+    return this.byRef.chunk(ref);
+  }
+
+  /** The same as a block of plans, as `compilePrompt` of kvsplice/pml takes documents. @throws KvspliceError `unknown_document` */
+  readonly blockOf = (ref: string): BlockSource => this.byRef.blockOf(ref);
 
   /** Writes the corpus with its blocks as one file of safetensors, for another machine. See `exportCorpus`. */
   async exportTo(path: string, options?: ExportOptions): Promise<ExportReport> {
@@ -143,7 +159,7 @@ export class Corpus {
       const chunk = this.records.chunk(id);
       if (chunk === undefined || sources.has(chunk.block)) continue;
       const { path, title, text, tokens } = chunk;
-      sources.set(chunk.block, { path, title, score, text, tokens });
+      sources.set(chunk.block, { ref: this.byRef.refOf(path, id), path, title, score, text, tokens });
       if (sources.size === topK) break;
     }
     return [...sources.values()];

@@ -75,8 +75,11 @@ export class Records {
     this.meta = root.openDB({ name: "meta" });
   }
 
-  /** @throws KvspliceError `bad_store` where there is none and `create` is not set, or where it is not this writer's */
-  static async open(dir: string, writer: Writer, create: boolean): Promise<Records> {
+  /**
+   * @param writer who will write to it and encode with it; a reader of the records alone leaves it out
+   * @throws KvspliceError `bad_store` where there is none and `create` is not set, or where it is not this writer's
+   */
+  static async open(dir: string, writer: Writer | undefined, create: boolean): Promise<Records> {
     if (!create && !existsSync(join(dir, FILE))) {
       throw new KvspliceError("bad_store", `There is no corpus in ${dir}; precompute one: kvsplice precompute FILES --store ${dir}`);
     }
@@ -228,10 +231,10 @@ export class Records {
   }
 
   /** The first to open a corpus is its writer; later ones must be the same. */
-  private claim(dir: string, writer: Writer): void {
+  private claim(dir: string, writer: Writer | undefined): void {
     const meta = this.commit(() => {
       const found = this.meta.get("meta") as Meta | undefined;
-      if (found === undefined) this.meta.putSync("meta", { ...writer, format: FORMAT, id: randomUUID() } satisfies Meta);
+      if (found === undefined && writer) this.meta.putSync("meta", { ...writer, format: FORMAT, id: randomUUID() } satisfies Meta);
       return found;
     });
     if (meta === undefined) return;
@@ -239,6 +242,7 @@ export class Records {
     if (meta.format !== FORMAT) {
       throw new KvspliceError("bad_store", `The corpus in ${dir} has format ${meta.format}, this kvsplice reads ${FORMAT}; update kvsplice, ${elsewhere}.`);
     }
+    if (writer === undefined) return;
     if (meta.model !== writer.model) {
       throw new KvspliceError(
         "bad_store",

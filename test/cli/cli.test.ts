@@ -53,7 +53,7 @@ describe("ask", () => {
   test("answers from the documents and names its sources", () => {
     const run = kvsplice("ask", "Who was the first keeper of the lighthouse on Brenna Point?", "--store", store);
     expect(run.stdout).toMatch(/^Oda Halvorsen\n/);
-    expect(run.stdout).toContain("docs/lighthouse.md");
+    expect(run.stdout).toContain("lighthouse.md#1");
     expect(run.stdout).toContain("first token");
     expect(run.status).toBe(0);
   });
@@ -64,7 +64,7 @@ describe("ask", () => {
     expect(Object.keys(result)).toEqual(["answer", "sources", "timing", "tokens", "full"]);
     expect(result["answer"]).toMatch(/four minutes/);
     expect(result.sources).toHaveLength(2);
-    expect(result.sources[0]).toMatchObject({ path: join(docs, "ferry.txt"), title: "Marten ferry", score: expect.any(Number), text: expect.stringContaining("four minutes") });
+    expect(result.sources[0]).toMatchObject({ ref: "ferry.txt#1", path: join(docs, "ferry.txt"), title: "Marten ferry", score: expect.any(Number), text: expect.stringContaining("four minutes") });
     expect(Object.keys(result["timing"]!)).toEqual(["retrieve_ms", "fetch_ms", "splice_ms", "first_token_ms", "per_token_ms", "total_ms"]);
     for (const value of Object.values(result["timing"]!)) expect(value).toBeGreaterThanOrEqual(0);
     expect(Object.keys(result["tokens"]!)).toEqual(["cached", "computed", "generated"]);
@@ -112,6 +112,16 @@ describe("ask", () => {
     expect(run.stdout).toMatch(/^Oda Halvorsen\n/);
     expect(kvsplice(...args).stderr).not.toMatch(/warning/);
     expect(files.map((name) => readFileSync(join(blocks, name)).length)).toEqual(bytesBefore);
+  });
+});
+
+describe("chunks", () => {
+  test("lists refs with titles and tokens, and shows the text of a ref", () => {
+    expect(kvsplice("chunks", "--store", store).stdout).toMatch(/^bread\.html#1 Sourdough, \d+ tokens\nferry\.txt#1 Marten ferry, \d+ tokens\nlighthouse\.md#1 Brenna Point, \d+ tokens\n$/);
+    expect(kvsplice("chunks", "ferry.txt", "--store", store).stdout).toContain("crosses the river Marten in four minutes");
+    const [first] = kvsplice("chunks", "--store", store, "--json").stdout.split("\n");
+    expect(JSON.parse(first!)).toEqual({ ref: "bread.html#1", path: join(docs, "bread.html"), title: "Sourdough", text: expect.any(String), tokens: expect.any(Number) });
+    expectError(kvsplice("chunks", "fery.txt", "--store", store), /did you mean `ferry\.txt`/);
   });
 });
 

@@ -38,6 +38,8 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
+const PAGE = readFileSync(new URL("../../docs/pml.md", import.meta.url), "utf8");
+
 /** A folder with the trip's files and others, which is the commands' own from then on. */
 function folderOf(files: Readonly<Record<string, string>>) {
   const folder = join(home, String(folders++));
@@ -191,7 +193,7 @@ describe("show", () => {
     expect(wrong.stderr).toMatch(/Mend the markup first:\npacking\.pml:3:6: error: no module `toyko`/);
     expect(wrong.status).toBe(1);
     expect(pml("show", "packing.pml", "trip.pml").stderr).toContain("packing.pml holds a prompt, and a schema is wanted");
-    expect(pml("run", "trip.pml", "docs.pml").stderr).toContain("Documents come from a program");
+    expect(pml("run", "trip.pml", "docs.pml").stderr).toContain("Documents come from a corpus: --corpus DIR");
     expect(pml("run", "trip.pml", "gone.pml").stderr).toContain("cannot read `gone.pml`");
   });
 });
@@ -225,8 +227,7 @@ describe("precompute and run", () => {
   });
 
   test("Ctrl-C ends precompute with exit code 130, and the next run goes on", async () => {
-    const modules = Array.from({ length: 60 }, (_, i) => `<module name="m${i}">${`Sentence ${i} says something of the number ${i * 7}. `.repeat(8)}</module>`);
-    const { folder, pml } = folderOf({ "long.pml": `<schema name="long">${modules.join("")}</schema>` });
+    const { folder, pml } = folderOf({ "long.pml": longSchema(60) });
     const child = spawn(process.execPath, [BIN, "pml", "precompute", "long.pml", "--store", "kv"], { cwd: folder });
     let stderr = "";
     child.stderr.on("data", (part) => (stderr += part));
@@ -236,6 +237,60 @@ describe("precompute and run", () => {
     expect(stderr).toContain("Cancelled. What was stored is kept.");
     const before = storedBlocks(folder);
     expect(JSON.parse(pml("precompute", "long.pml", "--store", "kv", "--json").stdout)).toMatchObject({ blocks: 60, stored: before, encoded: 60 - before });
+  });
+});
+
+describe("Ctrl-C ends run with exit code 130", () => {
+  /** Runs a prompt of 12 long modules until `until` is true, then sends the signal. */
+  async function interrupted(folder: string, until: (stdout: string) => boolean, ...options: string[]) {
+    const child = spawn(process.execPath, [BIN, "pml", "run", "long.pml", "ask.pml", "--store", "kv", ...options], { cwd: folder });
+    let [stdout, stderr] = ["", ""];
+    child.stdout.on("data", (part) => (stdout += part));
+    child.stderr.on("data", (part) => (stderr += part));
+    while (!until(stdout) && child.exitCode === null) await new Promise((wake) => setTimeout(wake, 20));
+    child.kill("SIGINT");
+    const [code] = await once(child, "exit");
+    return { code, stderr };
+  }
+  const includes = Array.from({ length: 12 }, (_, i) => `<m${i}/>`).join("");
+
+  test("while modules are encoded, and in the middle of a prefill; what was encoded is kept", async () => {
+    const { folder, pml } = folderOf({ "long.pml": longSchema(12), "ask.pml": `<prompt schema="long">${includes}Which number?</prompt>` });
+    const encoding = await interrupted(folder, () => storedBlocks(folder) >= 2);
+    expect(encoding).toEqual({ code: 130, stderr: expect.stringContaining("Cancelled. What was stored is kept.") });
+    const before = storedBlocks(folder);
+    expect(before).toBeLessThan(12);
+
+    const prefilling = await interrupted(folder, (stdout) => stdout.includes("Without the cache:"), "--compare", "--max-tokens", "1");
+    expect(prefilling).toEqual({ code: 130, stderr: expect.stringContaining("Cancelled.") });
+    expect(JSON.parse(pml("precompute", "long.pml", "--store", "kv", "--json").stdout)).toMatchObject({ blocks: 12, stored: 12, encoded: 0 });
+  });
+});
+
+describe("documents of a corpus", () => {
+  const kvsplice = (folder: string, command: string) => {
+    const args = command.replaceAll("examples/", `${join(EXAMPLES, "..")}/`).split(" ");
+    return spawnSync(process.execPath, [BIN, ...args], { encoding: "utf8", cwd: folder });
+  };
+
+  test("the documentation's commands print what it shows", () => {
+    const files = Object.fromEntries(Array.from(PAGE.matchAll(/^```xml ((?:answer|designer)\.pml)\n(.*?)^```$/gms), ([, name = "", text = ""]) => [name, text]));
+    const { folder, pml } = folderOf({ ...files, "typo.pml": `<prompt schema="answer"><document ref="forth-brige.md#2"/>Go.</prompt>` });
+    const [, shown = ""] = /^```console\n(.*?)^```$/ms.exec(PAGE) ?? [];
+    const steps = Array.from(shown.matchAll(/^\$ kvsplice (.*)\n((?:[^$].*\n)*)/gm), ([, command = "", output = ""]) => ({ command, output: output.trim() }));
+    expect(steps.map(({ command }) => command.replace(/ -.*/, "").split(" ").slice(0, 2).join(" "))).toEqual([expect.stringMatching(/^precompute/), "chunks", "pml check", "pml run"]);
+    for (const { command, output } of steps) expect(kvsplice(folder, command).stdout).toContain(output);
+
+    const { tokens } = JSON.parse(pml("run", "answer.pml", "designer.pml", "--corpus", "bridges.kv", "--json").stdout);
+    expect(tokens).toMatchObject({ encoded: 0, cached: 16 + 7 + 136 + 98 });
+    const misspelt = pml("check", "answer.pml", "typo.pml", "--corpus", "bridges.kv");
+    expect(misspelt.stdout).toMatch(/typo\.pml:1:40: error: .*; did you mean `forth-bridge\.md#2`\? \[unknown-document\]/);
+    expect(misspelt.status).toBe(1);
+  });
+
+  test("a corpus of another kind of folder is refused", () => {
+    const { pml } = folderOf({});
+    for (const command of ["check", "show", "run"]) expect(pml(command, "trip.pml", "packing.pml", "--corpus", "nowhere").stderr).toContain("There is no corpus in nowhere");
   });
 });
 
@@ -268,6 +323,12 @@ test("--help of every command shows examples", () => {
   const { pml } = folderOf({});
   for (const command of ["check", "format", "show", "precompute", "run"]) expect(pml(command, "--help").stdout).toMatch(/Examples:\n {2}\$ kvsplice pml/);
 });
+
+/** Modules `m0`, `m1`, ... of about a hundred tokens each. */
+function longSchema(count: number): string {
+  const modules = Array.from({ length: count }, (_, i) => `<module name="m${i}">${`Sentence ${i} says something of the number ${i * 7}. `.repeat(8)}</module>`);
+  return `<schema name="long">${modules.join("")}</schema>`;
+}
 
 function storedBlocks(folder: string): number {
   try {

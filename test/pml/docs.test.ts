@@ -23,8 +23,9 @@ function shown(pieces: readonly ReadPiece[]): string {
 function planOf(prompt: string): string {
   const name = /<prompt schema="(.*?)"/.exec(prompt)?.[1] ?? "";
   const layout = layoutOf(schemaOf(files[`${name}.pml`] ?? "", files));
-  const whales = layout.options.tokenizer.encode("The whale is thirty metres long.");
-  return shown(read(compiledOf(layout, prompt, { documents: () => ({ tokens: whales }) }).plan, layout.options.tokenizer));
+  const { tokenizer } = layout.options;
+  const documents = (ref: string) => ({ tokens: tokenizer.encode(ref === "whales" ? "The whale is thirty metres long." : `Text of ${ref}.`) });
+  return shown(read(compiledOf(layout, prompt, { documents }).plan, tokenizer));
 }
 
 suite("the documentation page", () => {

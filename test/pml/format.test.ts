@@ -76,6 +76,32 @@ suite("formatPml", () => {
     expect(formatted(markup)).toBe(markup);
   });
 
+  test("under preserve lines are begun where blank text means nothing: among a prompt's modules and a union's members", () => {
+    const prompt = `<prompt schema="s" xml:space="preserve">
+  <!-- for Tokyo -->
+  <plan days="three">
+    <tokyo/>
+    <weather/>
+  </plan>
+  <today/> What should
+ I pack?<user> Now. </user></prompt>
+`;
+    expect(formatted(prompt.replaceAll("\n    ", "").replaceAll("\n  <", "<"))).toBe(prompt);
+    expect(formatted(`<prompt schema="s" xml:space="preserve"><a/><b/></prompt>`)).toBe(`<prompt schema="s" xml:space="preserve">\n  <a/>\n  <b/>\n</prompt>\n`);
+    const schema = `<schema name="s">
+  <module name="m" xml:space="preserve">One of <union>
+      <module name="a"> 1 </module>
+      <module name="b"> 2
+ </module>
+    </union>: <module name="c" xml:space="default">
+      Three.
+      <module name="d">Four.</module>
+    </module></module>
+</schema>
+`;
+    expect(formatted(schema)).toBe(schema);
+  });
+
   test("a prompt keeps its arguments' characters", () => {
     const markup = `<prompt schema="s">\n  <plan days="&#10;a &quot;b&quot; &lt;c>"/>\n  <user>Why?</user>\n</prompt>\n`;
     expect(formatted(markup)).toBe(markup);

@@ -1,6 +1,6 @@
 import { describe as suite, expect, test } from "vitest";
 import { isBlockPiece } from "../../engine/plan.js";
-import { blocksOf, describe } from "../../pml/index.js";
+import { blocksOf, checkDocuments, describe } from "../../pml/index.js";
 import { compiledOf, layoutOf, piecesOf, schemaOf } from "./compiling.js";
 import { chat, read } from "./words.js";
 
@@ -299,6 +299,19 @@ suite("documents", () => {
       { block: { tokens: [901, 902, 903] }, at: 12 },
     ]);
     expect(plan.pieces[5]).toMatchObject({ at: 15 });
+  });
+
+  test("all of a schema are checked, those too that stand in modules which no prompt includes", () => {
+    const told = (known: readonly string[]) => checkDocuments(schemaOf(schema), (ref) => (known.includes(ref) ? documents(ref) : undefined)).map(({ message }) => message);
+    expect(told(["d1", "d2"])).toEqual([]);
+    expect(told([])).toEqual(["there is no document `d2`", "there is no document `d1`"]);
+  });
+
+  test("a failure of the corpus itself is no diagnostic", () => {
+    const broken = () => {
+      throw new Error("disk");
+    };
+    expect(() => compiledOf(layoutOf(schema), `<prompt schema="s">Why?</prompt>`, { documents: broken })).toThrow("disk");
   });
 
   test("in a prompt's message they stand between its text", () => {

@@ -1,4 +1,5 @@
 import { describe as suite, expect, test } from "vitest";
+import { KvspliceError } from "../../engine/error.js";
 import {
   checkUsage,
   compilePrompt,
@@ -129,6 +130,13 @@ const CASES: Readonly<Record<string, Case>> = {
   "an argument that is missing": { code: "missing-argument", schema: SCHEMA, prompt: `<prompt schema="s"><‸plan/></prompt>`, says: /`days`/ },
   "an argument longer than its parameter": { code: "argument-too-long", schema: SCHEMA, prompt: `<prompt schema="s"><plan days="‸one two three"/></prompt>`, says: /3 tokens.*reserves 2/ },
   "an open message that is no answer": { code: "misplaced-open", schema: SCHEMA, prompt: `<prompt schema="s"><user ‸open="true">x</user></prompt>` },
+  "a document of which the corpus tells what was meant": {
+    code: "unknown-document",
+    schema: SCHEMA,
+    prompt: `<prompt schema="s"><user>Read <document ref="‸ferry.md#9"/></user></prompt>`,
+    compile: { documents: (ref) => { throw new KvspliceError("unknown_document", `no document \`${ref}\`: did you mean \`ferry.md#1\`?`); } },
+    says: /did you mean `ferry\.md#1`/,
+  },
   "a document that is not there": { code: "unknown-document", schema: SCHEMA, prompt: `<prompt schema="s"><document ref="‸d"/></prompt>` },
   "nothing to go on from": { code: "empty-prompt", schema: `<schema name="s">x</schema>`, prompt: `<‸prompt schema="s"/>`, layout: { chat: { ...chat, generationPrompt: "" } } },
   "a prompt longer than the context": { code: "prompt-too-long", schema: `<schema name="s">1 2 3</schema>`, prompt: `<‸prompt schema="s">4 5</prompt>`, layout: { contextLength: 5 }, says: /position 9.*has 5/ },

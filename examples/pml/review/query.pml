@@ -1,4 +1,11 @@
-<prompt schema="review" xml:space="preserve"><errors/><database/><async/><tests/><language><typescript/></language>
+<prompt schema="review" xml:space="preserve">
+  <errors/>
+  <database/>
+  <async/>
+  <tests/>
+  <language>
+    <typescript/>
+  </language>
 Title: The change
 export async function findUser(name: string) {
   return db.query("SELECT id, name FROM users WHERE name = '" + name + "'");

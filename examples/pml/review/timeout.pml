@@ -1,4 +1,10 @@
-<prompt schema="review" xml:space="preserve"><errors/><async/><tests/><language><python/></language>
+<prompt schema="review" xml:space="preserve">
+  <errors/>
+  <async/>
+  <tests/>
+  <language>
+    <python/>
+  </language>
 Title: The change
 def fetch(url: str) -> bytes:
     return requests.get(url).content
