@@ -7,6 +7,7 @@ import { pmlCommand } from "./pml.js";
 import { precomputeCommand } from "./precompute.js";
 import { reportError } from "./report-error.js";
 import { serveCommand } from "./serve.js";
+import { storeCommand } from "./store-commands.js";
 
 const { version, description } = createRequire(import.meta.url)("kvsplice/package.json") as { version: string; description: string };
 
@@ -18,6 +19,7 @@ const program = new Command("kvsplice")
   .addCommand(askCommand())
   .addCommand(chunksCommand())
   .addCommand(pmlCommand())
+  .addCommand(storeCommand())
   .addCommand(serveCommand());
 
 await program.parseAsync().catch(reportError);

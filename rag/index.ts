@@ -7,7 +7,9 @@ export {
   type AskOptions,
   type Corpus,
   type CorpusOptions,
+  type CorpusSummary,
   openCorpus,
+  peekCorpus,
   type PlanOptions,
   type RetrieveOptions,
 } from "./corpus/corpus.js";
@@ -15,7 +17,7 @@ export type { PrecomputeOptions, Progress, Report } from "./corpus/precompute.js
 export type { BlockSupply, SupplyOptions } from "./corpus/supply.js";
 export type { Totals } from "./corpus/records.js";
 export type { Document, LoadProblem, Paragraph } from "./document.js";
-export { type Embedder, type EmbedderOptions, loadEmbedder } from "./embedder.js";
+export { type Embedder, type EmbedderOptions, loadEmbedder, MINILM_ID } from "./embedder.js";
 export { listFiles, type Listing } from "./load/list.js";
 export { isLoadable, LOADABLE, loadFile } from "./load/load.js";
 export type { Loaded } from "./load/loader.js";

@@ -11,7 +11,7 @@ import { importCorpus, type ImportReport } from "../transfer/import.js";
 import { Answer, type Source } from "./answer.js";
 import { Chunks, type CorpusChunk } from "./chunks.js";
 import { precompute, type PrecomputeOptions, type Report } from "./precompute.js";
-import { Records, type Totals } from "./records.js";
+import { Records, type Totals, type Writer } from "./records.js";
 
 export type CorpusOptions = {
   /** Encodes the chunks and answers; the corpus does not close it. */
@@ -56,6 +56,14 @@ export async function openCorpus(dir: string, options: CorpusOptions): Promise<C
   const { model, embedder, create = false } = options;
   const writer = { model: model.id, modelName: model.name, embedder: embedder?.id ?? MINILM_ID };
   return new Corpus(dir, await Records.open(dir, writer, create), options);
+}
+
+/** What is known of a corpus without its model. */
+export type CorpusSummary = Totals & Writer;
+
+/** Looks at the corpus in a folder; undefined where there is none. */
+export function peekCorpus(dir: string): Promise<CorpusSummary | undefined> {
+  return Records.peek(dir);
 }
 
 /** Documents in the reach of questions: their chunks, vectors and block keys on disk, and the indexes over them. */

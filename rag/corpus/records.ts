@@ -101,6 +101,18 @@ export class Records {
     return records;
   }
 
+  /** What a corpus says of itself to whoever has not its model; undefined where there is none. */
+  static async peek(dir: string): Promise<(Totals & Writer) | undefined> {
+    const path = join(dir, FILE);
+    if (!existsSync(path) || !isOpenable(path)) return undefined;
+    const records = new Records(open({ path, noSubdir: true, readOnly: true }));
+    try {
+      return records.writer && { ...records.totals, ...records.writer };
+    } finally {
+      await records.close();
+    }
+  }
+
   get id(): string {
     return (this.meta.get("meta") as Meta).id;
   }

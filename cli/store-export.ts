@@ -1,0 +1,42 @@
+import { Command } from "commander";
+import { relative } from "node:path";
+import { withCorpus } from "./corpus.js";
+import { progressBar, sizeText } from "./progress.js";
+
+type Options = { readonly store: string; readonly model?: string; readonly json?: boolean };
+
+export function storeExportCommand(): Command {
+  return new Command("export")
+    .description("write a corpus with its blocks as one file of safetensors, for another machine")
+    .argument("<file>", "the file to write; it must not exist")
+    .requiredOption("--store <dir>", "folder that keeps the corpus")
+    .option("--model <gguf>", "the model that the store was precomputed with, if not the one that kvsplice carries")
+    .option("--json", "print the report as one JSON object")
+    .addHelpText(
+      "after",
+      `
+docs/store-format.md describes the file. Where its header would pass the 100 MB that readers of safetensors take (some
+180,000 blocks), it is written as several: corpus-00001-of-00002.safetensors, ...
+
+Examples:
+  $ kvsplice store export handbook.safetensors --store handbook.kv
+  $ kvsplice store export handbook.safetensors --store handbook.kv --json | jq .bytes`,
+    )
+    .action(exportStore);
+}
+
+async function exportStore(file: string, options: Options): Promise<void> {
+  await withCorpus({ ...options, create: false }, async (corpus, _model, signal) => {
+    const bar = progressBar("{bar} {percentage}% | {value}/{total} blocks, {size} | {eta_formatted} left", options);
+    const report = await corpus
+      .exportTo(file, { signal, onProgress: ({ blocks, total, bytes }) => bar.tell(blocks, total, { size: sizeText(bytes) }) })
+      .finally(() => bar.stop());
+    if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+    else {
+      const { paths, bytes, blocks, files, chunks, tokens } = report;
+      process.stdout.write(
+        `${paths.map((path) => relative(".", path)).join(", ")}: ${files} files, ${chunks} chunks, ${tokens} tokens in ${blocks} blocks, ${sizeText(bytes)}.\n`,
+      );
+    }
+  });
+}

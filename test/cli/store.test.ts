@@ -1,0 +1,74 @@
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
+import { loadModel } from "../../engine/index.js";
+import { openCorpus } from "../../rag/index.js";
+
+/** The command as it is installed; `npm test` builds it first. */
+const BIN = new URL("../../dist/cli/main.js", import.meta.url).pathname;
+
+const ARTICLES = {
+  "lighthouse.md": "# Brenna Point\n\nThe lighthouse on Brenna Point was lit for the first time in October 1871. Its first keeper, Oda Halvorsen, kept a diary of every ship that passed for twenty-two years.",
+  "ferry.txt": "Marten ferry\n\nThe ferry at Dollis crosses the river Marten in four minutes. It carries six cars and runs from five in the morning until midnight.",
+};
+const QUESTION = "Who was the first keeper of the lighthouse on Brenna Point?";
+
+let home: string;
+let store: string;
+
+function kvsplice(...args: string[]) {
+  return spawnSync(process.execPath, [BIN, ...args], { encoding: "utf8", cwd: home });
+}
+
+beforeAll(() => {
+  home = mkdtempSync(join(tmpdir(), "kvsplice-store-"));
+  store = join(home, "store");
+  mkdirSync(join(home, "docs"));
+  for (const [name, text] of Object.entries(ARTICLES)) writeFileSync(join(home, "docs", name), text);
+  expect(kvsplice("precompute", "docs", "--store", store).status).toBe(0);
+  expect(kvsplice("ask", QUESTION, "--store", store).stdout).toMatch(/^Oda Halvorsen\n/);
+});
+afterAll(() => rmSync(home, { recursive: true, force: true }));
+
+describe("export and import", () => {
+  test("a corpus goes to another machine as one file, and answers there as here with nothing to encode", async () => {
+    const exported = kvsplice("store", "export", "out.safetensors", "--store", store, "--json");
+    expect(JSON.parse(exported.stdout)).toMatchObject({ paths: ["out.safetensors"], files: 2, chunks: 2, blocks: 3 });
+    const imported = kvsplice("store", "import", "out.safetensors", "--store", "there", "--json");
+    expect(JSON.parse(imported.stdout)).toMatchObject({ blocks: 3, imported: 3, files: 2, chunks: 2 });
+
+    const model = await loadModel();
+    const corpus = await openCorpus(join(home, "there"), { model });
+    try {
+      const answer = await corpus.ask(QUESTION);
+      let text = "";
+      for await (const token of answer) text += token.text;
+      expect(text).toBe("Oda Halvorsen");
+      expect((await answer.stats).encoded_tokens).toBe(0);
+    } finally {
+      await corpus.close();
+      await model.close();
+    }
+  });
+
+  test("a damaged file is refused with what to do, and makes no corpus", () => {
+    const bytes = readFileSync(join(home, "out.safetensors"));
+    bytes[bytes.length >> 1]! ^= 1;
+    writeFileSync(join(home, "bad.safetensors"), bytes);
+    const run = kvsplice("store", "import", "bad.safetensors", "--store", "nowhere");
+    expect(run.stderr).toMatch(/bad\.safetensors is damaged \(block \w{12} does not verify\); copy or export it again/);
+    expect(run.stderr).not.toMatch(/\n\s+at /);
+    expect(run.status).toBe(1);
+    expect(kvsplice("ask", QUESTION, "--store", "nowhere").stderr).toMatch(/no documents yet/);
+  });
+});
+
+test("--help of every command shows examples", () => {
+  for (const command of [["store"], ["store", "export"], ["store", "import"]]) {
+    expect(kvsplice(...command, "--help").stdout).toMatch(/Examples:\n {2}\$ kvsplice/);
+  }
+});
