@@ -50,6 +50,8 @@ export function apiErrorOf(error: unknown): ApiError {
         return new ApiError(400, error.message, { cause: error });
       case "too_long":
         return new ApiError(400, error.message, { code: "context_length_exceeded", cause: error });
+      case "unknown_document":
+        return new ApiError(404, `There is ${error.message}.`, { param: "documents", code: "document_not_found", cause: error });
       case "empty_corpus":
         return new ApiError(400, error.message, { param: "corpus", code: "empty_corpus", cause: error });
       case "cancelled":

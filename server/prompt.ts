@@ -5,8 +5,8 @@ import type { ChatRequest } from "./chat-request.js";
 import { ApiError } from "./error.js";
 import type { Service } from "./service.js";
 
-/** A document that the model reads for an answer. */
-export type Citation = { readonly title: string; readonly text: string; readonly score?: number };
+/** A document that the model reads for an answer; `ref` where it is the corpus's. */
+export type Citation = { readonly ref?: string; readonly title: string; readonly text: string; readonly score?: number };
 
 /** What is asked of the engine for one request. */
 export type Prompt = {
@@ -34,9 +34,9 @@ export async function promptOf(request: ChatRequest, service: Service, signal: A
   return documentsPrompt(request, service, signal);
 }
 
-function schemaPrompt(request: ChatRequest, { schemas, model, limits }: Service): Prompt {
+function schemaPrompt(request: ChatRequest, { schemas, corpus, model, limits }: Service): Prompt {
   if (!schemas) throw new ApiError(404, "This server has no schemas; start it with --schemas DIR.", { param: "schema", code: "schema_not_found" });
-  const { plan, end } = schemas.compile(request.schema!, request.prompt!, () => undefined);
+  const { plan, end } = schemas.compile(request.schema!, request.prompt!, corpus.blockOf);
   const maxNewTokens = answerLimit(request) ?? model.card.maxAnswerTokens;
   if (end + maxNewTokens > limits.contextTokens) {
     const message = `The context holds ${limits.contextTokens} tokens; the prompt takes ${end} and the answer may take ${maxNewTokens}. Include fewer modules, or lower max_tokens.`;
@@ -68,7 +68,8 @@ async function documentsPrompt(request: ChatRequest, service: Service, signal: A
   return { plan: turn.plan, turn, citations, maxNewTokens, retrieve_ms };
 }
 
-type Documents = { readonly citations: readonly Citation[]; /** The best first. */ readonly chunks: readonly BlockSource[] };
+/** What is cited, and the chunks that are laid: both with the best first. */
+type Documents = { readonly citations: readonly Citation[]; readonly chunks: readonly BlockSource[] };
 
 async function retrieved(request: ChatRequest, { corpus, corpusName }: Service, signal: AbortSignal): Promise<Documents> {
   if (request.corpus !== true && request.corpus !== corpusName) {
@@ -79,15 +80,18 @@ async function retrieved(request: ChatRequest, { corpus, corpusName }: Service, 
   return { citations: chunks.map(cite), chunks };
 }
 
-function given(request: ChatRequest, { records, model }: Service): Documents {
-  const documents = request.documents!.map((document) => {
-    if (typeof document === "string") throw new ApiError(404, `There is no document '${document}'.`, { param: "documents", code: "document_not_found" });
-    return document;
+function given(request: ChatRequest, { corpus, records, model }: Service): Documents {
+  const documents = request.documents!.map((document): { citation: Citation; chunks: readonly BlockSource[] } => {
+    if (typeof document === "string") {
+      const { ref, title, text, tokens } = corpus.chunk(document);
+      return { citation: { ref, title, text }, chunks: [{ tokens }] };
+    }
+    const chunks = splitDocument({ path: "", title: document.title, paragraphs: [{ text: document.text }] }, model);
+    records.use(chunks.map((chunk) => ({ key: model.keyOf(chunk), tokens: chunk.tokens })));
+    return { citation: document, chunks };
   });
   // The plan has the best source last, so the chunks of one text are given from its end: there they stand in order.
-  const chunks = documents.flatMap(({ title, text }) => splitDocument({ path: "", title, paragraphs: [{ text }] }, model).reverse());
-  records.use(chunks.map((chunk) => ({ key: model.keyOf(chunk), tokens: chunk.tokens })));
-  return { citations: documents, chunks };
+  return { citations: documents.map(({ citation }) => citation), chunks: documents.flatMap(({ chunks }) => [...chunks].reverse()) };
 }
 
 /** The client's own system message takes the place of the card's; what follows moves up. */
@@ -119,6 +123,6 @@ function answerLimit({ max_completion_tokens, max_tokens }: ChatRequest): number
   return max_completion_tokens ?? max_tokens ?? undefined;
 }
 
-function cite({ title, text, score }: Source): Citation {
-  return { title, text, score };
+function cite({ ref, title, text, score }: Source): Citation {
+  return { ref, title, text, score };
 }

@@ -1,8 +1,8 @@
 import { realpathSync } from "node:fs";
 import { sep } from "node:path";
 import { globSync } from "tinyglobby";
-import type { BlockSource, Model } from "../engine/index.js";
-import { compilePrompt, hasErrors, layoutSchema, parsePrompt, readSchema, type Compiled, type Diagnostic, type ReadSchema } from "../pml/index.js";
+import type { Model } from "../engine/index.js";
+import { compilePrompt, hasErrors, layoutSchema, parsePrompt, readSchema, type Compiled, type Diagnostic, type Documents, type ReadSchema } from "../pml/index.js";
 import { ApiError } from "./error.js";
 
 /**
@@ -28,7 +28,7 @@ export class Schemas {
    * A prompt of a schema, ready for the engine.
    * @throws ApiError 404 for a name that no schema has, 400 for markup with errors: all of them are in the message
    */
-  compile(name: string, prompt: string, documents: (ref: string) => BlockSource | undefined): Compiled {
+  compile(name: string, prompt: string, documents: Documents): Compiled {
     const read = this.read(name);
     const { layout, diagnostics } = read.schema ? layoutSchema(read.schema, this.model) : { layout: undefined, diagnostics: [] };
     const parsed = parsePrompt(Buffer.from(prompt), { file: "prompt" });

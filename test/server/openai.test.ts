@@ -8,7 +8,7 @@ import { remove, startServing, type Serving } from "./serving.js";
 type Params = OpenAI.ChatCompletionCreateParamsNonStreaming;
 type Fields = { readonly [name in keyof Params]?: Params[name] | undefined } & Record<string, unknown>;
 type Extended = OpenAI.ChatCompletion & { readonly kvsplice: Readonly<Record<string, number>> };
-type Annotation = { readonly type: "document"; readonly document: { readonly title: string; readonly text: string; readonly score?: number } };
+type Annotation = { readonly type: "document"; readonly document: { readonly ref?: string; readonly title: string; readonly text: string; readonly score?: number } };
 
 let model: Model;
 let embedder: Embedder;
@@ -144,7 +144,7 @@ describe("an answer over the corpus", () => {
     expect(textOf(completion)).toBe(own);
     const annotations = annotationsOf(completion);
     expect(annotations).toHaveLength(2);
-    expect(annotations[0]).toMatchObject({ type: "document", document: { title: "Brenna Point", text: expect.stringContaining("Halvorsen"), score: expect.any(Number) } });
+    expect(annotations[0]).toMatchObject({ type: "document", document: { ref: "lighthouse.md#1", title: "Brenna Point", text: expect.stringContaining("Halvorsen"), score: expect.any(Number) } });
     expect(JSON.stringify(completion)).not.toContain(serving.folder);
 
     const stream = await client.chat.completions.create({ model: model.name, messages: KEEPER, stream: true, corpus: "articles", top_k: 2 } as unknown as OpenAI.ChatCompletionCreateParamsStreaming);
@@ -173,6 +173,13 @@ describe("an answer over the corpus", () => {
     expect(await computed(3)).toBe((await computed(0)) + 6);
     await expect(create({ corpus: true, link_tokens: 99 })).rejects.toMatchObject({ status: 400 });
   });
+});
+
+test("an answer over documents of the corpus, named by their refs, encodes nothing", async () => {
+  const completion = await create({ messages: [{ role: "user", content: "How many cars does the ferry carry?" }], documents: ["ferry.txt", "lighthouse.md#1"] });
+  expect(textOf(completion)).toMatch(/six/i);
+  expect(annotationsOf(completion).map(({ document }) => document.ref)).toEqual(["ferry.txt#1", "lighthouse.md#1"]);
+  expect(completion.kvsplice["encoded_tokens"]).toBe(0);
 });
 
 describe("an answer over given texts", () => {
