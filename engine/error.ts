@@ -25,3 +25,7 @@ export class KvspliceError extends Error {
     super(message, options);
   }
 }
+
+export function cancelledError(signal: AbortSignal | undefined): KvspliceError {
+  return new KvspliceError("cancelled", "Cancelled.", { cause: signal?.reason });
+}

@@ -1,5 +1,5 @@
 export { loadModel } from "./model.js";
-export type { EncodeOptions, GenerateOptions, LoadOptions, Model } from "./model.js";
+export type { Activity, EncodeOptions, GenerateOptions, LoadOptions, Model } from "./model.js";
 export type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
 export type { SamplingOptions } from "./sampling.js";
 export { loadTokenizer, type Language } from "./language.js";

@@ -2,18 +2,22 @@ import { createHash } from "node:crypto";
 import { basename } from "node:path";
 import type { ModelCard } from "./card.js";
 import type { ChatTemplate } from "./chat.js";
-import { KvspliceError } from "./error.js";
+import { cancelledError, KvspliceError } from "./error.js";
 import { fetchBlocks } from "./fetch.js";
 import type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
 import type { Activations } from "./graph/linear.js";
 import { PassRunner } from "./graph/pass.js";
-import { defaultCacheDir, graphId, openSession } from "./graph/session.js";
-import { allocateBlock, type Block, type Float32Block, type Precision } from "./kv/block.js";
-import { keptRuns, KvCache } from "./kv/cache.js";
+import { BATCH_SLOTS, defaultCacheDir, graphId, openSessions } from "./graph/session.js";
+import type { Block, Precision } from "./kv/block.js";
+import { KvCache } from "./kv/cache.js";
+import { CachePool } from "./kv/pool.js";
 import { quantize } from "./kv/quantize.js";
 import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
 import { defaultModelPath, languageOf, type Language } from "./language.js";
-import { isBlockPiece, type BlockPiece, type BlockSource, type Plan } from "./plan.js";
+import { endOf, isBlockPiece, positionsOf, type BlockSource, type Piece, type Plan } from "./plan.js";
+import { splicePlan, type CachedPiece, type KeptRows, type Prompt } from "./prompt.js";
+import { Admission } from "./schedule/admission.js";
+import { Scheduler } from "./schedule/scheduler.js";
 import { createSampler, logprobsOf, type SamplingOptions } from "./sampling.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
 import { TextStream } from "./text-stream.js";
@@ -56,25 +60,30 @@ export type GenerateOptions = SamplingOptions & {
 
 export type EncodeOptions = { readonly signal?: AbortSignal };
 
-/** A loaded model: encodes blocks, and answers plans. Several may be loaded in one process. */
+/** Answers that run, and those that wait for a place among them. */
+export type Activity = { readonly running: number; readonly queued: number };
+
+/**
+ * A loaded model: encodes blocks, and answers plans. Calls at the same time are computed together, pass by pass.
+ * Several models may be loaded in one process.
+ */
 export interface Model extends Language {
   /** Hash of the weights and of the graph over them: blocks of one id fit no other. */
   readonly id: string;
   readonly name: string;
   /** How the blocks that it encodes are kept. */
   readonly precision: Precision;
+  /** What the model is doing now. */
+  readonly activity: Activity;
   keyOf(source: BlockSource): BlockKey;
   /** KV of a block, each token seeing those before it in the block and nothing else. */
   encode(source: BlockSource, options?: EncodeOptions): Promise<Block>;
-  /** Answers a plan by greedy decoding. */
+  /** Answers a plan; by greedy decoding unless a temperature is set. */
   generate(plan: Plan, options?: GenerateOptions): Generation;
   /** Logits `[vocabulary]` after the plan's last token. */
   logits(plan: Plan, options?: GenerateOptions): Promise<Float32Array>;
   close(): Promise<void>;
 }
-
-/** Fresh tokens of one pass: long prompts are cut, because the scores of all pairs exist at once. */
-const PASS_TOKENS = 256;
 
 /** How blocks are laid out and encoded; a part of their key. */
 const BLOCK_VERSION = 2;
@@ -94,19 +103,20 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   const id = graphId(file.contentHash, activations);
   const factors = file.has("rope_freqs.weight") ? dequantize(file.tensor("rope_freqs.weight")) : undefined;
   const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase, factors);
-  const session = await openSession(id, file, config, table, {
+  const sessions = await openSessions(id, file, config, table, {
     cacheDir: options.cacheDir ?? defaultCacheDir(),
     activations,
     ...(options.threads !== undefined && { threads: options.threads }),
   });
-  const embedding = createEmbedding(file.tensor("token_embd.weight"));
+  const runner = new PassRunner(sessions, config, createEmbedding(file.tensor("token_embd.weight")));
   const endTokens = new Set([Number(file.metadata["tokenizer.ggml.eos_token_id"])]);
-  const runner = new PassRunner(session, config, embedding);
-  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, options.precision ?? DEFAULT_PRECISION, config, table, runner, endTokens, () => session.release());
+  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, options.precision ?? DEFAULT_PRECISION, config, table, runner, endTokens, () => sessions.close());
 }
 
 class LoadedModel implements Model {
-  private readonly idleCaches: KvCache[] = [];
+  private readonly scheduler: Scheduler;
+  private readonly admission = new Admission(BATCH_SLOTS);
+  private readonly caches: CachePool;
   private closed = false;
 
   constructor(
@@ -117,14 +127,21 @@ class LoadedModel implements Model {
     readonly card: ModelCard,
     readonly precision: Precision,
     private readonly config: ModelConfig,
-    private readonly table: RotaryTable,
-    private readonly runner: PassRunner,
+    table: RotaryTable,
+    runner: PassRunner,
     private readonly endTokens: ReadonlySet<number>,
     private readonly release: () => Promise<void>,
-  ) {}
+  ) {
+    this.scheduler = new Scheduler(runner);
+    this.caches = new CachePool(() => new KvCache(runner.shape, table), BATCH_SLOTS);
+  }
 
   get contextLength(): number {
     return this.config.contextLength;
+  }
+
+  get activity(): Activity {
+    return { queued: this.admission.queued, running: this.admission.running };
   }
 
   keyOf(source: BlockSource): BlockKey {
@@ -133,45 +150,27 @@ class LoadedModel implements Model {
     return hash.digest("hex");
   }
 
-  async encode(source: BlockSource, options: EncodeOptions = {}): Promise<Block> {
+  async encode(source: BlockSource, { signal }: EncodeOptions = {}): Promise<Block> {
     this.mustBeOpen();
+    throwIfCancelled(signal);
     const { tokens } = source;
-    const offset = offsetsOf(source);
     if (tokens.length === 0) throw new KvspliceError("bad_argument", "A block has at least one token.");
-    this.mustFit(offset(tokens.length - 1) + 1);
-    const block = allocateBlock(this.runner.shape, tokens.length);
-    const { width } = this.runner.shape;
-    const cache = tokens.length > PASS_TOKENS ? this.takeCache() : undefined;
-    for (let start = 0; start < tokens.length; start += PASS_TOKENS) {
-      throwIfCancelled(options.signal);
-      const end = Math.min(start + PASS_TOKENS, tokens.length);
-      await this.runner.run({
-        tokens: tokens.slice(start, end),
-        positions: Array.from({ length: end - start }, (_, i) => offset(start + i)),
-        pastLength: start,
-        past: (layer) => cache!.past(layer),
-        into: {
-          rotated: false,
-          layer(layer) {
-            const from = (layer * tokens.length + start) * width;
-            const to = (layer * tokens.length + end) * width;
-            return { k: block.k.subarray(from, to), v: block.v.subarray(from, to) };
-          },
-        },
-        logits: false,
-      });
-      // The rows encoded so far are the next pass's past.
-      if (end < tokens.length) cache!.splice(block, positionsOf(source, 0), [[0, start], [end, tokens.length]]);
+    const positions = positionsOf(source, 0);
+    this.mustFit(positions.at(-1)! + 1);
+    const { cache } = this.caches.take();
+    try {
+      await this.scheduler.compute({ cache, tokens, positions: [...positions], logits: false }, signal);
+      return this.blockOf(cache, 0, positions);
+    } finally {
+      this.caches.giveBack(cache);
     }
-    if (cache) this.idleCaches.push(cache);
-    return this.kept(block);
   }
 
   generate(plan: Plan, options: GenerateOptions = {}): Generation {
     let settle!: { resolve(stats: GenerationStats): void; reject(error: unknown): void };
     const stats = new Promise<GenerationStats>((resolve, reject) => (settle = { resolve, reject }));
     stats.catch(() => undefined); // whoever iterates sees the error there
-    const tokens = this.decode(plan, options, settle.resolve);
+    const tokens = this.answer(plan, options, settle.resolve);
     return {
       stats,
       async *[Symbol.asyncIterator]() {
@@ -188,31 +187,33 @@ class LoadedModel implements Model {
   }
 
   async logits(plan: Plan, options: GenerateOptions = {}): Promise<Float32Array> {
-    const cache = this.takeCache();
-    const { logits } = await this.prefill(plan, cache, options);
-    this.idleCaches.push(cache);
-    return logits.slice();
+    const prefilled = await this.prefill(plan, options);
+    const logits = prefilled.logits.slice();
+    this.end(prefilled);
+    return logits;
   }
 
   async close(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    await this.runner.idle();
+    await this.scheduler.idle();
     await this.release();
   }
 
-  private async *decode(plan: Plan, options: GenerateOptions, done: (stats: GenerationStats) => void): AsyncGenerator<GeneratedToken> {
+  private async *answer(plan: Plan, options: GenerateOptions, done: (stats: GenerationStats) => void): AsyncGenerator<GeneratedToken> {
     const start = performance.now();
+    const { signal } = options;
     const sample = createSampler(options);
-    const cache = this.takeCache();
+    const prefilled = await this.prefill(plan, options);
     try {
-      const prefilled = await this.prefill(plan, cache, options);
       const first = performance.now();
       const limit = options.maxNewTokens ?? this.card.maxAnswerTokens;
       const text = new TextStream(this.tokenizer, options.stop);
-      let { logits, position } = prefilled;
-      let finish: GenerationStats["finish"] = "length";
       const ids: number[] = [];
+      const { prompt, end } = prefilled;
+      let { logits } = prefilled;
+      let position = end;
+      let finish: GenerationStats["finish"] = "length";
       let lastToken = first;
       while (ids.length < limit) {
         const id = sample(logits);
@@ -229,119 +230,104 @@ class LoadedModel implements Model {
           break;
         }
         if (ids.length === limit || position >= this.contextLength) break;
-        throwIfCancelled(options.signal);
-        logits = await this.step([id], [position++], cache, undefined, true);
+        throwIfCancelled(signal);
+        logits = (await this.scheduler.compute({ cache: prompt.cache, tokens: [id], positions: [position++], logits: true }, signal))!;
       }
       const rest = text.end();
       if (rest) yield { id: -1, text: rest };
-      const answered = { row: prefilled.cached + prefilled.computed, tokens: position - prefilled.position, at: prefilled.position };
-      const answerKey = options.keepAnswer?.(ids.slice(0, answered.tokens));
-      const unkept = answerKey === undefined || answered.tokens === 0 ? prefilled.unkept : [...prefilled.unkept, { key: answerKey, ...answered }];
-      await this.keep(unkept, cache, options.store, prefilled.warnings);
+      const warnings = [...prefilled.warnings, ...(await this.keep(prefilled, ids.slice(0, position - end), options))];
       done({
-        queue_ms: 0,
+        queue_ms: prefilled.queue_ms,
         fetch_ms: prefilled.fetch_ms,
         splice_ms: prefilled.splice_ms,
         first_token_ms: first - start,
         per_token_ms: ids.length > 1 ? (lastToken - first) / (ids.length - 1) : 0,
         total_ms: performance.now() - start,
-        cached_tokens: prefilled.cached,
-        computed_tokens: prefilled.computed,
+        cached_tokens: prompt.spliced,
+        computed_tokens: prompt.tokens.length,
         generated_tokens: ids.length,
         finish,
         encoded_tokens: prefilled.encoded,
-        warnings: prefilled.warnings,
+        warnings,
       });
     } finally {
-      this.idleCaches.push(cache);
+      this.end(prefilled);
     }
   }
 
-  /** The block as it is kept. */
-  private kept(block: Float32Block): Block {
-    return quantize(block, this.precision, this.config.headSize);
+  /** Waits for a place among the running answers, fetches and splices the plan's blocks, and computes its fresh tokens. */
+  private async prefill(plan: Plan, options: GenerateOptions): Promise<Prefilled> {
+    this.mustBeOpen();
+    const end = this.check(plan);
+    const { signal } = options;
+    throwIfCancelled(signal);
+    const start = performance.now();
+    let fetching: Promise<FetchedPlan> | undefined;
+    const fetch = () => (fetching ??= this.fetch(plan, options));
+    await this.admission.enter(fetch, signal);
+    let prompt: Prompt | undefined;
+    try {
+      const entered = performance.now();
+      const { cached, encoded, warnings } = await fetch();
+      throwIfCancelled(signal);
+      const fetched = performance.now();
+      prompt = splicePlan(plan, cached, this.caches);
+      const spliced = performance.now();
+      const logits = (await this.scheduler.compute({ ...prompt, logits: true }, signal))!;
+      return { prompt, logits, end, encoded, warnings, queue_ms: entered - start, fetch_ms: fetched - entered, splice_ms: spliced - fetched };
+    } catch (error) {
+      if (prompt) this.caches.giveBack(prompt.cache);
+      this.admission.leave();
+      throw error;
+    }
   }
 
-  /** Puts the KV of computed rows into the store. */
-  private async keep(rows: readonly KeptRows[], cache: KvCache, store: BlockStore | undefined, warnings: string[]): Promise<void> {
-    for (const { key, row, tokens, at } of rows) {
-      const block = this.kept(cache.extract(row, row + tokens, Int32Array.from({ length: tokens }, (_, i) => at + i)));
+  private end({ prompt }: Prefilled): void {
+    this.caches.giveBack(prompt.cache);
+    this.admission.leave();
+  }
+
+  /** The KV of the plan's blocks, and of those of its kept pieces that the store has. */
+  private async fetch(plan: Plan, options: GenerateOptions): Promise<FetchedPlan> {
+    const blockPieces = plan.pieces.filter(isBlockPiece);
+    // The last piece is computed in any case: the answer starts from its last token.
+    const keptPieces = plan.pieces.slice(0, -1).flatMap((piece) => (isBlockPiece(piece) || piece.keep === undefined ? [] : [{ piece, key: piece.keep }]));
+    const sources = blockPieces.map(({ block }) => block);
+    const [fetched, kept] = await Promise.all([
+      fetchBlocks(this, sources, options),
+      Promise.all(keptPieces.map(async ({ piece, key }) => ({ piece, key, block: await options.store?.get(key) }))),
+    ]);
+    const found = new Map<Piece, CachedPiece>(blockPieces.map((piece) => [piece, { key: this.keyOf(piece.block), block: fetched.blocks.get(piece.block)! }]));
+    for (const { piece, key, block } of kept) {
+      if (block?.tokens === piece.tokens.length) found.set(piece, { key, block });
+    }
+    const cached = new Map(plan.pieces.flatMap((piece) => (found.has(piece) ? [[piece, found.get(piece)!] as const] : [])));
+    return { cached, encoded: fetched.encoded, warnings: fetched.warnings };
+  }
+
+  /** Puts the KV of the prompt's computed pieces and of the answer into the store, where it has a name; returns warnings. */
+  private async keep({ prompt, end }: Prefilled, answer: readonly number[], { keepAnswer, store }: GenerateOptions): Promise<string[]> {
+    const key = answer.length > 0 ? keepAnswer?.(answer) : undefined;
+    const row = prompt.spliced + prompt.tokens.length;
+    const kept: readonly KeptRows[] = key === undefined ? prompt.unkept : [...prompt.unkept, { key, row, tokens: answer.length, at: end }];
+    const warnings: string[] = [];
+    for (const { key, row, tokens, at } of kept) {
+      const block = this.blockOf(prompt.cache, row, Int32Array.from({ length: tokens }, (_, i) => at + i));
       await store?.put(key, block).catch((error: unknown) => {
         warnings.push(`The KV of ${tokens} tokens could not be stored. ${error instanceof Error ? error.message : String(error)}`);
       });
     }
+    return warnings;
+  }
+
+  /** Rows of a cache, from `row` on, as a block is kept. */
+  private blockOf(cache: KvCache, row: number, positions: Int32Array): Block {
+    return quantize(cache.extract(row, row + positions.length, positions), this.precision, this.config.headSize);
   }
 
   private likelihood(logits: Float32Array, id: number, top: number): Pick<GeneratedToken, "logprob" | "top"> {
     const found = logprobsOf(logits, id, top);
     return { logprob: found.logprob, top: found.top.map((each) => ({ ...each, text: this.tokenizer.decode([each.id]) })) };
-  }
-
-  /** Fetches and splices the plan's blocks, then computes its fresh tokens. */
-  private async prefill(plan: Plan, cache: KvCache, options: GenerateOptions) {
-    this.mustBeOpen();
-    const end = this.check(plan);
-    const start = performance.now();
-    const sources = plan.pieces.filter(isBlockPiece).map(({ block }) => block);
-    throwIfCancelled(options.signal);
-    const [{ blocks, encoded, warnings }, kept] = await Promise.all([fetchBlocks(this, sources, options), fetchKept(plan, options.store)]);
-    const fetched = performance.now();
-
-    const tokens: number[] = [];
-    const positions: number[] = [];
-    const counts: number[] = [];
-    const unkept: KeptRows[] = [];
-    cache.reserve(plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block.tokens.length : piece.tokens.length), 0));
-    for (const piece of plan.pieces) {
-      if (isBlockPiece(piece)) {
-        cache.splice(blocks.get(piece.block)!, positionsOf(piece.block, piece.at), piece.omit);
-      } else if (piece.keep !== undefined && kept.has(piece.keep)) {
-        cache.splice(kept.get(piece.keep)!, positionsOf(piece, piece.at));
-      } else {
-        if (piece.keep !== undefined) unkept.push({ key: piece.keep, row: tokens.length, tokens: piece.tokens.length, at: piece.at });
-        piece.tokens.forEach((token, i) => {
-          tokens.push(token);
-          positions.push(piece.at + i);
-          counts.push(cache.length);
-        });
-      }
-    }
-    const spliced = performance.now();
-
-    const cached = cache.length;
-    const inOrder = counts.every((count) => count === cached);
-    let logits!: Float32Array;
-    for (let from = 0; from < tokens.length; from += PASS_TOKENS) {
-      throwIfCancelled(options.signal);
-      const to = Math.min(from + PASS_TOKENS, tokens.length);
-      const visible = inOrder ? undefined : { counts: counts.slice(from, to), shared: cached };
-      logits = await this.step(tokens.slice(from, to), positions.slice(from, to), cache, visible, to === tokens.length);
-    }
-    // Computed rows lie behind the spliced ones.
-    const computedRows = unkept.map((rows) => ({ ...rows, row: cached + rows.row }));
-    return { logits, position: end, cached, computed: tokens.length, unkept: computedRows, encoded, warnings: [...warnings], fetch_ms: fetched - start, splice_ms: spliced - fetched };
-  }
-
-  /** One pass whose KV joins the cache. */
-  private async step(
-    tokens: readonly number[],
-    positions: readonly number[],
-    cache: KvCache,
-    visible: { counts: readonly number[]; shared: number } | undefined,
-    logits: boolean,
-  ): Promise<Float32Array> {
-    cache.reserve(cache.length + tokens.length);
-    const result = await this.runner.run({
-      tokens,
-      positions,
-      pastLength: cache.length,
-      past: (layer) => cache.past(layer),
-      ...(visible && { visible }),
-      into: { rotated: true, layer: (layer) => cache.next(layer, tokens.length) },
-      logits,
-    });
-    cache.length += tokens.length;
-    return result;
   }
 
   /** The position after the plan's last token, once the plan is found sound. */
@@ -350,8 +336,8 @@ class LoadedModel implements Model {
     if (!last || isBlockPiece(last) || last.tokens.length === 0) {
       throw new KvspliceError("bad_argument", "A plan ends with a fresh piece of at least one token: the answer starts from it.");
     }
-    for (const piece of plan.pieces) this.mustFit(isBlockPiece(piece) ? endOf(piece) : piece.at + piece.tokens.length);
-    return last.at + last.tokens.length;
+    for (const piece of plan.pieces) this.mustFit(endOf(piece));
+    return endOf(last);
   }
 
   private mustFit(positions: number): void {
@@ -366,42 +352,21 @@ class LoadedModel implements Model {
   private mustBeOpen(): void {
     if (this.closed) throw new KvspliceError("bad_argument", "The model is closed. Load it again.");
   }
-
-  private takeCache(): KvCache {
-    const cache = this.idleCaches.pop() ?? new KvCache(this.runner.shape, this.table);
-    cache.length = 0;
-    return cache;
-  }
 }
 
-/** Positions of a block's tokens, laid at a place. */
-function positionsOf({ tokens, offsets }: BlockSource, at: number): Int32Array {
-  return Int32Array.from({ length: tokens.length }, (_, i) => at + (offsets?.[i] ?? i));
-}
+type FetchedPlan = { readonly cached: ReadonlyMap<Piece, CachedPiece>; readonly encoded: number; readonly warnings: readonly string[] };
 
-function offsetsOf(source: BlockSource): (token: number) => number {
-  const { offsets } = source;
-  return offsets ? (token) => offsets[token]! : (token) => token;
-}
-
-function endOf(piece: BlockPiece): number {
-  const { tokens } = piece.block;
-  const last = keptRuns(tokens.length, piece.omit ?? []).at(-1)?.[1] ?? 0;
-  return last === 0 ? piece.at : piece.at + offsetsOf(piece.block)(last - 1) + 1;
-}
-
-/** Computed rows of a cache that are to be kept under a key. */
-type KeptRows = { readonly key: BlockKey; readonly row: number; readonly tokens: number; readonly at: number };
-
-/** KV of the plan's kept pieces that the store has. */
-async function fetchKept(plan: Plan, store: BlockStore | undefined): Promise<ReadonlyMap<BlockKey, Block>> {
-  const wanted = plan.pieces.flatMap((piece) => (isBlockPiece(piece) || piece.keep === undefined ? [] : [{ key: piece.keep, tokens: piece.tokens.length }]));
-  // The last piece is computed in any case: the answer starts from its last token.
-  if (!isBlockPiece(plan.pieces.at(-1)!) && "keep" in plan.pieces.at(-1)!) wanted.pop();
-  const found = await Promise.all(wanted.map(async ({ key, tokens }) => ({ key, tokens, block: await store?.get(key) })));
-  return new Map(found.flatMap(({ key, tokens, block }) => (block?.tokens === tokens ? [[key, block] as const] : [])));
-}
+/** A prompt whose fresh tokens are computed: an answer can begin. */
+type Prefilled = Omit<FetchedPlan, "cached"> & {
+  readonly prompt: Prompt;
+  readonly logits: Float32Array;
+  /** The position of the answer's first token. */
+  readonly end: number;
+  readonly queue_ms: number;
+  readonly fetch_ms: number;
+  readonly splice_ms: number;
+};
 
 function throwIfCancelled(signal: AbortSignal | undefined): void {
-  if (signal?.aborted) throw new KvspliceError("cancelled", "Cancelled.", { cause: signal.reason });
+  if (signal?.aborted) throw cancelledError(signal);
 }

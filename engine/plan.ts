@@ -65,3 +65,28 @@ function freshRuns({ block: { tokens, offsets }, at, omit = [] }: BlockPiece): F
   });
   return runs;
 }
+
+/** Positions of a piece's tokens, laid at a place. */
+export function positionsOf({ tokens, offsets }: BlockSource, at: number): Int32Array {
+  return Int32Array.from({ length: tokens.length }, (_, i) => at + (offsets?.[i] ?? i));
+}
+
+/** The position behind the last token that a piece keeps. */
+export function endOf(piece: Piece): number {
+  if (!isBlockPiece(piece)) return piece.at + piece.tokens.length;
+  const { tokens, offsets } = piece.block;
+  const last = keptRuns(tokens.length, piece.omit ?? []).at(-1)?.[1] ?? 0;
+  return last === 0 ? piece.at : piece.at + (offsets?.[last - 1] ?? last - 1) + 1;
+}
+
+/** The runs of `[0, tokens)` that `omit` leaves. */
+export function keptRuns(tokens: number, omit: readonly Range[]): Range[] {
+  const runs: Range[] = [];
+  let at = 0;
+  for (const [start, end] of [...omit].sort((a, b) => a[0] - b[0])) {
+    if (start > at) runs.push([at, start]);
+    at = Math.max(at, end);
+  }
+  if (at < tokens) runs.push([at, tokens]);
+  return runs;
+}

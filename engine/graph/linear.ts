@@ -8,20 +8,32 @@ export type Activations = "int8" | "float32";
 /** MatMulNBits' `accuracy_level`: 4 multiplies in int8, 0 in float32. */
 const ACCURACY_LEVEL: Record<Activations, number> = { int8: 4, float32: 0 };
 
-/** Rows of a weight, in the order that the graph wants them; the file's order when left out. */
-export type Rows = { readonly tensor: RawTensor; readonly order?: Int32Array };
+/** A weight, its rows and columns in the order that the graph wants them; the file's order when left out. */
+export type Weight = {
+  readonly tensor: RawTensor;
+  /** Source row of each row, of each bias too. */
+  readonly rowOrder?: Int32Array;
+  readonly columnOrder?: Int32Array;
+  readonly bias?: RawTensor | undefined;
+};
 
 /** One linear layer `[1, tokens, columns] -> [1, tokens, rows]`; several weights over the same input become one. */
-export function linear(graph: GraphWriter, input: string, parts: readonly Rows[], activations: Activations, biases: readonly (RawTensor | undefined)[] = []): string {
-  const packed = parts.map(({ tensor, order }) => repack(tensor, order));
+export function linear(graph: GraphWriter, input: string, weights: readonly Weight[], activations: Activations): string {
+  const packed = weights.map(({ tensor, rowOrder, columnOrder }) => repack(tensor, rowOrder, columnOrder));
   const bits = packed[0]?.bits;
   const product =
     bits && packed.every((matrix) => matrix?.bits === bits)
       ? quantizedProduct(graph, input, packed as QuantizedMatrix[], ACCURACY_LEVEL[activations])
-      : floatProduct(graph, input, parts);
-  if (!biases.some(Boolean)) return product;
-  const bias = joinFloat(parts.map(({ tensor }, i) => (biases[i] ? dequantize(biases[i]) : new Float32Array(tensor.shape[0]!))));
+      : floatProduct(graph, input, weights);
+  if (!weights.some(({ bias }) => bias)) return product;
+  const bias = joinFloat(weights.map(biasOf));
   return graph.node("Add", [product, graph.weight(bias, [bias.length])]);
+}
+
+function biasOf({ tensor, rowOrder, bias }: Weight): Float32Array {
+  if (!bias) return new Float32Array(tensor.shape[0]!);
+  const values = dequantize(bias);
+  return rowOrder ? Float32Array.from(rowOrder, (row) => values[row]!) : values;
 }
 
 function quantizedProduct(graph: GraphWriter, input: string, parts: readonly QuantizedMatrix[], accuracyLevel: number): string {
@@ -36,16 +48,16 @@ function quantizedProduct(graph: GraphWriter, input: string, parts: readonly Qua
   return graph.contrib("MatMulNBits", [input, ...weights], { K: columns, N: rows, bits, block_size: BLOCK_SIZE, accuracy_level: accuracyLevel });
 }
 
-function floatProduct(graph: GraphWriter, input: string, parts: readonly Rows[]): string {
+function floatProduct(graph: GraphWriter, input: string, parts: readonly Weight[]): string {
   const columns = parts[0]!.tensor.shape[1]!;
   const rows = parts.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
   const transposed = new Float32Array(columns * rows);
   let at = 0;
-  for (const { tensor, order } of parts) {
+  for (const { tensor, rowOrder, columnOrder } of parts) {
     const values = dequantize(tensor);
     for (let row = 0; row < tensor.shape[0]!; row++, at++) {
-      const source = (order ? order[row]! : row) * columns;
-      for (let column = 0; column < columns; column++) transposed[column * rows + at] = values[source + column]!;
+      const source = (rowOrder ? rowOrder[row]! : row) * columns;
+      for (let column = 0; column < columns; column++) transposed[column * rows + at] = values[source + (columnOrder ? columnOrder[column]! : column)]!;
     }
   }
   return graph.node("MatMul", [input, graph.weight(transposed, [columns, rows])]);

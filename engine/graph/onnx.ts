@@ -74,6 +74,13 @@ export class GraphWriter {
     return this.operator("", opType, input, attributes, output);
   }
 
+  /** Parts of the given sizes along an axis, by their names; fresh ones for empty names. */
+  split(input: string, sizes: readonly number[], axis: number, names: readonly string[] = sizes.map(() => "")): string[] {
+    const parts = names.map((name) => name || `t${this.names++}`);
+    this.node("Split", [input, this.integers(sizes)], { axis }, parts);
+    return parts;
+  }
+
   /** An operator of ONNX Runtime's own (`com.microsoft`). */
   contrib(opType: string, input: readonly string[], attributes: Attributes = {}, output?: readonly string[]): string {
     return this.operator("com.microsoft", opType, input, attributes, output);

@@ -1,105 +1,157 @@
-import { Tensor, type InferenceSession } from "onnxruntime-node";
+import { Tensor } from "onnxruntime-node";
 import type { KvShape } from "../kv/block.js";
+import type { KvCache } from "../kv/cache.js";
 import type { ModelConfig } from "../weights/config.js";
 import type { Embedding } from "../weights/embedding.js";
+import { BATCH_SLOTS, type Sessions } from "./session.js";
 
-/** One layer's K and V, `[tokens, kv_heads, head_size]` each. */
-export type LayerKv = { readonly k: Float32Array; readonly v: Float32Array };
-
-/** One forward pass over some tokens. */
-export type PassRequest = {
+/** Some tokens of one prompt. Their KV joins its cache. */
+export type PassPart = {
+  readonly cache: KvCache;
   readonly tokens: readonly number[];
   readonly positions: readonly number[];
-  /** Cached rows, T of them: K after the rotary embedding. */
-  readonly pastLength: number;
-  past(layer: number): LayerKv;
-  /** How many of the first past rows a token sees, by index in the pass, and which rows past `shared` all tokens see. */
-  readonly visible?: { readonly counts: readonly number[]; readonly shared: number };
-  /** Receives the pass's K and V: K after the rotary embedding (`rotated`) or before it. */
-  readonly into: { readonly rotated: boolean; layer(layer: number): LayerKv };
+  /** How many of the first cached rows each token sees, and the row from which on all of them are seen; all rows when left out. */
+  readonly visible?: Visible | undefined;
   /** Whether the logits of the last token are wanted. */
   readonly logits: boolean;
 };
 
-/** Runs passes over one inference session; its buffers are reused, so passes go one after the other. */
+export type Visible = { readonly counts: readonly number[]; readonly shared: number };
+
+/** Logits `[vocabulary]` of a part's last token; they are overwritten by the next pass. */
+export type PassLogits = Float32Array | undefined;
+
+/** Runs passes over the model's sessions, one after the other: their buffers are reused. */
 export class PassRunner {
   private embeddings = new Float32Array(0);
-  private mask = new Float32Array(0);
-  private readonly logits: Float32Array;
-  private readonly emptyPast: Float32Array;
-  private turn: Promise<unknown> = Promise.resolve();
+  private readonly masks: Float32Array[] = [];
+  private logits: Float32Array;
+  private batch: "closed" | "opening" | "open" = "closed";
+  private readonly emptyRow: Float32Array;
   readonly shape: KvShape;
 
   constructor(
-    private readonly session: InferenceSession,
+    private readonly sessions: Sessions,
     private readonly config: ModelConfig,
     private readonly embedding: Embedding,
   ) {
     this.shape = { layers: config.layers, width: config.kvHeads * config.headSize };
     this.logits = new Float32Array(config.vocabulary);
-    this.emptyPast = new Float32Array(this.shape.width);
+    this.emptyRow = new Float32Array(this.shape.width);
   }
 
-  /** Logits of the last token, `[vocabulary]`, where asked for; they are overwritten by the next pass. */
-  run(request: PassRequest): Promise<Float32Array> {
-    const result = this.turn.then(() => this.pass(request));
-    this.turn = result.catch(() => undefined);
-    return result;
+  /** Whether passes over several parts can be made; opens the session for them at the first call. */
+  canBatch(): boolean {
+    if (this.batch === "closed") {
+      this.batch = "opening";
+      this.sessions.batch().then(
+        () => (this.batch = "open"),
+        () => undefined, // one at a time, then
+      );
+    }
+    return this.batch === "open";
   }
 
-  /** Resolves when no pass is running. */
-  async idle(): Promise<void> {
-    await this.turn;
-  }
+  /** One forward pass over at most `BATCH_SLOTS` parts, each of another cache; a part's logits do not depend on the others. */
+  async run(parts: readonly PassPart[]): Promise<PassLogits[]> {
+    const { config } = this;
+    for (const { cache, tokens } of parts) cache.reserve(cache.length + tokens.length);
+    const tokens = parts.flatMap((part) => part.tokens);
+    if (this.embeddings.length < tokens.length * config.hidden) this.embeddings = new Float32Array(tokens.length * config.hidden);
+    const embeddings = this.embeddings.subarray(0, tokens.length * config.hidden);
+    this.embedding.gather(tokens, embeddings);
 
-  private async pass(request: PassRequest): Promise<Float32Array> {
-    const { config, shape } = this;
-    const count = request.tokens.length;
-    // ONNX Runtime's FusedMatMul divides by zero over an empty past: one masked row stands for it.
-    const empty = request.pastLength === 0;
-    const past = empty ? 1 : request.pastLength;
-
-    if (this.embeddings.length < count * config.hidden) this.embeddings = new Float32Array(count * config.hidden);
-    const embeddings = this.embeddings.subarray(0, count * config.hidden);
-    this.embedding.gather(request.tokens, embeddings);
+    const rows: number[] = [];
+    let end = 0;
+    for (const part of parts) {
+      end += part.tokens.length;
+      if (part.logits) rows.push(end - 1);
+    }
+    if (this.logits.length < rows.length * config.vocabulary) this.logits = new Float32Array(rows.length * config.vocabulary);
+    const logits = this.logits.subarray(0, rows.length * config.vocabulary);
 
     const feeds: Record<string, Tensor> = {
-      embeddings: new Tensor("float32", embeddings, [1, count, config.hidden]),
-      positions: new Tensor("int64", BigInt64Array.from(request.positions, BigInt), [1, count]),
-      mask: this.maskTensor(request, past, empty),
-      parts: new Tensor("int64", BigInt64Array.from([past, count], BigInt), [2]),
-      rows: new Tensor("int64", BigInt64Array.of(BigInt(count - 1)), [1]),
+      embeddings: new Tensor("float32", embeddings, [1, tokens.length, config.hidden]),
+      positions: integers(parts.flatMap((part) => part.positions), [1, tokens.length]),
+      // A graph without a wanted row is not tried: the last one's logits are then computed and not read.
+      rows: integers(rows.length > 0 ? rows : [tokens.length - 1]),
     };
-    const fetches: Record<string, Tensor> = { logits: new Tensor("float32", this.logits, [1, 1, config.vocabulary]) };
-    const kName = request.into.rotated ? "k" : "raw_k";
-    for (let layer = 0; layer < shape.layers; layer++) {
-      const rows = empty ? { k: this.emptyPast, v: this.emptyPast } : request.past(layer);
-      feeds[`past_k.${layer}`] = new Tensor("float32", rows.k, [past, config.kvHeads, config.headSize]);
-      feeds[`past_v.${layer}`] = new Tensor("float32", rows.v, [past, config.kvHeads, config.headSize]);
-      const out = request.into.layer(layer);
-      fetches[`${kName}.${layer}`] = new Tensor("float32", out.k, [1, count, shape.width]);
-      fetches[`v.${layer}`] = new Tensor("float32", out.v, [1, count, shape.width]);
+    const fetches: Record<string, Tensor> = {};
+    if (rows.length > 0) fetches["logits"] = new Tensor("float32", logits, [1, rows.length, config.vocabulary]);
+    parts.forEach((part, slot) => this.addPart(part, slot, feeds, fetches));
+
+    if (parts.length === 1) await this.sessions.single.run(feeds, fetches);
+    else {
+      this.addSlots(parts, feeds);
+      await (await this.sessions.batch()).run(feeds, fetches);
     }
-    if (!request.logits) delete fetches["logits"];
-    await this.session.run(feeds, fetches);
-    return this.logits;
+    for (const { cache, tokens } of parts) cache.length += tokens.length;
+    let at = 0;
+    return parts.map((part) => (part.logits ? logits.subarray(at, (at += config.vocabulary)) : undefined));
   }
 
-  /** `[group * S, T + S]`: 0 where a token sees, -Infinity where it does not. */
-  private maskTensor(request: PassRequest, past: number, empty: boolean): Tensor {
-    const count = request.tokens.length;
-    const group = this.config.heads / this.config.kvHeads;
-    const columns = past + count;
-    const size = group * count * columns;
-    if (this.mask.length < size) this.mask = new Float32Array(size);
-    const mask = this.mask.subarray(0, size).fill(0);
-    for (let i = 0; i < count; i++) {
-      const row = i * columns;
-      if (empty) mask[row] = -Infinity;
-      if (request.visible) mask.fill(-Infinity, row + request.visible.counts[i]!, row + request.visible.shared);
-      mask.fill(-Infinity, row + past + i + 1, row + columns);
+  private addPart(part: PassPart, slot: number, feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): void {
+    const { kvHeads, headSize } = this.config;
+    const { layers, width } = this.shape;
+    const count = part.tokens.length;
+    const rows = part.cache.length + count;
+    feeds[`mask.${slot}`] = this.mask(part, slot);
+    for (let layer = 0; layer < layers; layer++) {
+      // The rows that the pass writes are the last of those that it reads.
+      const read = part.cache.rows(layer, 0, rows);
+      const write = part.cache.rows(layer, part.cache.length, rows);
+      feeds[`keys.${layer}.${slot}`] = new Tensor("float32", read.k, [rows, kvHeads, headSize]);
+      feeds[`values.${layer}.${slot}`] = new Tensor("float32", read.v, [rows, kvHeads, headSize]);
+      fetches[`k.${layer}.${slot}`] = new Tensor("float32", write.k, [1, count, width]);
+      fetches[`v.${layer}.${slot}`] = new Tensor("float32", write.v, [1, count, width]);
     }
-    for (let copy = 1; copy < group; copy++) mask.copyWithin(copy * count * columns, 0, count * columns);
-    return new Tensor("float32", mask, [group * count, columns]);
   }
+
+  /** What the batch graph has beside: where each slot's tokens are, and a row in the place of those without. */
+  private addSlots(parts: readonly PassPart[], feeds: Record<string, Tensor>): void {
+    const { kvHeads, headSize, heads, layers } = this.config;
+    const group = heads / kvHeads;
+    const taken: number[] = [];
+    let from = 0;
+    let attended = 0;
+    for (let slot = 0; slot < BATCH_SLOTS; slot++) {
+      const queries = (parts[slot]?.tokens.length ?? 0) * group;
+      feeds[`from.${slot}`] = integers([queries > 0 ? from : 0]);
+      feeds[`to.${slot}`] = integers([queries > 0 ? from + queries : 1]);
+      for (let i = 0; i < queries; i++) taken.push(attended + i);
+      from += queries;
+      attended += queries || 1;
+      if (queries > 0) continue;
+      feeds[`mask.${slot}`] = ALL_SEEN;
+      const row = new Tensor("float32", this.emptyRow, [1, kvHeads, headSize]);
+      for (let layer = 0; layer < layers; layer++) feeds[`keys.${layer}.${slot}`] = feeds[`values.${layer}.${slot}`] = row;
+    }
+    feeds["counts"] = integers(Array.from({ length: BATCH_SLOTS }, (_, slot) => parts[slot]?.tokens.length ?? 0));
+    feeds["taken"] = integers(taken);
+  }
+
+  /** `[tokens * group, rows]`: 0 where a token sees, -Infinity where it does not; `[1, 1]` where it sees all. */
+  private mask({ cache, tokens, visible }: PassPart, slot: number): Tensor {
+    const count = tokens.length;
+    if (count === 1 && (!visible || visible.counts[0] === visible.shared)) return ALL_SEEN;
+    const group = this.config.heads / this.config.kvHeads;
+    const columns = cache.length + count;
+    const size = count * group * columns;
+    if ((this.masks[slot]?.length ?? 0) < size) this.masks[slot] = new Float32Array(size);
+    const mask = this.masks[slot]!.subarray(0, size);
+    for (let i = 0; i < count; i++) {
+      const row = i * group * columns;
+      mask.fill(0, row, row + columns);
+      if (visible) mask.fill(-Infinity, row + visible.counts[i]!, row + visible.shared);
+      mask.fill(-Infinity, row + cache.length + i + 1, row + columns);
+      for (let copy = 1; copy < group; copy++) mask.copyWithin(row + copy * columns, row, row + columns);
+    }
+    return new Tensor("float32", mask, [count * group, columns]);
+  }
+}
+
+const ALL_SEEN = new Tensor("float32", new Float32Array(1), [1, 1]);
+
+function integers(values: readonly number[], dims: readonly number[] = [values.length]): Tensor {
+  return new Tensor("int64", BigInt64Array.from(values, BigInt), dims);
 }

@@ -13,8 +13,16 @@ import { GRAPH_VERSION, writeDecoder } from "./decoder.js";
 import type { Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
 
-const GRAPH_FILE = "decoder.onnx";
 const WEIGHTS_FILE = "weights.bin";
+
+/** Prompts whose tokens one pass of the batch session may hold. */
+export const BATCH_SLOTS = 8;
+
+/** Graphs over the same weights, by how many prompts a pass of theirs holds. */
+const GRAPHS = [
+  { file: "decoder.onnx", slots: 1 },
+  { file: "batch.onnx", slots: BATCH_SLOTS },
+] as const;
 
 /** Names what a graph computes: the model's content, the graph's version, and how activations are handled. */
 export function graphId(contentHash: string, activations: Activations): string {
@@ -28,35 +36,60 @@ export function defaultCacheDir(): string {
 
 export type SessionOptions = { readonly cacheDir: string; readonly activations: Activations; readonly threads?: number };
 
-/** The model's inference session, over a graph that is built once for each content and kept in `cacheDir`. */
-export async function openSession(id: string, file: GgufFile, config: ModelConfig, table: RotaryTable, options: SessionOptions): Promise<InferenceSession> {
+/** A model's inference sessions. */
+export type Sessions = {
+  /** Passes over one prompt. */
+  readonly single: InferenceSession;
+  /** Passes over up to `BATCH_SLOTS` prompts; opened when first asked for, since it holds the weights a second time. */
+  batch(): Promise<InferenceSession>;
+  close(): Promise<void>;
+};
+
+/** Opens the sessions over graphs that are built once for each content and kept in `cacheDir`. */
+export async function openSessions(id: string, file: GgufFile, config: ModelConfig, table: RotaryTable, options: SessionOptions): Promise<Sessions> {
   const folder = join(options.cacheDir, "graphs", id);
-  const create = () => InferenceSession.create(join(folder, GRAPH_FILE), { intraOpNumThreads: options.threads ?? availableParallelism() });
-  try {
-    return await create();
-  } catch {
-    // Not built yet, or damaged: built anew.
-  }
-  try {
-    await build(folder, file, config, table, options.activations);
-  } catch (cause) {
-    throw storageError(cause, `the model's graph into ${options.cacheDir}`, "set KVSPLICE_CACHE_DIR to a folder with enough room");
-  }
-  return create();
+  const create = (graph: string) =>
+    InferenceSession.create(join(folder, graph), {
+      intraOpNumThreads: options.threads ?? availableParallelism(),
+      // Every step has another length, so no pattern of allocations comes twice.
+      enableMemPattern: false,
+    });
+  const build = async () => {
+    try {
+      await buildGraphs(folder, file, config, table, options.activations);
+    } catch (cause) {
+      throw storageError(cause, `the model's graph into ${options.cacheDir}`, "set KVSPLICE_CACHE_DIR to a folder with enough room");
+    }
+    return create(GRAPHS[0].file);
+  };
+  const single = await create(GRAPHS[0].file).catch(build); // not built yet, or damaged
+  let batch: Promise<InferenceSession> | undefined;
+  return {
+    single,
+    batch: () => (batch ??= create(GRAPHS[1].file)),
+    async close() {
+      await single.release();
+      await (await batch)?.release();
+    },
+  };
 }
 
 /** Builds beside the final place and renames, so that a graph is there whole or not at all. */
-async function build(folder: string, file: GgufFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
+async function buildGraphs(folder: string, file: GgufFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
   await mkdir(dirname(folder), { recursive: true });
   const draft = await mkdtemp(`${folder}.`);
   try {
     const weights = await open(join(draft, WEIGHTS_FILE), "w");
     try {
-      const graph = new GraphWriter(WEIGHTS_FILE, (bytes, offset) => {
+      const writeWeights = (bytes: Uint8Array, offset: number) => {
         for (let done = 0; done < bytes.length; ) done += writeSync(weights.fd, bytes, done, bytes.length - done, offset + done);
-      });
-      writeDecoder(graph, file, config, table, activations);
-      await writeFile(join(draft, GRAPH_FILE), graph.encode());
+      };
+      for (const [i, { file: name, slots }] of GRAPHS.entries()) {
+        // The second graph has the first one's weights at the same offsets.
+        const graph = new GraphWriter(WEIGHTS_FILE, i === 0 ? writeWeights : () => undefined);
+        writeDecoder(graph, file, config, table, activations, slots);
+        await writeFile(join(draft, name), graph.encode());
+      }
       await weights.sync();
     } finally {
       await weights.close();

@@ -1,5 +1,5 @@
 import { KvspliceError } from "../error.js";
-import type { Range } from "../plan.js";
+import { keptRuns, type Range } from "../plan.js";
 import { allocateBlock, GROUP_TOKENS, type Block, type Float32Block, type KvShape } from "./block.js";
 import { createKernels, type Kernels } from "./kernels.js";
 import type { RotaryTable } from "./rotary.js";
@@ -48,7 +48,7 @@ export class KvCache {
   }
 
   /**
-   * Makes room for `tokens` rows in all; what is cached stays. Views that `past` and `next` gave before are void.
+   * Makes room for `tokens` rows in all; what is cached stays. Views that `rows` gave before are void.
    * @throws KvspliceError `too_long` where that is more than one memory holds
    */
   reserve(tokens: number): void {
@@ -66,14 +66,29 @@ export class KvCache {
     this.capacity = capacity;
   }
 
-  /** Cached rows of a layer, `[length, kv_heads, head_size]`. */
-  past(layer: number): { k: Float32Array; v: Float32Array } {
-    return this.rows(layer, 0, this.length);
+  /**
+   * Rows `[from, to)` of a layer, `[to - from, kv_heads, head_size]`, over the cache's own memory, until it grows. Those
+   * behind `length` are room for a pass to write into: `reserve` first.
+   */
+  rows(layer: number, from: number, to: number): { k: Float32Array; v: Float32Array } {
+    const length = (to - from) * this.shape.width;
+    const view = (part: "k" | "v") => {
+      const start = this.addressOf(layer, part, from) / FLOAT_BYTES;
+      return this.floats.subarray(start, start + length);
+    };
+    return { k: view("k"), v: view("v") };
   }
 
-  /** Room behind the cached rows for the next pass to write into; `reserve` first, then raise `length`. */
-  next(layer: number, tokens: number): { k: Float32Array; v: Float32Array } {
-    return this.rows(layer, this.length, this.length + tokens);
+  /** Becomes the first rows of another cache. */
+  copy(source: KvCache, rows: number): void {
+    this.length = 0;
+    this.reserve(rows);
+    for (let layer = 0; layer < this.shape.layers; layer++) {
+      const [from, to] = [source.rows(layer, 0, rows), this.rows(layer, 0, rows)];
+      to.k.set(from.k);
+      to.v.set(from.v);
+    }
+    this.length = rows;
   }
 
   /**
@@ -115,7 +130,7 @@ export class KvCache {
   /** Removes rows `[from, to)`; those behind move down and keep their positions. */
   drop(from: number, to: number): void {
     for (let layer = 0; layer < this.shape.layers; layer++) {
-      const { k, v } = this.past(layer);
+      const { k, v } = this.rows(layer, 0, this.length);
       for (const rows of [k, v]) rows.copyWithin(from * this.shape.width, to * this.shape.width);
     }
     this.length -= to - from;
@@ -174,15 +189,6 @@ export class KvCache {
     }
   }
 
-  private rows(layer: number, from: number, to: number): { k: Float32Array; v: Float32Array } {
-    const length = (to - from) * this.shape.width;
-    const view = (part: "k" | "v") => {
-      const start = this.addressOf(layer, part, from) / FLOAT_BYTES;
-      return this.floats.subarray(start, start + length);
-    };
-    return { k: view("k"), v: view("v") };
-  }
-
   private addressOf(layer: number, part: "k" | "v", row: number): number {
     return this.layersAt + ((2 * layer + (part === "k" ? 0 : 1)) * this.capacity + row) * this.shape.width * FLOAT_BYTES;
   }
@@ -199,16 +205,4 @@ export class KvCache {
     this.bytes = new Uint8Array(this.memory.buffer);
     this.floats = new Float32Array(this.memory.buffer);
   }
-}
-
-/** The runs of `[0, tokens)` that `omit` leaves. */
-export function keptRuns(tokens: number, omit: readonly Range[]): Range[] {
-  const runs: Range[] = [];
-  let at = 0;
-  for (const [start, end] of [...omit].sort((a, b) => a[0] - b[0])) {
-    if (start > at) runs.push([at, start]);
-    at = Math.max(at, end);
-  }
-  if (at < tokens) runs.push([at, tokens]);
-  return runs;
 }

@@ -80,13 +80,15 @@ export function dequantize(tensor: RawTensor): Float32Array {
  * Repacks GGUF's Q4_0, Q4_1 or Q8_0 rows for MatMulNBits, bit for bit.
  *
  * Returns undefined for a Q4_1 weight whose minima are no integer multiples of its scales (`m = -zero_point * d`):
- * MatMulNBits' integer zero points cannot hold it, so it must go through floats.
+ * MatMulNBits' integer zero points cannot hold it, so it must go through floats. So must one whose columns are
+ * reordered within quantisation blocks.
  *
- * `rowOrder[r]` is the source row of output row r; the order of the file when left out.
+ * `rowOrder[r]` is the source row of output row r, `columnOrder[c]` the source column of output column c; the order of
+ * the file when left out.
  */
-export function repack(tensor: RawTensor, rowOrder?: Int32Array): QuantizedMatrix | undefined {
+export function repack(tensor: RawTensor, rowOrder?: Int32Array, columnOrder?: Int32Array): QuantizedMatrix | undefined {
   const bits = quantizedBits(tensor);
-  if (!bits) return undefined;
+  if (!bits || (columnOrder && !keepsBlocks(columnOrder))) return undefined;
   const [rows, columns] = tensor.shape as [number, number];
   const blocks = columns / BLOCK_SIZE;
   const packed = bits === 4 ? 16 : 32;
@@ -100,7 +102,8 @@ export function repack(tensor: RawTensor, rowOrder?: Int32Array): QuantizedMatri
   for (let row = 0; row < rows; row++) {
     const source = rowOrder ? rowOrder[row]! : row;
     for (let block = 0; block < blocks; block++) {
-      const from = (source * blocks + block) * (head + packed);
+      const sourceBlock = columnOrder ? columnOrder[block * BLOCK_SIZE]! / BLOCK_SIZE : block;
+      const from = (source * blocks + sourceBlock) * (head + packed);
       const to = (row * blocks + block) * packed;
       const scale = halfToFloat(view.getUint16(from, true));
       scales[row * blocks + block] = scale;
@@ -122,4 +125,9 @@ export function repack(tensor: RawTensor, rowOrder?: Int32Array): QuantizedMatri
     }
   }
   return { bits, rows, columns, data, scales, zeroPoints };
+}
+
+/** Whether an order moves whole quantisation blocks. */
+function keepsBlocks(columnOrder: Int32Array): boolean {
+  return columnOrder.every((column, i) => (i % BLOCK_SIZE === 0 ? column % BLOCK_SIZE === 0 : column === columnOrder[i - 1]! + 1));
 }

@@ -37,7 +37,7 @@ function randomBlock(shape: KvShape, tokens: number): Float32Block {
 
 const positionsOf = ({ tokens, at, stride }: Piece) => Int32Array.from({ length: tokens }, (_, i) => at + i * stride);
 const cacheOf = (setting: Setting) => new KvCache(shapeOf(setting), createRotaryTable(POSITIONS, setting.headSize, BASE));
-const rowsOf = (cache: KvCache, layers: number) => Array.from({ length: layers }, (_, layer) => cache.past(layer)).map(({ k, v }) => ({ k: k.slice(), v: v.slice() }));
+const rowsOf = (cache: KvCache, layers: number) => Array.from({ length: layers }, (_, layer) => cache.rows(layer, 0, cache.length)).map(({ k, v }) => ({ k: k.slice(), v: v.slice() }));
 
 /** What a splice has to write, by the definitions: one layer's K (or V) of the tokens that `omit` leaves. */
 function plainRows({ headSize, heads }: Setting, block: Block, spliced: Piece, layer: number): { k: number[]; v: number[] } {
@@ -73,8 +73,8 @@ describe("splice", () => {
         for (let layer = 0; layer < setting.layers; layer++) {
           const plain = pieces.map((spliced, i) => plainRows(setting, blocks[i]!, spliced, layer));
           const [k, v] = [plain.flatMap((rows) => rows.k), plain.flatMap((rows) => rows.v)];
-          expectNear(cache.past(layer).k, k, 2 * largestOf(k));
-          expectNear(cache.past(layer).v, v, largestOf(v));
+          expectNear(cache.rows(layer, 0, cache.length).k, k, 2 * largestOf(k));
+          expectNear(cache.rows(layer, 0, cache.length).v, v, largestOf(v));
         }
       }),
       { numRuns: 60 },
@@ -90,7 +90,7 @@ describe("splice", () => {
     cache.splice(block, positionsOf(spliced), spliced.omit);
     same.splice(whole, positionsOf(spliced), spliced.omit);
     for (let layer = 0; layer < setting.layers; layer++) {
-      for (const part of ["k", "v"] as const) expectNear(cache.past(layer)[part], [...same.past(layer)[part]], 0);
+      for (const part of ["k", "v"] as const) expectNear(cache.rows(layer, 0, cache.length)[part], [...same.rows(layer, 0, same.length)[part]], 0);
     }
   });
 });
@@ -122,7 +122,7 @@ describe("a cache's rows", () => {
     const cache = spliced(0, 1);
     for (const room of [10, 100, 5000]) cache.reserve(room);
     expect(rowsOf(cache, setting.layers)).toEqual(rowsOf(spliced(0, 1), setting.layers));
-    const next = cache.next(1, 3);
+    const next = cache.rows(1, cache.length, cache.length + 3);
     expect([next.k.length, next.v.length]).toEqual([3 * shape.width, 3 * shape.width]);
   });
 

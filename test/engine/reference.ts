@@ -1,7 +1,8 @@
 import { PassRunner } from "../../engine/graph/pass.js";
-import { defaultCacheDir, graphId, openSession } from "../../engine/graph/session.js";
+import { defaultCacheDir, graphId, openSessions } from "../../engine/graph/session.js";
 import type { Plan } from "../../engine/index.js";
-import { KvCache, keptRuns } from "../../engine/kv/cache.js";
+import { keptRuns } from "../../engine/plan.js";
+import { KvCache } from "../../engine/kv/cache.js";
 import { createRotaryTable } from "../../engine/kv/rotary.js";
 import { readConfig } from "../../engine/weights/config.js";
 import { createEmbedding } from "../../engine/weights/embedding.js";
@@ -16,8 +17,8 @@ export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32
   const config = readConfig(file);
   const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase);
   const id = graphId(file.contentHash, "float32");
-  const session = await openSession(id, file, config, table, { cacheDir: defaultCacheDir(), activations: "float32" });
-  const runner = new PassRunner(session, config, createEmbedding(file.tensor("token_embd.weight")));
+  const sessions = await openSessions(id, file, config, table, { cacheDir: defaultCacheDir(), activations: "float32" });
+  const runner = new PassRunner(sessions, config, createEmbedding(file.tensor("token_embd.weight")));
   return async (plan) => {
     const cache = new KvCache(runner.shape, table);
     cache.reserve(4096);
@@ -33,34 +34,26 @@ export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32
       }
       const { tokens, offsets } = piece.block;
       const own = new KvCache(runner.shape, table);
-      own.reserve(tokens.length);
-      await runner.run({
-        tokens,
-        positions: tokens.map((_, i) => piece.at + (offsets?.[i] ?? i)),
-        pastLength: 0,
-        past: (layer) => own.past(layer),
-        into: { rotated: true, layer: (layer) => own.next(layer, tokens.length) },
-        logits: false,
-      });
-      own.length = tokens.length;
+      await runner.run([{ cache: own, tokens, positions: tokens.map((_, i) => piece.at + (offsets?.[i] ?? i)), logits: false }]);
       for (const [start, end] of keptRuns(tokens.length, piece.omit ?? [])) {
         for (let layer = 0; layer < config.layers; layer++) {
-          const [from, to] = [own.past(layer), cache.next(layer, end - start)];
-          to.k.set(from.k.subarray(start * runner.shape.width, end * runner.shape.width));
-          to.v.set(from.v.subarray(start * runner.shape.width, end * runner.shape.width));
+          const [from, to] = [own.rows(layer, start, end), cache.rows(layer, cache.length, cache.length + end - start)];
+          to.k.set(from.k);
+          to.v.set(from.v);
         }
         cache.length += end - start;
       }
     }
-    return runner.run({
-      tokens: fresh.tokens,
-      positions: fresh.positions,
-      pastLength: cache.length,
-      past: (layer) => cache.past(layer),
-      visible: { counts: fresh.counts, shared: cache.length },
-      into: { rotated: true, layer: (layer) => cache.next(layer, fresh.tokens.length) },
-      logits: true,
-    });
+    const [logits] = await runner.run([
+      {
+        cache,
+        tokens: fresh.tokens,
+        positions: fresh.positions,
+        visible: { counts: fresh.counts, shared: cache.length },
+        logits: true,
+      },
+    ]);
+    return logits!;
   };
 }
 

@@ -72,6 +72,7 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
         },
       };
     },
+    activity: { running: 0, queued: 0 },
     logits: async () => new Float32Array(1),
     close: async () => undefined,
     ...rest,

@@ -1,0 +1,117 @@
+import { setImmediate } from "node:timers/promises";
+import { cancelledError } from "../error.js";
+import type { PassLogits, PassPart, PassRunner } from "../graph/pass.js";
+import { BATCH_SLOTS } from "../graph/session.js";
+
+/** Tokens of one pass: longer prompts are cut, because the scores of all pairs exist at once. */
+const PASS_TOKENS = 256;
+
+/** Prompt tokens of a pass that also continues answers, so that these do not stall. */
+const PASS_TOKENS_BESIDE_ANSWERS = 64;
+
+type Work = {
+  readonly part: PassPart;
+  readonly signal: AbortSignal | undefined;
+  readonly resolve: (logits: PassLogits) => void;
+  readonly reject: (error: unknown) => void;
+  /** Tokens computed so far. */
+  done: number;
+};
+
+/**
+ * Makes passes of what running answers and encodings want computed, whoever wants it: answers join and leave the batch
+ * from pass to pass (continuous batching: Orca, Yu et al. 2022), and long prompts are computed in pieces beside them
+ * (chunked prefill: Sarathi-Serve, Agrawal et al. 2024).
+ */
+export class Scheduler {
+  private readonly waiting: Work[] = [];
+  private loop: Promise<void> | undefined;
+
+  constructor(private readonly runner: PassRunner) {}
+
+  /**
+   * Computes tokens, in as many passes as it takes. Resolves with the last token's logits, where wanted; they are to be
+   * read at once, since the next pass overwrites them.
+   * @throws KvspliceError `cancelled`, at the latest after the running pass
+   */
+  compute(part: PassPart, signal?: AbortSignal): Promise<PassLogits> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ part, signal, resolve, reject, done: 0 });
+      this.loop ??= this.runPasses().finally(() => (this.loop = undefined));
+    });
+  }
+
+  /** Resolves when nothing is being computed. */
+  async idle(): Promise<void> {
+    await this.loop;
+  }
+
+  private async runPasses(): Promise<void> {
+    for (;;) {
+      // Whoever was given logits reads them and asks for its next token before the next pass begins.
+      await setImmediate();
+      this.dropCancelled();
+      const pieces = this.choose();
+      if (pieces.length === 0) return;
+      try {
+        const logits = await this.runner.run(pieces.map(({ piece }) => piece));
+        pieces.forEach(({ work, piece }, i) => this.advance(work, piece.tokens.length, logits[i]));
+      } catch (error) {
+        for (const { work } of pieces) this.remove(work).reject(error);
+      }
+    }
+  }
+
+  /** What the next pass computes: first come, first served, each as much as there is room for. */
+  private choose(): { work: Work; piece: PassPart }[] {
+    const first = this.waiting[0];
+    if (!first) return [];
+    const slots = this.worthBatching() && this.runner.canBatch() ? BATCH_SLOTS : 1;
+    const candidates = this.waiting.slice(0, slots);
+    let room = candidates.some((work) => left(work) === 1) ? PASS_TOKENS_BESIDE_ANSWERS : PASS_TOKENS;
+    const pieces: { work: Work; piece: PassPart }[] = [];
+    for (const work of candidates) {
+      const count = left(work) === 1 ? 1 : Math.min(left(work), room);
+      if (count === 0) continue;
+      if (left(work) > 1) room -= count;
+      pieces.push({ work, piece: pieceOf(work, count) });
+    }
+    return pieces;
+  }
+
+  /** Passes of many tokens gain nothing from more of them. */
+  private worthBatching(): boolean {
+    return this.waiting.length > 1 && this.waiting.some((work) => left(work) < PASS_TOKENS_BESIDE_ANSWERS);
+  }
+
+  private advance(work: Work, tokens: number, logits: PassLogits): void {
+    work.done += tokens;
+    if (left(work) === 0) this.remove(work).resolve(logits);
+  }
+
+  private dropCancelled(): void {
+    for (const work of this.waiting.filter(({ signal }) => signal?.aborted)) this.remove(work).reject(cancelledError(work.signal));
+  }
+
+  private remove(work: Work): Work {
+    this.waiting.splice(this.waiting.indexOf(work), 1);
+    return work;
+  }
+}
+
+function left({ part, done }: Work): number {
+  return part.tokens.length - done;
+}
+
+/** The next tokens of some work. */
+function pieceOf({ part, done }: Work, count: number): PassPart {
+  const end = done + count;
+  const { visible } = part;
+  return {
+    cache: part.cache,
+    tokens: part.tokens.slice(done, end),
+    positions: part.positions.slice(done, end),
+    visible: visible && { counts: visible.counts.slice(done, end), shared: visible.shared },
+    logits: part.logits && end === part.tokens.length,
+  };
+}
