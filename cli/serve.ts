@@ -5,7 +5,7 @@ import { pino } from "pino";
 import { Records } from "../chat/index.js";
 import { KvspliceError } from "../engine/index.js";
 import { loadEmbedder, openCorpus } from "../rag/index.js";
-import { createApp, createService, listen } from "../server/index.js";
+import { createApp, createService, listen, mustBeGuarded } from "../server/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
 import { openStore } from "./store.js";
@@ -71,6 +71,7 @@ async function serve(options: Options): Promise<void> {
   const log = pino({ base: null }, pino.destination({ dest: 2, sync: true }));
   const fromEnvironment = process.env["KVSPLICE_API_KEY"];
   const apiKeys = [...options.apiKey, ...(fromEnvironment ? [fromEnvironment] : [])];
+  mustBeGuarded(options.host, apiKeys);
   await withInterrupt((signal) =>
     withModel(options.model, async (model) => {
       const contextTokens = options.maxContext ?? model.contextLength;

@@ -1,5 +1,4 @@
 /** HTTP over the calls of engine, rag and pml, in the words of OpenAI's API. */
-export { isLoopback } from "./access.js";
 export { createApp } from "./app.js";
-export { type Listening, listen, type ListenOptions } from "./listen.js";
+export { type Listening, listen, type ListenOptions, mustBeGuarded } from "./listen.js";
 export { createService, type Limits, type Service } from "./service.js";

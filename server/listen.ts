@@ -25,14 +25,18 @@ const SLOW_CLIENT_CHECK_MS = 2_000;
 const IDLE_GRACE_MS = 30_000;
 const MAX_CONNECTIONS = 10_000;
 
+/** @throws KvspliceError `bad_argument` for an address that other machines can reach, where no key is asked for */
+export function mustBeGuarded(host: string, apiKeys: readonly string[]): void {
+  if (isLoopback(host) || apiKeys.length > 0) return;
+  throw new KvspliceError("bad_argument", `${host} can be reached from other machines, and no key is asked for. Give one in KVSPLICE_API_KEY (or --api-key), or listen on 127.0.0.1.`);
+}
+
 /**
  * @throws KvspliceError `bad_argument` where the address is taken or cannot be had, or where it can be reached from
  *   other machines and no key is asked for
  */
 export async function listen(app: Hono<Environment>, { apiKeys, limits }: Service, { host, port }: ListenOptions): Promise<Listening> {
-  if (!isLoopback(host) && apiKeys.length === 0) {
-    throw new KvspliceError("bad_argument", `${host} can be reached from other machines, and no key is asked for. Give one in KVSPLICE_API_KEY (or --api-key), or listen on 127.0.0.1.`);
-  }
+  mustBeGuarded(host, apiKeys);
   const answer = getRequestListener(app.fetch, {
     overrideGlobalObjects: false,
     errorHandler: () => Response.json(new ApiError(400, "The request's target or Host header is not valid.", { code: "invalid_request" }).body, { status: 400 }),

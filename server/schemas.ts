@@ -1,7 +1,7 @@
 import { realpathSync } from "node:fs";
 import { sep } from "node:path";
 import { globSync } from "tinyglobby";
-import type { Model } from "../engine/index.js";
+import { KvspliceError, type Model } from "../engine/index.js";
 import { compilePrompt, hasErrors, layoutSchema, parsePrompt, readSchema, type Compiled, type Diagnostic, type Documents, type ReadSchema } from "../pml/index.js";
 import { ApiError } from "./error.js";
 
@@ -49,8 +49,16 @@ export class Schemas {
     throw new ApiError(404, `There is no schema of this name; this server has ${known || "none"}.`, { param: "schema", code: "schema_not_found" });
   }
 
+  private root(): string {
+    try {
+      return realpathSync(this.dir);
+    } catch (cause) {
+      throw new KvspliceError("bad_file", `The folder of schemas ${this.dir} cannot be read (${(cause as NodeJS.ErrnoException).code}); give another with --schemas.`, { cause });
+    }
+  }
+
   private search(): void {
-    const root = realpathSync(this.dir);
+    const root = this.root();
     this.fileOf = new Map();
     for (const path of globSync("**/*.pml", { cwd: root, absolute: true, followSymbolicLinks: false }).sort()) {
       const file = realpathSync(path);

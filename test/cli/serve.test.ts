@@ -1,0 +1,110 @@
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import OpenAI from "openai";
+
+/** The command as it is installed; `npm test` builds it first. */
+const BIN = new URL("../../dist/cli/main.js", import.meta.url).pathname;
+
+let home: string;
+let store: string;
+beforeAll(() => {
+  home = mkdtempSync(join(tmpdir(), "kvsplice-serve-"));
+  store = join(home, "handbook.kv");
+  writeFileSync(join(home, "ferry.txt"), "The ferry at Dollis crosses the river Marten in four minutes. It carries six cars.");
+  expect(spawnSync(process.execPath, [BIN, "precompute", join(home, "ferry.txt"), "--store", store]).status).toBe(0);
+});
+afterAll(() => rmSync(home, { recursive: true, force: true }));
+
+type Served = { readonly child: ChildProcess; readonly url: string; readonly out: () => string; readonly log: () => string };
+
+async function serve(args: readonly string[], env: Record<string, string> = {}): Promise<Served> {
+  const child = spawn(process.execPath, [BIN, "serve", "--store", store, "--port", "0", ...args], { env: { ...process.env, ...env } });
+  let [out, log] = ["", ""];
+  child.stdout.on("data", (part) => (out += part));
+  child.stderr.on("data", (part) => (log += part));
+  while (!out.includes("\n")) {
+    if (child.exitCode !== null) throw new Error(log);
+    await new Promise((wake) => setTimeout(wake, 20));
+  }
+  return { child, url: /http:\/\/[^\s"]+/.exec(out)![0], out: () => out, log: () => log };
+}
+
+const hello = { model: "kvsplice-135m", messages: [{ role: "user" as const, content: "Tell a long story of the sea." }], temperature: 1, seed: 4 };
+
+/** What a user gets to read: a sentence, and never a stack trace. */
+function expectRefusal(args: readonly string[], message: RegExp) {
+  const run = spawnSync(process.execPath, [BIN, "serve", "--store", store, ...args], { encoding: "utf8", env: { ...process.env, KVSPLICE_API_KEY: "" } });
+  expect(run.stderr).toMatch(message);
+  expect(run.stderr).not.toMatch(/\n\s+at /);
+  expect(run.status).not.toBe(0);
+}
+
+describe("serve", () => {
+  test("says in one line where it listens, on loopback, and logs to standard error as JSON", async () => {
+    const { child, url, out, log } = await serve([]);
+    expect(out()).toBe(`kvsplice serves kvsplice-135m and 1 chunks of 'handbook' at ${url}\n`);
+    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
+    await fetch(`${url}/healthz`);
+    child.kill("SIGTERM");
+    expect((await once(child, "exit"))[0]).toBe(0);
+    expect(log().trim().split("\n").map((line) => (JSON.parse(line) as { msg: string }).msg)).toEqual(["request", "draining"]);
+  });
+
+  test("refuses other addresses without a key, a bad folder, and a context that the model does not have", () => {
+    expectRefusal(["--host", "0.0.0.0"], /can be reached from other machines.*KVSPLICE_API_KEY/);
+    expectRefusal(["--schemas", join(home, "nowhere")], /nowhere cannot be read.*--schemas/);
+    expectRefusal(["--max-context", "99999"], /--max-context is 99999; kvsplice-135m has 8192/);
+    expectRefusal(["--port", "70000"], /whole number from 0 to 65535/);
+  });
+
+  test("says that a port is in use", async () => {
+    const other = createServer().listen(0, "127.0.0.1");
+    await once(other, "listening");
+    const { port } = other.address() as { port: number };
+    expectRefusal(["--port", String(port)], new RegExp(`Port ${port} of 127\\.0\\.0\\.1 is in use. Choose another with --port`));
+    other.close();
+  });
+
+  test("asks for the key of its environment, and tells it to nobody; --json prints an object", async () => {
+    const { child, url, out, log } = await serve(["--json"], { KVSPLICE_API_KEY: "open sesame" });
+    expect(JSON.parse(out())).toEqual({ url, model: "kvsplice-135m", corpus: "handbook", chunks: 1 });
+    const ask = (apiKey: string) => new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 }).chat.completions.create({ ...hello, max_tokens: 1 });
+    await expect(ask("wrong")).rejects.toMatchObject({ status: 401 });
+    expect((await ask("open sesame")).choices).toHaveLength(1);
+    child.kill("SIGINT");
+    await once(child, "exit");
+    expect(out() + log()).not.toContain("sesame");
+  });
+
+  test("ended while it answers, takes no more, gives the whole answer, and ends by itself", async () => {
+    const { child, url } = await serve([]);
+    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
+    const stream = await client.chat.completions.create({ ...hello, max_tokens: 40, stream: true });
+    let chunks = 0;
+    let finish: string | null | undefined;
+    for await (const { choices } of stream) {
+      if (++chunks === 3) child.kill("SIGTERM");
+      finish = choices[0]?.finish_reason ?? finish;
+    }
+    expect(finish).toMatch(/^(stop|length)$/);
+    expect(child.exitCode ?? (await once(child, "exit"))[0]).toBe(0);
+    await expect(client.models.list()).rejects.toThrow();
+  });
+
+  test("ended twice, ends at once", async () => {
+    const { child, url } = await serve([]);
+    const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
+    const stream = await client.chat.completions.create({ ...hello, max_tokens: 4000, stream: true });
+    const iterator = stream[Symbol.asyncIterator]();
+    await iterator.next();
+    child.kill("SIGTERM");
+    await new Promise((wake) => setTimeout(wake, 200));
+    child.kill("SIGTERM");
+    expect((await once(child, "exit"))[0]).toBe(130);
+  });
+});
