@@ -180,8 +180,10 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped whe
         expect(await page.locator("#pml-run .answer .text").textContent()).toContain("Hamamatsucho");
         expect(await page.locator("#pml-run .note").textContent()).toContain("The store lacked blocks of");
 
-        await schema.fill(SCHEMA.replace("tokyo.md", "../articles.kv/corpus.lmdb"));
-        await page.locator("#problems", { hasText: "lies outside of the schema's folder" }).waitFor();
+        for (const outside of ["../articles.kv/corpus.lmdb", "../no-such-file", "/etc/passwd"]) {
+          await schema.fill(SCHEMA.replace("tokyo.md", outside));
+          await page.locator("#problems", { hasText: `${outside} lies outside of this server's folder of schemas` }).waitFor();
+        }
       },
       { at: `${url}/#pml` },
     ));

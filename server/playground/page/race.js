@@ -215,11 +215,11 @@ function segments({ name, state, stats }, first) {
     ["splice", "splice them", splice_ms],
     ["new", computing, Math.max(0, stats.first_token_ms - queue_ms - fetch_ms - splice_ms)],
   ]);
-  let from = 0;
-  return lengths.map(([kind, what, length]) => {
-    const segment = { kind, from, to: from + length, title: `${what}: ${ms(length)}` };
-    from += length;
-    return segment;
+  let to = 0;
+  return lengths.flatMap(([kind, what, length]) => {
+    const from = to;
+    to += length;
+    return length < 0.5 ? [] : [{ kind, from, to, title: `${what}: ${ms(length)}` }];
   });
 }
 
@@ -239,7 +239,7 @@ function figure({ state, tokens, stats }, until) {
 function ticks(end) {
   const parts = [5, 4, 3].find((each) => Number.isInteger((end / each / 10 ** Math.floor(Math.log10(end / each))) * 2)) ?? 4;
   return Array.from({ length: parts + 1 }, (_, i) => {
-    const tick = element("span", {}, i === parts ? ms(end) : count((i * end) / parts));
+    const tick = element("span", {}, count((i * end) / parts));
     tick.style.left = `${(100 * i) / parts}%`;
     return tick;
   });

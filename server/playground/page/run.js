@@ -48,7 +48,7 @@ export class RunView {
     this.#running = running;
     this.cancelButton.setAttribute("aria-disabled", "false");
     this.#tell("");
-    this.status.textContent = "On its way …"; // retrieval, and blocks that the store lacks
+    this.status.textContent = "On its way …";
     this.result.hidden = true;
     /** @type {RunName[]} */
     const names = body.compare ? ["spliced", "full"] : ["spliced"];
@@ -91,6 +91,7 @@ export class RunView {
         this.result.hidden = false;
         showPieces(this.result, event.pieces, event.sources);
         this.#race.begin(names, event.retrieve_ms);
+        if (event.pieces.some(({ kind }) => kind === "encoded")) this.status.textContent = "Encoding the blocks that the store lacks …";
         break;
       case "encoded":
         this.#race.encoded(event.tokens, event.ms);
