@@ -31,8 +31,8 @@ export type PieceView = {
   readonly source?: number;
 };
 
-/** The best first; `path` is relative to where the server was started. */
-export type SourceView = { readonly title: string; readonly path: string; readonly tokens: number };
+/** A document that was found; `ref` is what prompts call it, such as `forth-bridge.md#2`. */
+export type SourceView = { readonly title: string; readonly ref: string; readonly tokens: number };
 
 /** `full`: the same prompt with nothing cached. */
 export type RunName = "spliced" | "full";
@@ -48,7 +48,7 @@ export type RunStats = {
 
 /** What the answer to `ask` streams: the plan, what had to be encoded, then for each run start, token ..., done. */
 export type AskEvent =
-  | { readonly type: "plan"; readonly retrieve_ms: number; readonly pieces: readonly PieceView[]; readonly sources: readonly SourceView[] }
+  | { readonly type: "plan"; readonly retrieve_ms: number; readonly pieces: readonly PieceView[]; /** The best first. */ readonly sources: readonly SourceView[] }
   | { readonly type: "encoded"; readonly tokens: number; readonly ms: number }
   | { readonly type: "start"; readonly run: RunName }
   | { readonly type: "token"; readonly run: RunName; readonly text: string; readonly at_ms: number }

@@ -31,10 +31,14 @@ export const markup = z.strictObject({ schema: z.string().max(MAX_TEXT), prompt:
 
 export type Markup = z.infer<typeof markup>;
 
-type CheckedMarkup = { readonly diagnostics: readonly Diagnostic[]; readonly layout?: Layout; readonly compiled?: Compiled };
+type CheckedMarkup = {
+  readonly diagnostics: readonly Diagnostic[];
+  readonly layout?: Layout;
+  readonly prompt?: Compiled & { readonly nameOf: (block: BlockSource) => BlockName };
+};
 
 /** Every rule of the language over both texts, as far as each can be understood. */
-function checkMarkup({ schema: schemaText, prompt: promptText, file = "schema" }: Markup, { model, limits }: Service, folder: MarkupFiles): CheckedMarkup {
+function checkMarkup({ schema: schemaText, prompt: promptText, file = "schema" }: Markup, { model, limits, corpus }: Service, folder: MarkupFiles): CheckedMarkup {
   const diagnostics: Diagnostic[] = [];
   const parsed = parseSchema(schemaText, { file: "schema" });
   diagnostics.push(...parsed.diagnostics);
@@ -51,28 +55,35 @@ function checkMarkup({ schema: schemaText, prompt: promptText, file = "schema" }
     if (prompt) diagnostics.push(...checkPrompt(resolved.schema, prompt).diagnostics);
     return { diagnostics, ...(layout && { layout }) };
   }
-  const { compiled, diagnostics: found } = compilePrompt(layout, prompt);
+  const names = namesOf(layout);
+  const documents = (ref: string): BlockSource => {
+    const block = corpus.blockOf(ref);
+    names.set(block, ref);
+    return block;
+  };
+  const { compiled, diagnostics: found } = compilePrompt(layout, prompt, { documents });
   diagnostics.push(...found);
-  return { diagnostics, layout, ...(compiled && !hasErrors(inPrompt) && { compiled }) };
+  const nameOf = (block: BlockSource) => ({ label: names.get(block) ?? "" });
+  return { diagnostics, layout, ...(compiled && !hasErrors(inPrompt) && { prompt: { ...compiled, nameOf } }) };
 }
 
 /** What the page shows of it. */
 export async function reportMarkup(text: Markup, service: Service, folder: MarkupFiles): Promise<MarkupReport> {
-  const { diagnostics, layout, compiled } = checkMarkup(text, service, folder);
+  const { diagnostics, layout, prompt } = checkMarkup(text, service, folder);
   return {
     diagnostics,
-    ...(layout && { layout: { length: layout.length, blocks: blocksOf(layout).length, tree: describe(layout, compiled) } }),
-    ...(layout && compiled && { prompt: { pieces: await describePieces(compiled.plan, { model: service.model }, namesOf(layout)), end: compiled.end } }),
+    ...(layout && { layout: { length: layout.length, blocks: blocksOf(layout).length, tree: describe(layout, prompt) } }),
+    ...(prompt && { prompt: { pieces: await describePieces(prompt.plan, { model: service.model }, prompt.nameOf), end: prompt.end } }),
   };
 }
 
 /** @throws KvspliceError `bad_markup` with all diagnostics where there is an error */
 export async function prepareMarkup(text: Markup, service: Service, folder: MarkupFiles): Promise<Prepared> {
-  const { layout, compiled, diagnostics } = checkMarkup(text, service, folder);
-  if (!layout || !compiled) throw new KvspliceError("bad_markup", `Mend the markup first:\n${renderDiagnostics(diagnostics)}`);
-  const { plan } = compiled;
+  const { diagnostics, prompt } = checkMarkup(text, service, folder);
+  if (!prompt) throw new KvspliceError("bad_markup", `Mend the markup first:\n${renderDiagnostics(diagnostics)}`);
+  const { plan, nameOf } = prompt;
   return {
-    plan: { type: "plan", retrieve_ms: 0, pieces: await describePieces(plan, service, namesOf(layout)), sources: [] },
+    plan: { type: "plan", retrieve_ms: 0, pieces: await describePieces(plan, service, nameOf), sources: [] },
     runners: [
       { name: "spliced", plan },
       { name: "full", plan: withoutCache(plan) },
@@ -80,8 +91,8 @@ export async function prepareMarkup(text: Markup, service: Service, folder: Mark
   };
 }
 
-/** Modules and scaffolds by their blocks; a block that is none of them is a document's. */
-function namesOf(layout: Layout): (block: BlockSource) => BlockName {
+/** Modules and scaffolds by their blocks. */
+function namesOf(layout: Layout): Map<BlockSource, string> {
   const names = new Map<BlockSource, string>(layout.scaffolds.map(({ block, path }) => [block, `scaffold ${path}`]));
   const visit = ({ block, path, parts }: ModuleLayout): void => {
     if (block) names.set(block.block, path === "" ? layout.schema.name : path);
@@ -91,5 +102,5 @@ function namesOf(layout: Layout): (block: BlockSource) => BlockName {
     }
   };
   visit(layout.root);
-  return (block) => ({ label: names.get(block) ?? "document" });
+  return names;
 }

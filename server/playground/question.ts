@@ -1,4 +1,3 @@
-import { relative } from "node:path";
 import { withoutCache } from "../../engine/index.js";
 import type { Corpus, Source } from "../../rag/index.js";
 import type { Service } from "../service.js";
@@ -19,7 +18,7 @@ export async function prepareQuestion({ text, topK, linkTokens }: Question, corp
   const retrieve_ms = performance.now() - start;
   const pieces = await describePieces(plan, service, ({ tokens }) => nameOf(tokens, sources));
   return {
-    plan: { type: "plan", retrieve_ms, pieces, sources: sources.map(({ title, path, tokens }) => ({ title, path: relative(".", path), tokens: tokens.length })) },
+    plan: { type: "plan", retrieve_ms, pieces, sources: sources.map(({ title, ref, tokens }) => ({ title, ref, tokens: tokens.length })) },
     runners: [
       { name: "spliced", plan },
       { name: "full", plan: withoutCache(corpus.plan(text, sources, { linkTokens: 0 })) },

@@ -102,7 +102,7 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped whe
       expect(await asked(page).locator(".legend").textContent()).toContain("link 3");
 
       await pieces.nth(5).hover();
-      expect(await asked(page).locator(".piece").textContent()).toMatch(/Forth Bridge.*cached, \d+ tokens at \d+–\d+, .*forth-bridge\.md/);
+      expect(await asked(page).locator(".piece").textContent()).toMatch(/Forth Bridge.*cached, \d+ tokens at \d+–\d+, .*forth-bridge\.md#\d/);
       expect(await asked(page).locator(".piece-text").textContent()).toMatch(/^Title: Forth Bridge\n/);
       expect(await asked(page).locator(".sources li").count()).toBe(3);
 
@@ -179,6 +179,9 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped whe
         await page.locator("#pml-run .status", { hasText: "Done." }).waitFor();
         expect(await page.locator("#pml-run .answer .text").textContent()).toContain("Hamamatsucho");
         expect(await page.locator("#pml-run .note").textContent()).toContain("The store lacked blocks of");
+
+        await page.getByRole("textbox", { name: "Prompt" }).fill(`<prompt schema="trip"><document ref="tungsten.md#99"/>What melts?</prompt>`);
+        await page.locator("#problems", { hasText: /tungsten\.md has \d chunks/ }).waitFor();
 
         for (const outside of ["../articles.kv/corpus.lmdb", "../no-such-file", "/etc/passwd"]) {
           await schema.fill(SCHEMA.replace("tokyo.md", outside));

@@ -30,7 +30,7 @@ export function showPieces(root, pieces, sources) {
   const items = sources.map((source, i) => {
     const piece = pieces.find((each) => each.source === i);
     const title = element("button", { type: "button", className: "title" }, source.title);
-    const item = element("li", {}, title, element("span", { className: "quiet" }, `${source.path}, ${counted(source.tokens, "token")}`));
+    const item = element("li", {}, title, element("span", { className: "quiet" }, `${source.ref}, ${counted(source.tokens, "token")}`));
     if (piece) {
       item.addEventListener("mouseenter", () => show(piece));
       title.addEventListener("focus", () => show(piece));
@@ -74,12 +74,12 @@ export function showPieces(root, pieces, sources) {
  * @param {readonly SourceView[]} sources
  */
 function describe({ kind, label, tokens, places, source }, sources) {
-  const path = source === undefined ? undefined : sources[source]?.path;
+  const ref = source === undefined ? undefined : sources[source]?.ref;
   const positions = places.map(([start, end]) => (end - start === 1 ? `${count(start)}` : `${count(start)}–${count(end - 1)}`)).join(", ");
   return [
     element("span", { className: `swatch ${kind}` }),
     element("strong", {}, label),
-    element("span", { className: "quiet" }, `${KINDS[kind]}, ${counted(tokens, "token")} at ${positions}${path === undefined ? "" : `, ${path}`}`),
+    element("span", { className: "quiet" }, `${KINDS[kind]}, ${counted(tokens, "token")} at ${positions}${ref === undefined ? "" : `, ${ref}`}`),
   ];
 }
 
