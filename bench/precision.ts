@@ -1,0 +1,127 @@
+/**
+ * Answers questions over 10 documents each, spliced from float32, float16 and int8 blocks of the same KV, and counts
+ * the right answers. Each document is encoded once. Results are appended to a file, so that a run goes on where an
+ * earlier one ended.
+ *
+ *     npx tsx bench/precision.ts --passages passages.jsonl.gz --questions nq.jsonl.gz --questions xquad.jsonl.gz --results precision.jsonl
+ *
+ * A question file has `{question, answers, gold, distractors}` a line, a passage file `{id, title, text}`.
+ */
+import { appendFileSync, existsSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
+import { parseArgs } from "node:util";
+import { gunzipSync } from "node:zlib";
+import { loadModel, PRECISIONS, type Block, type BlockStore, type Precision } from "../engine/index.js";
+import type { Float32Block } from "../engine/kv/block.js";
+import { quantize } from "../engine/kv/quantize.js";
+
+type Question = { question: string; answers: string[]; gold: string; distractors: string[] };
+type Result = { file: string; index: number; answers: Record<Precision, string>; contains: Record<Precision, boolean>; exact: Record<Precision, boolean>; splice_ms: Record<Precision, number> };
+
+const { values } = parseArgs({
+  options: {
+    questions: { type: "string", multiple: true, default: [] },
+    passages: { type: "string" },
+    results: { type: "string" },
+    limit: { type: "string", default: "500" },
+    seconds: { type: "string", default: "Infinity" },
+  },
+});
+const DOCUMENTS = 10;
+const NEW_TOKENS = 24;
+const HEAD_SIZE = 64;
+const until = performance.now() + 1000 * Number(values.seconds);
+
+const linesOf = (path: string) => (path.endsWith(".gz") ? gunzipSync(readFileSync(path)) : readFileSync(path)).toString("utf8").trim().split("\n");
+const done: Result[] = existsSync(values.results!) ? linesOf(values.results!).map((line) => JSON.parse(line) as Result) : [];
+const passages = new Map(linesOf(values.passages!).map((line) => JSON.parse(line) as { id: string; title: string; text: string }).map((each) => [each.id, each]));
+const files = values.questions.map((path) => ({ file: basename(path), questions: linesOf(path).map((line) => JSON.parse(line) as Question) }));
+
+const model = await loadModel({ precision: "float32" });
+const { prompt, maxDocumentTokens } = model.card;
+const control = (text: string) => model.tokenizer.encode(text, { control: true });
+const system = control(prompt.system);
+
+async function answer(file: string, index: number, { question, answers, gold, distractors }: Question): Promise<Result> {
+  const ids = shuffled([gold, ...distractors.slice(0, DOCUMENTS - 1)], index);
+  const documents = ids.map((id) => {
+    const { title, text } = passages.get(id)!;
+    return { tokens: model.tokenizer.encode(prompt.document.replace("{title}", () => title).replace("{text}", () => text)).slice(0, maxDocumentTokens) };
+  });
+  const blocks = [{ tokens: system }, ...documents];
+  const encoded = new Map<string, Float32Block>();
+  for (const block of blocks) encoded.set(model.keyOf(block), (await model.encode(block)) as Float32Block);
+  let at = 0;
+  const pieces = [...blocks.map((block) => ({ block, at: (at += block.tokens.length) - block.tokens.length })), { tokens: control(prompt.question.replace("{question}", () => question)), at }];
+  const result = { file, index, answers: {}, contains: {}, exact: {}, splice_ms: {} } as Result;
+  for (const precision of PRECISIONS) {
+    const kept = new Map([...encoded].map(([key, block]) => [key, quantize(block, precision, HEAD_SIZE)]));
+    const generation = model.generate({ pieces }, { store: storeOf(kept), maxNewTokens: NEW_TOKENS });
+    let text = "";
+    for await (const token of generation) text += token.text;
+    result.answers[precision] = text;
+    result.contains[precision] = answers.some((gold) => ` ${normalised(text)} `.includes(` ${normalised(gold)} `));
+    result.exact[precision] = answers.some((gold) => normalised(text) === normalised(gold));
+    result.splice_ms[precision] = (await generation.stats).splice_ms;
+  }
+  return result;
+}
+
+// One of each file in turn, so that a run that ends early has as many of each.
+for (let index = 0; index < Number(values.limit); index++) {
+  for (const { file, questions } of files) {
+    if (performance.now() > until || index >= questions.length || done.some((result) => result.file === file && result.index === index)) continue;
+    const result = await answer(file, index, questions[index]!);
+    appendFileSync(values.results!, `${JSON.stringify(result)}\n`);
+    done.push(result);
+  }
+}
+await model.close();
+
+const rows: Record<string, Record<string, string | number>> = {};
+for (const { file } of [...files, { file: "all" }]) {
+  const results = done.filter((result) => file === "all" || result.file === file);
+  const percent = (right: (result: Result) => boolean) => ((100 * results.filter(right).length) / results.length).toFixed(1);
+  for (const precision of PRECISIONS) {
+    rows[`${file} ${precision}`] = {
+      questions: results.length,
+      contains: percent((result) => result.contains[precision]),
+      exact: percent((result) => result.exact[precision]),
+      "same answer as float32": percent((result) => result.answers[precision] === result.answers.float32),
+      "right, float32 wrong": results.filter((result) => result.contains[precision] && !result.contains.float32).length,
+      "wrong, float32 right": results.filter((result) => !result.contains[precision] && result.contains.float32).length,
+    };
+  }
+}
+console.table(rows);
+
+function storeOf(blocks: ReadonlyMap<string, Block>): BlockStore {
+  return { get: async (key) => blocks.get(key), has: async (key) => blocks.has(key), put: async () => {}, delete: async () => {}, async *keys() {}, close: async () => {} };
+}
+
+/** In an order that the seed alone tells (mulberry32). */
+function shuffled<T>(items: readonly T[], seed: number): T[] {
+  let state = seed + 1;
+  const random = () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+  const order = [...items];
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = Math.floor(random() * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
+
+/** The usual normalisation of SQuAD: lower case, no punctuation, no articles. */
+function normalised(text: string): string {
+  return text
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}\s]/gu, "")
+    .replace(/\b(a|an|the)\b/g, " ")
+    .replace(/\s+/g, " ")
+    .trim();
+}

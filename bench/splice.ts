@@ -1,0 +1,87 @@
+/**
+ * Time to fetch 10 documents of 130 tokens from memory and splice them (the default model's shape), at each precision,
+ * beside a plain memory copy of as many bytes as the splice writes. Medians of interleaved rounds; and what it takes to
+ * quantise one document.
+ *
+ *     npx tsx bench/splice.ts [rounds]
+ */
+import { cpus } from "node:os";
+import { keepInMemory, PRECISIONS, type BlockStore } from "../engine/index.js";
+import { allocateBlock, blockBytes } from "../engine/kv/block.js";
+import { KvCache } from "../engine/kv/cache.js";
+import { quantize } from "../engine/kv/quantize.js";
+import { createRotaryTable } from "../engine/kv/rotary.js";
+
+const ROUNDS = Number(process.argv[2] ?? 51);
+const [DOCUMENTS, TOKENS, HEAD_SIZE, POSITIONS] = [10, 130, 64, 8192];
+const SHAPE = { layers: 30, width: 3 * HEAD_SIZE };
+const nothing: BlockStore = { get: async () => undefined, has: async () => false, put: async () => {}, delete: async () => {}, async *keys() {}, close: async () => {} };
+
+const table = createRotaryTable(POSITIONS, HEAD_SIZE, 100_000);
+const documents = Array.from({ length: DOCUMENTS }, () => {
+  const block = allocateBlock(SHAPE, TOKENS);
+  for (const values of [block.k, block.v]) values.forEach((_, i) => (values[i] = Math.random() - 0.5));
+  return block;
+});
+
+const runs = new Map<string, { run: () => void | Promise<void>; bytes: number; times_ms: number[] }>();
+const spliced_bytes = documents.reduce((sum, block) => sum + blockBytes(block), 0);
+const [whole, copy] = [Buffer.alloc(spliced_bytes, 1), Buffer.alloc(spliced_bytes)];
+runs.set("copy in one piece", { run: () => void whole.copy(copy), bytes: spliced_bytes, times_ms: [] });
+
+const layer = TOKENS * SHAPE.width;
+const rows = Array.from({ length: 2 * SHAPE.layers }, () => new Float32Array(DOCUMENTS * layer));
+const copyRows = () =>
+  documents.forEach(({ k, v }, document) => {
+    for (let i = 0; i < SHAPE.layers; i++) {
+      rows[2 * i]!.set(k.subarray(i * layer, (i + 1) * layer), document * layer);
+      rows[2 * i + 1]!.set(v.subarray(i * layer, (i + 1) * layer), document * layer);
+    }
+  });
+runs.set("copy of each document's layers", { run: copyRows, bytes: spliced_bytes, times_ms: [] });
+
+for (const precision of PRECISIONS) {
+  const store = keepInMemory(nothing, 2 ** 30);
+  const blocks = documents.map((block) => quantize(block, precision, HEAD_SIZE));
+  for (const [i, block] of blocks.entries()) await store.put(String(i), block);
+  const positions = documents.map((_, i) => Int32Array.from({ length: TOKENS }, (_, token) => i * TOKENS + token));
+  const cache = new KvCache(SHAPE, table);
+  runs.set(`splice ${precision}`, {
+    bytes: blocks.reduce((sum, block) => sum + blockBytes(block), 0),
+    times_ms: [],
+    async run() {
+      cache.length = 0;
+      const found = await Promise.all(blocks.map((_, i) => store.get(String(i))));
+      found.forEach((block, i) => cache.splice(block!, positions[i]!));
+    },
+  });
+}
+for (const precision of PRECISIONS.filter((each) => each !== "float32")) {
+  runs.set(`quantise one document to ${precision}`, { run: () => void quantize(documents[0]!, precision, HEAD_SIZE), bytes: blockBytes(documents[0]!), times_ms: [] });
+}
+
+for (let round = -3; round < ROUNDS; round++) {
+  for (const { run, times_ms } of runs.values()) {
+    const start = performance.now();
+    await run();
+    if (round >= 0) times_ms.push(performance.now() - start);
+  }
+}
+
+const quantile = (values: readonly number[], share: number) => values.toSorted((a, b) => a - b)[Math.round(share * (values.length - 1))]!;
+const medianOf = (name: string) => quantile(runs.get(name)!.times_ms, 0.5);
+const fastest_copy = Math.min(medianOf("copy in one piece"), medianOf("copy of each document's layers"));
+console.log(`${cpus()[0]!.model}, Node ${process.version}, ${DOCUMENTS * TOKENS} tokens, ${(spliced_bytes / 2 ** 20).toFixed(1)} MiB of float32 KV, ${ROUNDS} rounds`);
+console.table(
+  Object.fromEntries(
+    [...runs].map(([name, { bytes, times_ms }]) => [
+      name,
+      {
+        "MiB read": (bytes / 2 ** 20).toFixed(1),
+        "median ms": medianOf(name).toFixed(2),
+        "10th to 90th": `${quantile(times_ms, 0.1).toFixed(2)} to ${quantile(times_ms, 0.9).toFixed(2)}`,
+        "over the faster copy": (medianOf(name) / fastest_copy).toFixed(2),
+      },
+    ]),
+  ),
+);
