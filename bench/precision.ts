@@ -1,7 +1,7 @@
 /**
  * Answers questions over 10 documents each, spliced from float32, float16 and int8 blocks of the same KV, and counts
- * the right answers. Each document is encoded once. Results are appended to a file, so that a run goes on where an
- * earlier one ended.
+ * the right answers. Ten questions share their documents, those that they were asked about, so that each document is
+ * encoded once. Results are appended to a file: a run goes on where an earlier one ended.
  *
  *     npx tsx bench/precision.ts --passages passages.jsonl.gz --questions nq.jsonl.gz --questions xquad.jsonl.gz --results precision.jsonl
  *
@@ -11,11 +11,12 @@ import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { gunzipSync } from "node:zlib";
-import { loadModel, PRECISIONS, type Block, type BlockStore, type Precision } from "../engine/index.js";
+import { loadModel, PRECISIONS, type Block, type BlockStore, type Model, type Precision } from "../engine/index.js";
 import type { Float32Block } from "../engine/kv/block.js";
 import { quantize } from "../engine/kv/quantize.js";
 
 type Question = { question: string; answers: string[]; gold: string; distractors: string[] };
+/** By precision. */
 type Result = { file: string; index: number; answers: Record<Precision, string>; contains: Record<Precision, boolean>; exact: Record<Precision, boolean>; splice_ms: Record<Precision, number> };
 
 const { values } = parseArgs({
@@ -37,26 +38,37 @@ const done: Result[] = existsSync(values.results!) ? linesOf(values.results!).ma
 const passages = new Map(linesOf(values.passages!).map((line) => JSON.parse(line) as { id: string; title: string; text: string }).map((each) => [each.id, each]));
 const files = values.questions.map((path) => ({ file: basename(path), questions: linesOf(path).map((line) => JSON.parse(line) as Question) }));
 
-const model = await loadModel({ precision: "float32" });
+const models = Object.fromEntries(await Promise.all(PRECISIONS.map(async (precision) => [precision, await loadModel({ precision })]))) as Record<Precision, Model>;
+const model = models.float32;
 const { prompt, maxDocumentTokens } = model.card;
 const control = (text: string) => model.tokenizer.encode(text, { control: true });
-const system = control(prompt.system);
+const system = await encoded(control(prompt.system));
 
-async function answer(file: string, index: number, { question, answers, gold, distractors }: Question): Promise<Result> {
-  const ids = shuffled([gold, ...distractors.slice(0, DOCUMENTS - 1)], index);
-  const documents = ids.map((id) => {
+type Document = { readonly tokens: readonly number[]; readonly block: Float32Block };
+
+async function encoded(tokens: readonly number[]): Promise<Document> {
+  return { tokens, block: (await model.encode({ tokens })) as Float32Block };
+}
+
+/** The documents of ten questions; where two ask about one, others take its place. */
+async function documentsOf(questions: readonly Question[]): Promise<Document[]> {
+  const ids = new Set([...questions.map(({ gold }) => gold), ...questions[0]!.distractors]);
+  const documents: Document[] = [];
+  for (const id of [...ids].slice(0, DOCUMENTS)) {
     const { title, text } = passages.get(id)!;
-    return { tokens: model.tokenizer.encode(prompt.document.replace("{title}", () => title).replace("{text}", () => text)).slice(0, maxDocumentTokens) };
-  });
-  const blocks = [{ tokens: system }, ...documents];
-  const encoded = new Map<string, Float32Block>();
-  for (const block of blocks) encoded.set(model.keyOf(block), (await model.encode(block)) as Float32Block);
+    documents.push(await encoded(model.tokenizer.encode(prompt.document.replace("{title}", () => title).replace("{text}", () => text)).slice(0, maxDocumentTokens)));
+  }
+  return documents;
+}
+
+async function answer(file: string, index: number, { question, answers }: Question, documents: readonly Document[]): Promise<Result> {
+  const blocks = [system, ...shuffled(documents, index)];
   let at = 0;
-  const pieces = [...blocks.map((block) => ({ block, at: (at += block.tokens.length) - block.tokens.length })), { tokens: control(prompt.question.replace("{question}", () => question)), at }];
+  const pieces = [...blocks.map(({ tokens }) => ({ block: { tokens }, at: (at += tokens.length) - tokens.length })), { tokens: control(prompt.question.replace("{question}", () => question)), at }];
   const result = { file, index, answers: {}, contains: {}, exact: {}, splice_ms: {} } as Result;
   for (const precision of PRECISIONS) {
-    const kept = new Map([...encoded].map(([key, block]) => [key, quantize(block, precision, HEAD_SIZE)]));
-    const generation = model.generate({ pieces }, { store: storeOf(kept), maxNewTokens: NEW_TOKENS });
+    const kept = new Map(blocks.map(({ tokens, block }) => [models[precision].keyOf({ tokens }), quantize(block, precision, HEAD_SIZE)]));
+    const generation = models[precision].generate({ pieces }, { store: storeOf(kept), maxNewTokens: NEW_TOKENS });
     let text = "";
     for await (const token of generation) text += token.text;
     result.answers[precision] = text;
@@ -67,16 +79,23 @@ async function answer(file: string, index: number, { question, answers, gold, di
   return result;
 }
 
-// One of each file in turn, so that a run that ends early has as many of each.
-for (let index = 0; index < Number(values.limit); index++) {
+// Ten of each file in turn, so that a run that ends early has as many of each.
+for (let first = 0; first < Number(values.limit); first += DOCUMENTS) {
   for (const { file, questions } of files) {
-    if (performance.now() > until || index >= questions.length || done.some((result) => result.file === file && result.index === index)) continue;
-    const result = await answer(file, index, questions[index]!);
-    appendFileSync(values.results!, `${JSON.stringify(result)}\n`);
-    done.push(result);
+    const missing = questions
+      .map((question, index) => ({ question, index }))
+      .slice(first, first + DOCUMENTS)
+      .filter(({ index }) => !done.some((result) => result.file === file && result.index === index));
+    if (performance.now() > until || missing.length === 0) continue;
+    const documents = await documentsOf(questions.slice(first, first + DOCUMENTS));
+    for (const { question, index } of missing) {
+      const result = await answer(file, index, question, documents);
+      appendFileSync(values.results!, `${JSON.stringify(result)}\n`);
+      done.push(result);
+    }
   }
 }
-await model.close();
+for (const each of Object.values(models)) await each.close();
 
 const rows: Record<string, Record<string, string | number>> = {};
 for (const { file } of [...files, { file: "all" }]) {

@@ -1,13 +1,15 @@
 import { SingleBar } from "cli-progress";
 import { Command } from "commander";
+import type { Precision } from "../engine/index.js";
 import { blocksOf } from "../pml/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
 import { withModel } from "./model.js";
 import { encodeMissing } from "./pml-blocks.js";
+import { precisionOf, precisionOption } from "./precision.js";
 import { openStore } from "./store.js";
 
-type Options = ReadOptions & { readonly store: string; readonly model?: string; readonly json?: boolean };
+type Options = ReadOptions & { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
 
 export function pmlPrecomputeCommand(): Command {
   return new Command("precompute")
@@ -15,6 +17,7 @@ export function pmlPrecomputeCommand(): Command {
     .argument("<schema>", "the schema's file")
     .requiredOption("--store <dir>", "folder that keeps the states")
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
+    .addOption(precisionOption())
     .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
@@ -31,8 +34,9 @@ Examples:
 }
 
 async function precompute(schemaFile: string, options: Options): Promise<void> {
+  const precision = await precisionOf(options, options.store);
   await withInterrupt((signal) =>
-    withModel(options.model, async (model) => {
+    withModel({ ...options, precision }, async (model) => {
       const { layout } = await openSchema(schemaFile, undefined, model, undefined, options);
       const sources = blocksOf(layout);
       const store = openStore(options.store);

@@ -1,12 +1,13 @@
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
-import { isBlockPiece, KvspliceError, withoutCache, type Generation, type GenerationStats, type Plan } from "../engine/index.js";
+import { isBlockPiece, KvspliceError, withoutCache, type Generation, type GenerationStats, type Plan, type Precision } from "../engine/index.js";
 import { withInterrupt } from "./interrupt.js";
 import type { Documents } from "../pml/index.js";
 import { withDocuments } from "./pml-documents.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
 import { withModel } from "./model.js";
 import { encodeMissing, storeOfOneRun, type Encoded } from "./pml-blocks.js";
+import { precisionOf, precisionOption } from "./precision.js";
 import { openStore } from "./store.js";
 import { stream } from "./stream.js";
 
@@ -16,6 +17,7 @@ type Options = ReadOptions & {
   readonly compare?: boolean;
   readonly maxTokens?: number;
   readonly model?: string;
+  readonly precision?: Precision;
   readonly json?: boolean;
 };
 
@@ -29,6 +31,7 @@ export function pmlRunCommand(): Command {
     .option("--compare", "answer without the cache as well")
     .option("--max-tokens <n>", "tokens that the answer may have", positiveNumber)
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
+    .addOption(precisionOption())
     .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print one JSON object")
     .addHelpText(
@@ -50,8 +53,9 @@ function positiveNumber(text: string): number {
 
 async function run(schemaFile: string, promptFile: string, options: Options): Promise<void> {
   const print = (text: string) => void (options.json || process.stdout.write(text));
+  const precision = await precisionOf(options, options.corpus ?? options.store);
   await withInterrupt((signal) =>
-    withModel(options.model, async (model) => {
+    withModel({ ...options, precision }, async (model) => {
       const { corpus, store: folder = corpus } = options;
       const open = (documents: Documents | undefined) => openSchema(schemaFile, promptFile, model, documents, options);
       const { compiled } = await withDocuments({ model, ...(corpus !== undefined && { corpus }) }, open);

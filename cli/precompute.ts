@@ -1,17 +1,19 @@
 import { SingleBar } from "cli-progress";
 import { Command } from "commander";
 import pc from "picocolors";
-import { KvspliceError } from "../engine/index.js";
+import { KvspliceError, type Precision } from "../engine/index.js";
 import type { Report } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
+import { precisionOption } from "./precision.js";
 
-type Options = { readonly store: string; readonly model?: string; readonly json?: boolean };
+type Options = { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
 
 export function precomputeCommand(): Command {
   return new Command("precompute")
     .description("split documents into chunks and keep each chunk's KV states, so that questions over them start at once")
     .argument("<files...>", "files, folders and globs of .md, .txt, .html, .pdf and .jsonl")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
+    .addOption(precisionOption())
     .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(

@@ -8,6 +8,7 @@ import { loadEmbedder, openCorpus } from "../rag/index.js";
 import { createApp, createService, listen, mustBeGuarded } from "../server/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
+import { precisionOf } from "./precision.js";
 import { openStore } from "./store.js";
 
 type Options = {
@@ -72,8 +73,9 @@ async function serve(options: Options): Promise<void> {
   const fromEnvironment = process.env["KVSPLICE_API_KEY"];
   const apiKeys = [...options.apiKey, ...(fromEnvironment ? [fromEnvironment] : [])];
   mustBeGuarded(options.host, apiKeys);
+  const precision = await precisionOf({}, options.store);
   await withInterrupt((signal) =>
-    withModel(options.model, async (model) => {
+    withModel({ ...options, precision }, async (model) => {
       const contextTokens = options.maxContext ?? model.contextLength;
       if (contextTokens > model.contextLength) {
         throw new KvspliceError("bad_argument", `--max-context is ${contextTokens}; ${model.name} has ${model.contextLength}. Choose that or less.`);

@@ -1,17 +1,20 @@
 import { Command } from "commander";
+import type { Precision } from "../engine/index.js";
 import { MINILM_ID, mustBeImportable, openCorpus, type ImportReport } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
+import { precisionOf, precisionOption } from "./precision.js";
 import { progressBar, sizeText } from "./progress.js";
 import { openStore } from "./store.js";
 
-type Options = { readonly store: string; readonly model?: string; readonly json?: boolean };
+type Options = { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
 
 export function storeImportCommand(): Command {
   return new Command("import")
     .description("bring an exported corpus into a new store, or into one that is there")
     .argument("<file>", "what kvsplice store export wrote; any of several files stands for all of them")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
+    .addOption(precisionOption())
     .option("--model <gguf>", "the model that it was precomputed with, if not the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
@@ -27,8 +30,9 @@ Examples:
 }
 
 async function importStore(file: string, options: Options): Promise<void> {
+  const precision = await precisionOf(options, options.store);
   await withInterrupt((signal) =>
-    withModel(options.model, async (model) => {
+    withModel({ ...options, precision }, async (model) => {
       await mustBeImportable(file, { model, embedder: MINILM_ID });
       const store = openStore(options.store);
       const corpus = await openCorpus(options.store, { model, store, create: true });

@@ -6,7 +6,7 @@ export { loadTokenizer, type Language } from "./language.js";
 export type { ModelCard } from "./card.js";
 export type { ChatTemplate, Role } from "./chat.js";
 export type { Tokenizer } from "./tokenizer.js";
-export { PRECISIONS } from "./kv/block.js";
+export { DEFAULT_PRECISION, PRECISIONS } from "./kv/block.js";
 export type { Block, KvShape, Precision } from "./kv/block.js";
 export { decodeSafetensors, encodeSafetensors } from "./kv/safetensors.js";
 export type { Activations } from "./graph/linear.js";

@@ -8,7 +8,7 @@ import type { GeneratedToken, Generation, GenerationStats } from "./generation.j
 import type { Activations } from "./graph/linear.js";
 import { PassRunner } from "./graph/pass.js";
 import { BATCH_SLOTS, defaultCacheDir, graphId, openSessions } from "./graph/session.js";
-import type { Block, Precision } from "./kv/block.js";
+import { DEFAULT_PRECISION, type Block, type Precision } from "./kv/block.js";
 import { KvCache } from "./kv/cache.js";
 import { CachePool } from "./kv/pool.js";
 import { quantize } from "./kv/quantize.js";
@@ -32,7 +32,7 @@ export type LoadOptions = {
   readonly path?: string;
   /** `int8` (default) quantises activations on the way into each linear layer; `float32` does not, and is slower. */
   readonly activations?: Activations;
-  /** How blocks are kept; a part of their key. */
+  /** How blocks are kept, and a part of their key; `int8` when left out. docs/precision.md says what each costs. */
   readonly precision?: Precision;
   /** Threads of one pass; all cores when left out. */
   readonly threads?: number;
@@ -87,8 +87,6 @@ export interface Model extends Language {
 
 /** How blocks are laid out and encoded; a part of their key. */
 const BLOCK_VERSION = 2;
-
-const DEFAULT_PRECISION: Precision = "float32";
 
 /**
  * Loads a model.

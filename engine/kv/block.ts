@@ -9,6 +9,9 @@ export type KvShape = {
 export const PRECISIONS = ["float32", "float16", "int8"] as const;
 export type Precision = (typeof PRECISIONS)[number];
 
+/** A quarter of float32's bytes, and its answers: docs/precision.md has both. */
+export const DEFAULT_PRECISION: Precision = "int8";
+
 /**
  * The KV states of one block, without position: K is kept before the rotary embedding.
  * `k` and `v` are `[layers, tokens, kv_heads, head_size]` each.

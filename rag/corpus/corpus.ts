@@ -50,11 +50,11 @@ const DEFAULT_TOP_K = 10;
  *     for await (const { text } of answer) process.stdout.write(text);
  *
  * @throws KvspliceError `bad_store` where there is no corpus and `create` is not set, where another model or embedder
- *   wrote it, or where its format is newer
+ *   wrote it or in another precision, or where its format is newer
  */
 export async function openCorpus(dir: string, options: CorpusOptions): Promise<Corpus> {
   const { model, embedder, create = false } = options;
-  const writer = { model: model.id, modelName: model.name, embedder: embedder?.id ?? MINILM_ID };
+  const writer = { model: model.id, modelName: model.name, precision: model.precision, embedder: embedder?.id ?? MINILM_ID };
   return new Corpus(dir, await Records.open(dir, writer, create), options);
 }
 

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { open, type Database, type RootDatabase } from "lmdb";
 
-import { isOpenable, KvspliceError, type BlockKey } from "../../engine/index.js";
+import { isOpenable, KvspliceError, type BlockKey, type Precision } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
 
 /** One file as it was when its chunks were stored. */
@@ -33,14 +33,14 @@ export type ChunkRecord = {
 export type NewChunk = Omit<ChunkRecord, "path"> & { readonly vector: Float32Array };
 
 /** Who wrote the corpus; its vectors and blocks are of no use to others. */
-export type Writer = { readonly model: string; readonly modelName: string; readonly embedder: string };
+export type Writer = { readonly model: string; readonly modelName: string; readonly precision: Precision; readonly embedder: string };
 
 type Meta = Writer & { readonly format: number; readonly id: string };
 
 export type Totals = { readonly files: number; readonly chunks: number; readonly tokens: number };
 
 /** Raised when records are no longer read as they were. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 const FILE = "corpus.lmdb";
 
@@ -261,6 +261,9 @@ export class Records {
         `The corpus in ${dir} was written by the model ${meta.modelName} (${meta.model.slice(0, 12)}), not by ` +
           `${writer.modelName} (${writer.model.slice(0, 12)}); use that model, ${elsewhere}.`,
       );
+    }
+    if (meta.precision !== writer.precision) {
+      throw new KvspliceError("bad_store", `The corpus in ${dir} keeps its KV as ${meta.precision}, not as ${writer.precision}; use that precision, ${elsewhere}.`);
     }
     if (meta.embedder !== writer.embedder) {
       throw new KvspliceError("bad_store", `The corpus in ${dir} was embedded by ${meta.embedder}, not by ${writer.embedder}; use that embedder, ${elsewhere}.`);

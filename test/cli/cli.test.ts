@@ -137,6 +137,22 @@ describe("precompute", () => {
     expect(reportOf(precompute(folder, "--store", other))).toMatchObject({ files: 2, chunks: 2, encoded: 1, unchanged: 1, removed: 1 });
   });
 
+  test("--precision says how KV is kept, in a part of float32's bytes; ask knows it from the store, which takes no other", () => {
+    const bytes = ["float32", "float16", "int8"].map((precision) => {
+      const target = join(home, precision);
+      expect(precompute(join(docs, "lighthouse.md"), "--store", target, "--precision", precision).status).toBe(0);
+      const name = readdirSync(join(target, "blocks"), { recursive: true, encoding: "utf8" }).find((each) => each.endsWith(".safetensors"))!;
+      return readFileSync(join(target, "blocks", name)).length;
+    });
+    expect(bytes[1]! / bytes[0]!).toBeLessThan(0.51);
+    expect(bytes[2]! / bytes[0]!).toBeLessThan(0.3);
+    const run = kvsplice("ask", "Who was the first keeper of the lighthouse on Brenna Point?", "--store", join(home, "float16"));
+    expect(run.stdout).toMatch(/^Oda Halvorsen\n/);
+    expect(run.stderr).toBe("");
+    expectError(precompute(docs, "--store", join(home, "float16"), "--precision", "int8"), /keeps its KV as float16, not as int8; use that precision/);
+    expectError(precompute(docs, "--store", join(home, "other"), "--precision", "int4"), /Allowed choices are float32, float16, int8/);
+  });
+
   test("what cannot be read is told with a reason, and the rest goes on", () => {
     const folder = mkdtempSync(join(home, "odd-"));
     writeFileSync(join(folder, "good.md"), ARTICLES["lighthouse.md"]);
@@ -197,7 +213,7 @@ describe("precompute", () => {
     const folder = mkdtempSync(join(home, "large-"));
     for (let i = 0; i < 10; i++) writeFileSync(join(folder, `${i}.md`), `# Topic ${i}\n\n${`Statement ${i} of the topic tells the number ${i * 11}. `.repeat(6)}`);
     try {
-      expectError(precompute(folder, "--store", small!), /No space is left/);
+      expectError(precompute(folder, "--store", small!, "--precision", "float32"), /No space is left/);
       const before = storedBlocks(small!);
       expect(before).toBeGreaterThan(0);
       fill(small!);

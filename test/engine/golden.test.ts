@@ -37,6 +37,21 @@ describe.each(["int8", "float32"] as const)("the default model with %s activatio
   });
 });
 
+describe.each([
+  ["float16", 0.03],
+  ["int8", 0.3],
+] as const)("%s blocks", (precision, tolerance) => {
+  test(`give the reference's ten highest logits within ${tolerance}, and its first token`, async () => {
+    const model = await loadModel({ activations: "float32", precision });
+    for (const blocked of golden.cases.filter(({ mode }) => mode === "blocked")) {
+      const logits = await model.logits(planOf(blocked));
+      blocked.top_ids.forEach((id, i) => expect(Math.abs(logits[id]! - blocked.top_logits[i]!)).toBeLessThan(tolerance));
+      expect(logits.indexOf(logits.reduce((most, value) => Math.max(most, value)))).toBe(blocked.greedy_ids[0]);
+    }
+    await model.close();
+  });
+});
+
 test("the tokenizer of the GGUF makes the reference's prompts out of their text", async () => {
   const model = await loadModel();
   const { system, document, question } = golden.template;

@@ -6,7 +6,7 @@ import { open } from "lmdb";
 import { describe, expect, onTestFinished, test } from "vitest";
 
 import { isBlockPiece } from "../../engine/index.js";
-import { type Corpus, openCorpus, type Progress } from "../../rag/index.js";
+import { type Corpus, openCorpus, peekCorpus, type Progress } from "../../rag/index.js";
 import { fakeEmbedder, fakeModel, memoryStore } from "./fakes.js";
 import { temporaryFolder } from "./temporary-folder.js";
 
@@ -276,6 +276,16 @@ describe("opening", () => {
     await expect(openCorpus(folder, options)).rejects.toMatchObject({ code: "bad_store", message: expect.stringContaining("kvsplice precompute") });
     await (await openCorpus(folder, { ...options, create: true })).close();
     await (await openCorpus(folder, options)).close();
+  });
+
+  test("a corpus says the precision of its blocks, and takes no others", async () => {
+    const { dir, reopen } = await setUp();
+    expect(await peekCorpus(dir)).toMatchObject({ precision: "float32" });
+    expect(await peekCorpus(await temporaryFolder())).toBeUndefined();
+    await expect(reopen({ model: fakeModel({ precision: "int8" }) })).rejects.toMatchObject({
+      code: "bad_store",
+      message: expect.stringMatching(/keeps its KV as float32, not as int8; use that precision/),
+    });
   });
 
   test("a corpus of another model or embedder is an error that names both", async () => {
