@@ -1,3 +1,5 @@
+import { setTimeout } from "node:timers/promises";
+
 import { Queue, QueueEvents } from "bullmq";
 import pLimit from "p-limit";
 
@@ -38,8 +40,12 @@ const MOST_PULLED = 4;
 const ATTEMPTS = 5;
 const BACKOFF_MS = 1000;
 
-/** Times that a block is asked for where the shared tier loses it before it is pulled. */
-const MOST_LOSSES = 3;
+/**
+ * Times that a block is asked for where the shared tier does not give it. It may have been evicted, or the tier is away
+ * for a moment; each time is waited for longer.
+ */
+const MOST_LOSSES = 4;
+const LOSS_WAIT_MS = 5000;
 
 const LOOK_EVERY_MS = 1000;
 const NO_WORKER_AFTER_MS = 8000;
@@ -130,6 +136,7 @@ export class Fleet implements BlockSupply {
       for (let losses = 0; losses < MOST_LOSSES; losses++) {
         const { encoded } = await this.ask(key, source, signal);
         if (await this.pull(key)) return encoded;
+        await setTimeout(losses * LOSS_WAIT_MS, undefined, { signal: this.closed.signal }).catch(() => undefined);
       }
       throw new KvspliceError(
         "bad_store",
@@ -147,7 +154,7 @@ export class Fleet implements BlockSupply {
       await Promise.all([...this.asks.keys()].map((key) => this.queue.remove(key).catch(() => 0)));
       await Promise.all([this.queue.close(), this.events.close()]);
     };
-    await Promise.race([leave(), new Promise((resolve) => setTimeout(resolve, CLOSE_WITHIN_MS).unref())]);
+    await Promise.race([leave(), setTimeout(CLOSE_WITHIN_MS, undefined, { ref: false })]);
     await Promise.all([this.queue.disconnect(), this.events.disconnect()]).catch(() => undefined);
   }
 
