@@ -117,6 +117,14 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped whe
       expect(await asked(page).locator(".note").textContent()).toContain("one after the other");
     }));
 
+  test("is small: under 30 kB for all that it loads", () =>
+    withPage(async (page) => {
+      await page.waitForLoadState("networkidle");
+      const sizes = await page.evaluate(() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")].map((entry) => (entry as PerformanceResourceTiming).encodedBodySize));
+      expect(sizes.length).toBeGreaterThan(10);
+      expect(sizes.reduce((sum, size) => sum + size)).toBeLessThan(30_000);
+    }));
+
   test("is used by the keyboard alone: ask, cancel with Escape, go through the pieces, change the tab", () =>
     withPage(async (page) => {
       await expect.poll(() => page.evaluate(() => document.activeElement?.id)).toBe("question");
