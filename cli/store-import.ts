@@ -1,20 +1,18 @@
 import { Command } from "commander";
-import type { Precision } from "../engine/index.js";
-import { MINILM_ID, mustBeImportable, openCorpus, type ImportReport } from "../rag/index.js";
+import { MINILM_ID, mustBeImportable, openCorpus, peekExport, type ImportReport } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
-import { precisionOf, precisionOption } from "./precision.js";
+import { precisionOf } from "./precision.js";
 import { progressBar, sizeText } from "./progress.js";
 import { openStore } from "./store.js";
 
-type Options = { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
+type Options = { readonly store: string; readonly model?: string; readonly json?: boolean };
 
 export function storeImportCommand(): Command {
   return new Command("import")
     .description("bring an exported corpus into a new store, or into one that is there")
     .argument("<file>", "what kvsplice store export wrote; any of several files stands for all of them")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
-    .addOption(precisionOption())
     .option("--model <gguf>", "the model that it was precomputed with, if not the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
@@ -30,7 +28,7 @@ Examples:
 }
 
 async function importStore(file: string, options: Options): Promise<void> {
-  const precision = await precisionOf(options, options.store);
+  const precision = (await precisionOf({}, options.store)) ?? (await peekExport(file)).precision;
   await withInterrupt((signal) =>
     withModel({ ...options, precision }, async (model) => {
       await mustBeImportable(file, { model, embedder: MINILM_ID });

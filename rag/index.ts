@@ -24,4 +24,4 @@ export type { Loaded } from "./load/loader.js";
 export { linkTokensOf, renderDocument } from "./prompt.js";
 export { type Chunk, splitDocument, type SplitOptions } from "./split.js";
 export type { ExportOptions, ExportReport, TransferOptions, TransferProgress } from "./transfer/export.js";
-export { type ImportReport, mustBeImportable } from "./transfer/import.js";
+export { type ImportReport, mustBeImportable, peekExport } from "./transfer/import.js";

@@ -1,5 +1,7 @@
 import { z } from "zod";
 
+import { PRECISIONS } from "../../engine/index.js";
+
 /** Version of what an exported corpus is made of; docs/store-format.md describes it. */
 export const FORMAT = "kvsplice-corpus-1";
 
@@ -31,7 +33,7 @@ export const FileMetadata = z.object({
   /** `Model.id`, and its name for people. */
   model: z.string(),
   model_name: z.string(),
-  precision: z.string(),
+  precision: z.enum(PRECISIONS),
   /** The key of a block without tokens: a hash of all else that a block depends on. */
   blocks_of: z.string(),
   embedder: z.string(),

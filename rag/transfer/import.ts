@@ -44,6 +44,16 @@ export async function importCorpus(importing: Importing, path: string, options: 
   }
 }
 
+/** What an exported file says of itself. */
+export async function peekExport(path: string): Promise<FileMetadata> {
+  const file = await SafetensorsFile.open(path);
+  try {
+    return metadataOf(file);
+  } finally {
+    await file.close();
+  }
+}
+
 /** Says before a store is made for it whether an exported file is this model's. */
 export async function mustBeImportable(path: string, made: { readonly model: Model; readonly embedder: string }): Promise<void> {
   const files = await openParts(path);
@@ -87,7 +97,7 @@ function mustFit(file: SafetensorsFile, { model, records }: { readonly model: Mo
     throw new KvspliceError("bad_file", `${file.path} was made by the model ${made.model_name} (${made.model.slice(0, 12)}), not by ${model.name} (${model.id.slice(0, 12)}); import it with that model: --model.`);
   }
   if (made.precision !== model.precision) {
-    throw new KvspliceError("bad_file", `${file.path} keeps its blocks in ${made.precision}, not in ${model.precision}; import it with --precision ${made.precision}.`);
+    throw new KvspliceError("bad_file", `${file.path} keeps its blocks in ${made.precision}, not in ${model.precision}; a corpus has one precision, so import it into another folder.`);
   }
   if (made.blocks_of !== model.keyOf({ tokens: [] })) {
     throw new KvspliceError("bad_file", `${file.path} keeps its blocks as another version of kvsplice does; export it again with this one.`);

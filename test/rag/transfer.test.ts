@@ -152,7 +152,7 @@ test("more blocks than one header holds go into several files, and come back fro
 
 test.each([
   [{ id: "e".repeat(64), name: "other" }, /made by the model fake \(f{12}\), not by other \(e{12}\); import it with that model/],
-  [{ precision: "int8" as const }, /keeps its blocks in float32, not in int8; import it with --precision float32/],
+  [{ precision: "int8" as const }, /keeps its blocks in float32, not in int8; a corpus has one precision/],
   [{ keyOf: () => "0" }, /another version of kvsplice/],
 ])("refuses what is not this model's: %j", async (differences, message) => {
   const { corpus, path } = await setUp();
