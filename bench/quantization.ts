@@ -11,7 +11,7 @@ import { loadModel } from "../engine/index.js";
 import type { Float32Block } from "../engine/kv/block.js";
 
 const [ARTICLES, TOKENS, HEAD_SIZE, SCALE_BYTES] = [24, 256, 64, 4];
-const GROUPS = [16, 32, 64, 128, 256];
+const GROUPS = [16, 32, 64, 128, 160, 256];
 
 const sums = new Map<string, { error: number; square: number; values: number; scales: number }>();
 

@@ -40,8 +40,8 @@ export type Int8Block = Common & {
   readonly vScales: Float32Array;
 };
 
-/** Tokens that share the scale of a K channel. */
-export const GROUP_TOKENS = 128;
+/** Tokens that share the scale of a K channel: a chunk is mostly one group. */
+export const GROUP_TOKENS = 160;
 
 export function allocateBlock(shape: KvShape, tokens: number): Float32Block {
   const size = shape.layers * tokens * shape.width;
