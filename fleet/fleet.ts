@@ -112,6 +112,7 @@ export class Fleet implements BlockSupply {
     this.events.on("completed", ({ jobId, returnvalue }) => this.onCompleted(jobId, returnvalue as unknown as Encoded));
     this.events.on("failed", ({ jobId, failedReason }) => this.onFailed(jobId, failedReason));
     this.events.on("stalled", () => this.done.redone++);
+    this.events.on("removed", ({ jobId }) => void this.putAgain(jobId));
     this.timer = setInterval(() => void this.look(), LOOK_EVERY_MS);
   }
 
@@ -131,8 +132,7 @@ export class Fleet implements BlockSupply {
    */
   async supply(key: BlockKey, source: BlockSource, { signal }: SupplyOptions = {}): Promise<boolean> {
     return this.room(async () => {
-      const held = await this.pull(key);
-      if (held) return false;
+      if ((await this.options.store.has(key)) && (await this.pull(key))) return false;
       for (let losses = 0; losses < MOST_LOSSES; losses++) {
         const { encoded } = await this.ask(key, source, signal);
         if (await this.pull(key)) return encoded;
@@ -258,7 +258,13 @@ export class Fleet implements BlockSupply {
     for (const [key, ask] of [...this.asks]) {
       if (now - ask.asked_ms < OVERDUE_MS) continue;
       ask.asked_ms = now;
-      if ((await this.queue.getJobState(key)) === "unknown" && this.asks.has(key)) await this.queue.add("encode", ask.job, { jobId: key });
+      if ((await this.queue.getJobState(key)) === "unknown") await this.putAgain(key);
     }
+  }
+
+  /** Another precompute that was ended may take back a job that this one waits for, too. */
+  private async putAgain(key: BlockKey): Promise<void> {
+    const ask = this.asks.get(key);
+    if (ask && !this.closed.signal.aborted) await this.queue.add("encode", ask.job, { jobId: key }).catch(this.onAway);
   }
 }

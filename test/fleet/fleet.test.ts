@@ -118,6 +118,18 @@ describe.skipIf(!hasRedis)("a fleet over Redis (skipped where redis-server is no
     expect(encoded).toBe(FILES * LINES);
   });
 
+  test("one that is ended takes nothing from another that waits for the same blocks", async () => {
+    const { model, openOne, work } = await setUp();
+    const [ended, other] = [await openOne(), await openOne()];
+    const sources = Array.from({ length: 10 }, (_, token) => ({ tokens: [token + 65] }));
+    const asked = (fleet: typeof ended) => Promise.all(sources.map((source) => fleet.supply(model.keyOf(source), source)));
+    const first = asked(ended);
+    const second = asked(other);
+    await Promise.all([expect(first).rejects.toMatchObject({ code: "cancelled" }), setTimeout(200).then(() => ended.close())]);
+    work();
+    expect(await second).toEqual(sources.map(() => true));
+  });
+
   test("workers of another model never see the jobs, and whoever waits is told so", async () => {
     const { docs, corpus, notices, queue, openOne, work } = await setUp();
     const wrong = work(randomUUID());
