@@ -1,8 +1,9 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { BlockStore, GenerationStats, Model } from "../engine/index.js";
+import type { Records } from "../chat/index.js";
+import type { BlockStore, GenerationStats, Model, TieredStore } from "../engine/index.js";
 import type { WaitingRoom } from "./waiting-room.js";
 
-export type MetricsOptions = { readonly model: Model; readonly store: BlockStore; readonly waiting: WaitingRoom };
+export type MetricsOptions = { readonly model: Pick<Model, "activity">; readonly store: BlockStore; readonly waiting: WaitingRoom; readonly records: Records };
 
 /** From the first token of a short prompt in memory to a full prefill that waited. */
 const FIRST_TOKEN_BUCKETS_S = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3, 6, 12, 25, 50];
@@ -19,7 +20,7 @@ export class Metrics {
   private readonly cachedShare: Histogram;
   private readonly hangUps: Counter;
 
-  constructor({ model, store, waiting }: MetricsOptions) {
+  constructor({ model, store, waiting, records }: MetricsOptions) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
     this.requests = new Counter({ name: "kvsplice_requests_total", help: "Requests by route and status.", labelNames: ["route", "status"], registers });
@@ -29,16 +30,54 @@ export class Metrics {
     this.answerTokens = new Counter({ name: "kvsplice_answer_tokens_total", help: "Tokens of answers.", registers });
     this.cachedShare = new Histogram({ name: "kvsplice_cached_share", help: "Share of a prompt's tokens whose KV was in the store.", buckets: [0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1], registers });
     this.hangUps = new Counter({ name: "kvsplice_hang_ups_total", help: "Answers whose client hung up.", registers });
-    new Gauge({
-      name: "kvsplice_waiting_answers",
-      help: "Answers that wait for their first token.",
+    const gauge = (name: string, help: string, value: () => number) =>
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(value());
+        },
+      });
+    gauge("kvsplice_waiting_answers", "Answers that wait for their first token.", () => waiting.size);
+    gauge("kvsplice_queued_answers", "Of these, answers that wait for a place in the engine's batch.", () => model.activity.queued);
+    gauge("kvsplice_batch_size", "Answers that the engine computes together.", () => model.activity.running);
+    gauge("kvsplice_conversation_tokens", "Tokens whose KV is kept for conversations.", () => records.keptTokens);
+    if (isTiered(store)) this.watch(store);
+  }
+
+  private watch(store: TieredStore): void {
+    const registers = [this.registry];
+    new Counter({
+      name: "kvsplice_block_reads_total",
+      help: "Reads of blocks, by the tier that had them; none where no tier had.",
+      labelNames: ["tier"],
       registers,
-      collect() {
-        this.set(waiting.size);
+      async collect() {
+        const { tiers, misses } = await store.stats();
+        this.reset();
+        for (const { tier, hits } of tiers) this.inc({ tier }, hits);
+        this.inc({ tier: "none" }, misses);
       },
     });
-    void model;
-    void store;
+    new Gauge({
+      name: "kvsplice_store_bytes",
+      help: "Bytes of blocks by tier.",
+      labelNames: ["tier"],
+      registers,
+      async collect() {
+        for (const { tier, bytes } of (await store.stats()).tiers) this.set({ tier }, bytes);
+      },
+    });
+    new Counter({
+      name: "kvsplice_damaged_blocks_total",
+      help: "Blocks that did not verify; they were encoded again.",
+      registers,
+      async collect() {
+        this.reset();
+        this.inc((await store.stats()).damaged);
+      },
+    });
   }
 
   request(route: string, status: number): void {
@@ -69,4 +108,8 @@ export function cachedTokens({ cached_tokens, encoded_tokens }: GenerationStats)
 
 export function promptTokens({ cached_tokens, computed_tokens }: GenerationStats): number {
   return cached_tokens + computed_tokens;
+}
+
+function isTiered(store: BlockStore): store is TieredStore {
+  return "stats" in store;
 }

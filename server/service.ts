@@ -49,7 +49,7 @@ export function createService(options: ServiceOptions): Service {
   return {
     ...options,
     waiting,
-    metrics: new Metrics({ model, store, waiting }),
+    metrics: new Metrics({ model, store, waiting, records }),
     conversations: new Conversations({ tokenizer, chat, keyOf: (source) => model.keyOf(source), contextTokens: limits.contextTokens, records }),
     ...(schemasDir !== undefined && { schemas: new Schemas(schemasDir, model) }),
   };

@@ -311,14 +311,14 @@ describe("what is watched", () => {
     const { usage } = await create({ messages: KEEPER, corpus: true, top_k: 2 });
     expect(await metric('kvsplice_prompt_tokens_total{source="cached"}')).toBe(before + usage!.prompt_tokens_details!.cached_tokens!);
     expect(await metric("kvsplice_time_to_first_token_seconds_count")).toBe(answers + 1);
-    expect(await metric("kvsplice_waiting_answers")).toBe(0);
+    for (const name of ["kvsplice_waiting_answers", "kvsplice_queued_answers", "kvsplice_batch_size"]) expect(await metric(name), name).toBe(0);
     for (const name of ["kvsplice_time_per_output_token_seconds_count", "kvsplice_answer_tokens_total", "kvsplice_cached_share_count", 'kvsplice_requests_total{route="/v1/chat/completions",status="200"}']) {
       expect(await metric(name), name).toBeGreaterThan(0);
     }
   });
 
   test("health is told without a key", async () => {
-    expect(await (await fetch(`${serving.url}/healthz`)).json()).toEqual({ status: "ok", model: model.name, corpus: "articles", chunks: 3, waiting: 0 });
+    expect(await (await fetch(`${serving.url}/healthz`)).json()).toEqual({ status: "ok", model: model.name, corpus: "articles", chunks: 3, waiting: 0, running: 0 });
   });
 
   test("the log has a line for each request, with the id that the client has, and nothing that anyone said", async () => {
