@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import { Command } from "commander";
 import { askCommand } from "./ask.js";
 import { chunksCommand } from "./chunks.js";
+import { evalCommand } from "./eval.js";
 import { pmlCommand } from "./pml.js";
 import { precomputeCommand } from "./precompute.js";
 import { reportError } from "./report-error.js";
@@ -18,6 +19,7 @@ const program = new Command("kvsplice")
   .addCommand(precomputeCommand())
   .addCommand(askCommand())
   .addCommand(chunksCommand())
+  .addCommand(evalCommand())
   .addCommand(pmlCommand())
   .addCommand(storeCommand())
   .addCommand(serveCommand());

@@ -7,7 +7,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { keepInMemory, loadModel, openDiskStore } from "kvsplice/engine";
-import { openCorpus } from "kvsplice/rag";
+import { openCorpus, scoreAnswer } from "kvsplice/rag";
 
 type Question = { question: string; answers: string[] };
 
@@ -32,7 +32,7 @@ for (const best of ["last", "first"] as const) {
       const plan = corpus.plan(question, best === "last" ? found : found.toReversed(), { linkTokens });
       let answer = "";
       for await (const { text } of model.generate(plan, { store })) answer += text;
-      if (answers.some((gold) => normalised(answer).includes(normalised(gold)))) right++;
+      right += scoreAnswer(answer, answers).contains;
     }
     rows.push({ "best source": best, "link tokens": linkTokens, right, of: questions.length });
   }
@@ -40,13 +40,3 @@ for (const best of ["last", "first"] as const) {
 console.table(rows);
 await corpus.close();
 await model.close();
-
-/** The usual normalisation of SQuAD: lower case, no punctuation, no articles. */
-function normalised(text: string): string {
-  return text
-    .toLowerCase()
-    .replace(/[^\p{L}\p{N}\s]/gu, "")
-    .replace(/\b(a|an|the)\b/g, " ")
-    .replace(/\s+/g, " ")
-    .trim();
-}

@@ -1,0 +1,108 @@
+import { SingleBar } from "cli-progress";
+import { Command, InvalidArgumentError } from "commander";
+import { EVAL_MODES, evaluate, readQuestions, type EvalMode, type EvalResult } from "../rag/index.js";
+import { withInterrupt } from "./interrupt.js";
+import { withModel } from "./model.js";
+import { storeOfOneRun } from "./pml-blocks.js";
+
+type Options = {
+  readonly questions: string;
+  readonly passages: string;
+  readonly documents: number;
+  readonly linkTokens?: readonly number[];
+  readonly modes: readonly EvalMode[];
+  readonly limit?: number;
+  readonly model?: string;
+  readonly json?: boolean;
+};
+
+export function evalCommand(): Command {
+  return new Command("eval")
+    .description("measure how well questions with known answers are answered: by full prefill, spliced, and spliced without re-encoding")
+    .requiredOption("--questions <file>", ".jsonl or .jsonl.gz with question, answers, gold and distractors (ids of passages)")
+    .requiredOption("--passages <file>", ".jsonl or .jsonl.gz with id, title and text")
+    .option("--documents <n>", "documents of one question, the gold one among them", positiveNumber, 10)
+    .option("--link-tokens <list>", "counts of link tokens after each document (default: 0,1,4 as far as the model has them)", numberList)
+    .option("--modes <list>", "of full, spliced, unrotated", modeList, EVAL_MODES)
+    .option("--limit <n>", "questions from the file's start", positiveNumber)
+    .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
+    .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+Scores are percents after the usual normalisation of SQuAD: exact match, share of
+answers that contain a gold answer, and F1. unrotated leaves each document at the
+positions that it was encoded at.
+
+Examples:
+  $ kvsplice eval --questions examples/eval/questions.jsonl --passages examples/eval/passages.jsonl
+  $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --modes spliced --link-tokens 0 --limit 100
+  $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --json | jq '.results[] | {mode, link_tokens, contains}'`,
+    )
+    .action(run);
+}
+
+function positiveNumber(text: string): number {
+  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError("Give a whole number from 1.");
+  return Number(text);
+}
+
+function numberList(text: string): number[] {
+  const counts = text.split(",");
+  if (!counts.every((count) => /^\d+$/.test(count))) throw new InvalidArgumentError("Give whole numbers with commas between, as in 0,1,4.");
+  return counts.map(Number);
+}
+
+function modeList(text: string): EvalMode[] {
+  return text.split(",").map((name) => {
+    const mode = EVAL_MODES.find((each) => each === name);
+    if (!mode) throw new InvalidArgumentError(`There is no mode "${name}"; choose from ${EVAL_MODES.join(", ")}.`);
+    return mode;
+  });
+}
+
+async function run(options: Options): Promise<void> {
+  const { questions: questionsPath, passages, documents, limit, linkTokens, modes } = options;
+  await withInterrupt(async (signal) => {
+    const questions = await readQuestions(questionsPath, passages, { documents, limit });
+    await withModel(options.model, async (model) => {
+      const store = storeOfOneRun();
+      const bar = new SingleBar({
+        format: "{bar} {percentage}% | {value}/{total} questions | {first} | {eta_formatted} left",
+        hideCursor: true,
+        stream: process.stderr,
+        fps: 10,
+      });
+      const quiet = options.json === true || !process.stderr.isTTY;
+      if (!quiet) bar.start(questions.length, 0, { first: "" });
+      try {
+        const results = await evaluate(model, questions, {
+          modes,
+          linkTokens,
+          store,
+          signal,
+          onProgress: (done, [first]) => void (quiet || bar.update(done, { first: `${first?.mode} contains ${first?.contains.toFixed(1)}` })),
+        });
+        if (!quiet) bar.stop();
+        if (options.json) process.stdout.write(`${JSON.stringify({ model: model.name, documents, results })}\n`);
+        else process.stdout.write(`${table(results)}\n`);
+      } finally {
+        if (!quiet) bar.stop();
+        await store.close();
+      }
+    });
+  });
+}
+
+function table(results: readonly EvalResult[]): string {
+  const header = ["mode", "link tokens", "questions", "exact match", "contains", "F1", "s/question"];
+  const rows = results.map(({ mode, link_tokens, questions, exact_match, contains, f1, seconds_per_question }) => [
+    mode,
+    `${link_tokens}`,
+    `${questions}`,
+    ...[exact_match, contains, f1].map((percent) => percent.toFixed(1)),
+    seconds_per_question.toFixed(2),
+  ]);
+  const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
+  return [header, ...rows].map((row) => row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join("  ")).join("\n");
+}

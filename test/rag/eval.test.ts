@@ -1,0 +1,144 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+
+import { describe, expect, test } from "vitest";
+
+import { isBlockPiece, type Generation, type Plan } from "../../engine/index.js";
+import { evaluate, normaliseAnswer, readQuestions, scoreAnswer } from "../../rag/index.js";
+import { fakeModel, memoryStore } from "./fakes.js";
+import { temporaryFolder } from "./temporary-folder.js";
+
+describe("scores", () => {
+  test.for([
+    ["The  Beatles!", "beatles"],
+    ["a U.S. man, an apple; the end", "us man apple end"],
+    ["Theatre of an Ant", "theatre of ant"],
+    ["36-cents (exactly)", "36cents exactly"],
+    ["  \n", ""],
+    ["Ångström – the unit", "ångström – unit"],
+    ["äthe a", "äthe"],
+  ] as const)("%j is normalised to %j", ([text, normal]) => expect(normaliseAnswer(text)).toBe(normal));
+
+  test.for([
+    // 5 of 5 words.
+    ["John Fowler and Benjamin Baker.", ["john fowler and benjamin baker"], { exact: 1, contains: 1, f1: 1 }],
+    // "in 1890" has 1 of 2 words right and all of "1890": 2 * (1/2 * 1) / (1/2 + 1).
+    ["in 1890", ["1890"], { exact: 0, contains: 1, f1: 2 / 3 }],
+    // Word twice in the answer, once in the gold one: 1 common of 2 and of 2.
+    ["red red", ["red blue"], { exact: 0, contains: 0, f1: 1 / 2 }],
+    // The best gold answer counts, for each score by itself.
+    ["eiffel tower", ["paris", "the Eiffel Tower in Paris", "tower"], { exact: 0, contains: 1, f1: 2 / 3 }],
+    ["no idea", ["42"], { exact: 0, contains: 0, f1: 0 }],
+    ["", ["42"], { exact: 0, contains: 0, f1: 0 }],
+    // What normalisation leaves nothing of is contained in nothing.
+    ["anything", ["the"], { exact: 0, contains: 0, f1: 0 }],
+  ] as const)("%j against %j", ([answer, gold, score]) => {
+    const { exact, contains, f1 } = scoreAnswer(answer, gold);
+    expect({ exact, contains }).toEqual({ exact: score.exact, contains: score.contains });
+    expect(f1).toBeCloseTo(score.f1, 10);
+  });
+});
+
+const PASSAGES = ["g", "d1", "d2", "d3", "d4"].map((id) => ({ id, title: `Title ${id}`, text: `Text of ${id}.` }));
+const question = (text: string) => ({ question: text, answers: ["an answer"], gold: "g", distractors: ["d1", "d2", "d3", "d4"], source: "test" });
+
+async function filesOf(questions: readonly unknown[], passages: readonly unknown[] = PASSAGES) {
+  const folder = await temporaryFolder();
+  const [q, p] = [join(folder, "questions.jsonl"), join(folder, "passages.jsonl.gz")];
+  await writeFile(q, questions.map((each) => (typeof each === "string" ? each : JSON.stringify(each))).join("\n"));
+  await writeFile(p, gzipSync(passages.map((each) => `${JSON.stringify(each)}\n`).join("")));
+  return [q, p] as const;
+}
+
+describe("readQuestions", () => {
+  test("a question has its gold passage and its first distractors; plain and gzipped files alike", async () => {
+    const [read] = await readQuestions(...(await filesOf([question("Who?")])), { documents: 3 });
+    expect(read).toMatchObject({ question: "Who?", answers: ["an answer"] });
+    expect(read!.documents.map(({ title }) => title).sort()).toEqual(["Title d1", "Title d2", "Title g"]);
+  });
+
+  test("the order is drawn anew for each question, and the same for it in every run and every file", async () => {
+    const texts = Array.from({ length: 40 }, (_, i) => `Question ${i}?`);
+    const orders = async (asked: readonly string[]) => (await readQuestions(...(await filesOf(asked.map(question))))).map(({ documents }) => documents.map(({ title }) => title).join());
+    const all = await orders(texts);
+    expect(await orders(texts.toReversed())).toEqual(all.toReversed());
+    // The gold passage stands in every place about as often: 40 questions, 5 places.
+    const places = all.map((order) => order.split(",").indexOf("Title g"));
+    for (let place = 0; place < 5; place++) expect(places.filter((each) => each === place).length).toBeGreaterThan(2);
+  });
+
+  test("limit takes the first, and fewer distractors than documents make a shorter prompt", async () => {
+    const read = await readQuestions(...(await filesOf([question("1?"), question("2?"), question("3?")])), { limit: 2, documents: 10 });
+    expect(read.map(({ documents }) => documents.length)).toEqual([5, 5]);
+  });
+
+  test.for([
+    [[question("1?"), "{"], PASSAGES, /questions\.jsonl:2 cannot be read/],
+    [[{ ...question("1?"), answers: [] }], PASSAGES, /questions\.jsonl:1 cannot be read: .*answers/],
+    [[question("1?")], PASSAGES.slice(0, 3), /has no passage d3, which the question "1\?" names/],
+    [[question("1?")], [{ id: "g" }], /passages\.jsonl\.gz:1 cannot be read: .*title/],
+    [[""], PASSAGES, /has no questions/],
+  ] as const)("%# what cannot be used is told with file and line", async ([questions, passages, message]) => {
+    await expect(readQuestions(...(await filesOf(questions, passages)))).rejects.toMatchObject({ code: "bad_file", message: expect.stringMatching(message) });
+  });
+
+  test("files that are not there, or not gzipped, are told", async () => {
+    const [questions, passages] = await filesOf([question("1?")]);
+    await expect(readQuestions("nowhere.jsonl.gz", passages)).rejects.toMatchObject({ code: "bad_file" });
+    await writeFile(passages, "plain");
+    await expect(readQuestions(questions, passages)).rejects.toMatchObject({ code: "bad_file", message: expect.stringContaining("passages.jsonl.gz") });
+  });
+});
+
+describe("evaluate", () => {
+  const asked = [
+    { question: "first", answers: ["fake answer"], documents: [{ title: "A", text: "one" }, { title: "B", text: "three four" }] },
+    { question: "second", answers: ["another"], documents: [{ title: "C", text: "five" }] },
+  ];
+
+  test("each mode with each count of link tokens has its scores over all questions", async () => {
+    const progress: number[] = [];
+    const results = await evaluate(fakeModel(), asked, { store: memoryStore(), modes: ["full", "spliced"], linkTokens: [0, 2], onProgress: (done) => progress.push(done) });
+    // The fake model says "a fake answer": right once of two; F1 1 and 0.
+    const scores = { questions: 2, exact_match: 50, contains: 50, f1: 50, seconds_per_question: expect.any(Number) };
+    expect(results).toEqual([
+      { mode: "full", link_tokens: 0, ...scores },
+      { mode: "full", link_tokens: 2, ...scores },
+      { mode: "spliced", link_tokens: 0, ...scores },
+      { mode: "spliced", link_tokens: 2, ...scores },
+    ]);
+    expect(progress).toEqual([1, 2]);
+  });
+
+  test("full computes all tokens, spliced lays blocks side by side, unrotated leaves each where it was encoded; the question's place is one", async () => {
+    const model = fakeModel();
+    await evaluate(model, asked.slice(0, 1), { store: memoryStore(), linkTokens: [1] });
+    const [full, spliced, unrotated] = model.plans;
+    expect(full!.pieces.some(isBlockPiece)).toBe(false);
+    const places = (blocks: boolean, plan: Plan) => plan.pieces.filter((piece) => isBlockPiece(piece) === blocks).map(({ at }) => at);
+    const [system, first, second] = spliced!.pieces.filter(isBlockPiece).map(({ block }) => block.tokens.length);
+    expect(places(true, spliced!)).toEqual([0, system, system! + first! + 1]);
+    expect(places(true, unrotated!)).toEqual([0, 0, 0]);
+    expect(places(false, unrotated!)).toEqual(places(false, spliced!));
+    expect(places(false, spliced!).at(-1)).toBe(system! + first! + second! + 2);
+    expect(full!.pieces.at(-1)).toEqual(spliced!.pieces.at(-1));
+  });
+
+  test("a document is cut to what the model was trained on, and its block leaves the store with its question", async () => {
+    const model = fakeModel();
+    const store = memoryStore();
+    await evaluate(model, [{ ...asked[1]!, documents: [{ title: "Long", text: "word ".repeat(200) }] }], { store, modes: ["spliced"], linkTokens: [0] });
+    expect(model.plans[0]!.pieces.filter(isBlockPiece)[1]!.block.tokens).toHaveLength(model.card.maxDocumentTokens);
+    expect(store.blocks.size).toBe(0);
+  });
+
+  test("a signal ends it", async () => {
+    const interrupt = new AbortController();
+    const generate = (): Generation => {
+      interrupt.abort();
+      return fakeModel().generate({ pieces: [] });
+    };
+    await expect(evaluate(fakeModel({ generate }), asked, { store: memoryStore(), signal: interrupt.signal })).rejects.toMatchObject({ code: "cancelled" });
+  });
+});
