@@ -1,8 +1,10 @@
 import { SingleBar } from "cli-progress";
 import { Command, InvalidArgumentError } from "commander";
+import type { Precision } from "../engine/index.js";
 import { EVAL_MODES, evaluate, readQuestions, type EvalMode, type EvalResult } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
+import { precisionOption } from "./precision.js";
 import { storeOfOneRun } from "./pml-blocks.js";
 
 type Options = {
@@ -12,6 +14,7 @@ type Options = {
   readonly linkTokens?: readonly number[];
   readonly modes: readonly EvalMode[];
   readonly limit?: number;
+  readonly precision?: Precision;
   readonly model?: string;
   readonly json?: boolean;
 };
@@ -25,6 +28,7 @@ export function evalCommand(): Command {
     .option("--link-tokens <list>", "counts of link tokens after each document (default: 0,1,4 as far as the model has them)", numberList)
     .option("--modes <list>", "of full, spliced, unrotated", modeList, EVAL_MODES)
     .option("--limit <n>", "questions from the file's start", positiveNumber)
+    .addOption(precisionOption())
     .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print one JSON object")
     .addHelpText(
@@ -65,7 +69,7 @@ async function run(options: Options): Promise<void> {
   const { questions: questionsPath, passages, documents, limit, linkTokens, modes } = options;
   await withInterrupt(async (signal) => {
     const questions = await readQuestions(questionsPath, passages, { documents, limit });
-    await withModel(options.model, async (model) => {
+    await withModel(options, async (model) => {
       const store = storeOfOneRun();
       const bar = new SingleBar({
         format: "{bar} {percentage}% | {value}/{total} questions | {first} | {eta_formatted} left",
@@ -84,7 +88,7 @@ async function run(options: Options): Promise<void> {
           onProgress: (done, [first]) => void (quiet || bar.update(done, { first: `${first?.mode} contains ${first?.contains.toFixed(1)}` })),
         });
         if (!quiet) bar.stop();
-        if (options.json) process.stdout.write(`${JSON.stringify({ model: model.name, documents, results })}\n`);
+        if (options.json) process.stdout.write(`${JSON.stringify({ model: model.name, precision: model.precision, documents, results })}\n`);
         else process.stdout.write(`${table(results)}\n`);
       } finally {
         if (!quiet) bar.stop();
