@@ -13,7 +13,7 @@ import { parseArgs } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { loadModel, PRECISIONS, type Block, type BlockStore, type Model, type Precision } from "../engine/index.js";
 import type { Float32Block } from "../engine/kv/block.js";
-import { quantize } from "../engine/kv/quantize.js";
+import { keptAs } from "../test/engine/plain-kv.js";
 
 type Question = { question: string; answers: string[]; gold: string; distractors: string[] };
 /** By precision. */
@@ -67,7 +67,7 @@ async function answer(file: string, index: number, { question, answers }: Questi
   const pieces = [...blocks.map(({ tokens }) => ({ block: { tokens }, at: (at += tokens.length) - tokens.length })), { tokens: control(prompt.question.replace("{question}", () => question)), at }];
   const result = { file, index, answers: {}, contains: {}, exact: {}, splice_ms: {} } as Result;
   for (const precision of PRECISIONS) {
-    const kept = new Map(blocks.map(({ tokens, block }) => [models[precision].keyOf({ tokens }), quantize(block, precision, HEAD_SIZE)]));
+    const kept = new Map(blocks.map(({ tokens, block }) => [models[precision].keyOf({ tokens }), keptAs(block, precision, HEAD_SIZE)]));
     const generation = models[precision].generate({ pieces }, { store: storeOf(kept), maxNewTokens: NEW_TOKENS });
     let text = "";
     for await (const token of generation) text += token.text;

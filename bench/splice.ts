@@ -1,7 +1,7 @@
 /**
  * Time to fetch 10 documents of 130 tokens from memory and splice them (the default model's shape), at each precision,
- * beside a plain memory copy of as many bytes as the splice writes. Medians of interleaved rounds; and what it takes to
- * quantise one document.
+ * beside a plain memory copy of as many bytes as the splice writes; and to take one document out of the cache, as
+ * happens when it was encoded. Medians of interleaved rounds.
  *
  *     npx tsx bench/splice.ts [rounds]
  */
@@ -9,7 +9,7 @@ import { cpus } from "node:os";
 import { keepInMemory, PRECISIONS, type BlockStore } from "../engine/index.js";
 import { allocateBlock, blockBytes } from "../engine/kv/block.js";
 import { KvCache } from "../engine/kv/cache.js";
-import { quantize } from "../engine/kv/quantize.js";
+import { keptAs } from "../test/engine/plain-kv.js";
 import { createRotaryTable } from "../engine/kv/rotary.js";
 
 const ROUNDS = Number(process.argv[2] ?? 51);
@@ -42,7 +42,7 @@ runs.set("copy of each document's layers", { run: copyRows, bytes: spliced_bytes
 
 for (const precision of PRECISIONS) {
   const store = keepInMemory(nothing, 2 ** 30);
-  const blocks = documents.map((block) => quantize(block, precision, HEAD_SIZE));
+  const blocks = documents.map((block) => keptAs(block, precision, HEAD_SIZE));
   for (const [i, block] of blocks.entries()) await store.put(String(i), block);
   const positions = documents.map((_, i) => Int32Array.from({ length: TOKENS }, (_, token) => i * TOKENS + token));
   const cache = new KvCache(SHAPE, table);
@@ -57,8 +57,16 @@ for (const precision of PRECISIONS) {
     },
   });
 }
-for (const precision of PRECISIONS.filter((each) => each !== "float32")) {
-  runs.set(`quantise one document to ${precision}`, { run: () => void quantize(documents[0]!, precision, HEAD_SIZE), bytes: blockBytes(quantize(documents[0]!, precision, HEAD_SIZE)), tokens: TOKENS, times_ms: [] });
+for (const precision of PRECISIONS) {
+  const cache = new KvCache(SHAPE, table);
+  const positions = Int32Array.from({ length: TOKENS }, (_, token) => token);
+  cache.splice(documents[0]!, positions);
+  runs.set(`take out one document as ${precision}`, {
+    run: () => void cache.extract(0, TOKENS, positions, precision),
+    bytes: blockBytes(cache.extract(0, TOKENS, positions, precision)),
+    tokens: TOKENS,
+    times_ms: [],
+  });
 }
 
 for (let round = -3; round < ROUNDS; round++) {

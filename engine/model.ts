@@ -11,7 +11,6 @@ import { BATCH_SLOTS, defaultCacheDir, graphId, openSessions } from "./graph/ses
 import { DEFAULT_PRECISION, type Block, type Precision } from "./kv/block.js";
 import { KvCache } from "./kv/cache.js";
 import { CachePool } from "./kv/pool.js";
-import { quantize } from "./kv/quantize.js";
 import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
 import { defaultModelPath, languageOf, type Language } from "./language.js";
 import { endOf, isBlockPiece, positionsOf, type BlockSource, type Piece, type Plan } from "./plan.js";
@@ -320,7 +319,7 @@ class LoadedModel implements Model {
 
   /** Rows of a cache, from `row` on, as a block is kept. */
   private blockOf(cache: KvCache, row: number, positions: Int32Array): Block {
-    return quantize(cache.extract(row, row + positions.length, positions), this.precision, this.config.headSize);
+    return cache.extract(row, row + positions.length, positions, this.precision);
   }
 
   private likelihood(logits: Float32Array, id: number, top: number): Pick<GeneratedToken, "logprob" | "top"> {

@@ -48,6 +48,23 @@ export function allocateBlock(shape: KvShape, tokens: number): Float32Block {
   return { layers: shape.layers, width: shape.width, tokens, precision: "float32", k: new Float32Array(size), v: new Float32Array(size) };
 }
 
+/** A block of zeros. */
+export function emptyBlock(shape: KvShape, tokens: number, precision: Precision, headSize: number): Block {
+  const { layers, width } = shape;
+  const size = layers * tokens * width;
+  const common = { layers, width, tokens };
+  switch (precision) {
+    case "float32":
+      return allocateBlock(shape, tokens);
+    case "float16":
+      return { ...common, precision, k: new Uint16Array(size), v: new Uint16Array(size) };
+    case "int8": {
+      const kScales = new Float32Array(layers * Math.ceil(tokens / GROUP_TOKENS) * width);
+      return { ...common, precision, k: new Int8Array(size), v: new Int8Array(size), kScales, vScales: new Float32Array(size / headSize) };
+    }
+  }
+}
+
 /** Bytes of a block's values and scales. */
 export function blockBytes(block: Block): number {
   const values = block.k.byteLength + block.v.byteLength;

@@ -1,12 +1,12 @@
 import { KvspliceError } from "../error.js";
 import { keptRuns, type Range } from "../plan.js";
-import { allocateBlock, GROUP_TOKENS, type Block, type Float32Block, type KvShape } from "./block.js";
+import { emptyBlock, GROUP_TOKENS, type Block, type KvShape, type Precision } from "./block.js";
 import { createKernels, type Kernels } from "./kernels.js";
 import type { RotaryTable } from "./rotary.js";
 
 const PAGE_BYTES = 1 << 16;
 const MAX_PAGES = 1 << 16; // 4 GiB, what a 32-bit address reaches
-/** Stored rows of one tile wait here for their kernel: few enough to stay in the processor's second-level cache. */
+/** Stored rows of one tile wait beside the cache for their kernel: few enough to stay in the processor's second-level cache. */
 const TILE_BYTES = 1 << 17;
 const FLOAT_BYTES = 4;
 
@@ -17,7 +17,7 @@ const FLOAT_BYTES = 4;
  *
  * It lives in a WebAssembly memory, where the kernels widen and re-encode stored rows straight into it:
  *
- *     angles [tile, head_size] | scales | tile of stored rows | layer 0: K [capacity, width], V | layer 1: ...
+ *     angles | scales | tile | rows on their way out | layer 0: K [capacity, width], V | layer 1: ...
  */
 export class KvCache {
   length = 0;
@@ -25,11 +25,12 @@ export class KvCache {
   private readonly memory = new WebAssembly.Memory({ initial: 0, maximum: MAX_PAGES });
   private readonly kernels: Kernels;
   private readonly headSize: number;
-  /** Tokens of one tile. */
+  /** Tokens that are spliced at once. */
   private readonly tile: number;
   /** Addresses in the memory. */
   private readonly scalesAt: number;
   private readonly tileAt: number;
+  private readonly outAt: number;
   private readonly layersAt: number;
   private bytes = new Uint8Array(0);
   private floats = new Float32Array(0);
@@ -42,9 +43,10 @@ export class KvCache {
     this.kernels = createKernels(this.memory, shape.width / this.headSize, this.headSize);
     const rowBytes = shape.width * FLOAT_BYTES;
     this.tile = Math.min(GROUP_TOKENS, Math.max(1, Math.floor(TILE_BYTES / rowBytes)));
-    this.scalesAt = this.tile * this.headSize * FLOAT_BYTES;
-    this.tileAt = this.scalesAt + rowBytes * Math.max(1, Math.ceil(this.tile / this.headSize));
-    this.layersAt = this.tileAt + this.tile * rowBytes;
+    this.scalesAt = GROUP_TOKENS * this.headSize * FLOAT_BYTES;
+    this.tileAt = this.scalesAt + rowBytes * Math.max(1, Math.ceil(GROUP_TOKENS / this.headSize));
+    this.outAt = this.tileAt + GROUP_TOKENS * rowBytes;
+    this.layersAt = this.outAt + GROUP_TOKENS * rowBytes;
   }
 
   /**
@@ -111,18 +113,12 @@ export class KvCache {
   }
 
   /** Rows `[from, to)` as a block: each row's K without the rotary embedding of its position. The cache stays as it is. */
-  extract(from: number, to: number, positions: Int32Array): Float32Block {
-    const { width, layers } = this.shape;
-    const block = allocateBlock(this.shape, to - from);
-    for (let start = from; start < to; start += this.tile) {
-      const end = Math.min(to, start + this.tile);
-      this.layAngles(positions, start - from, end - from, -1);
-      for (let layer = 0; layer < layers; layer++) {
-        const at = (layer * block.tokens + start - from) * width;
-        this.kernels.rotate_float32(this.addressOf(layer, "k", start), this.tileAt, 0, end - start);
-        block.k.set(this.floats.subarray(this.tileAt / FLOAT_BYTES, this.tileAt / FLOAT_BYTES + (end - start) * width), at);
-        block.v.set(this.rows(layer, start, end).v, at);
-      }
+  extract(from: number, to: number, positions: Int32Array, precision: Precision): Block {
+    const block = emptyBlock(this.shape, to - from, precision, this.headSize);
+    for (let start = 0; start < block.tokens; start += GROUP_TOKENS) {
+      const end = Math.min(block.tokens, start + GROUP_TOKENS);
+      this.layAngles(positions, start, end, -1);
+      for (let layer = 0; layer < this.shape.layers; layer++) this.extractGroup(block, layer, start, end, from + start);
     }
     return block;
   }
@@ -165,6 +161,44 @@ export class KvCache {
         kernels.widen_int8(tileAt, v, rows, scalesAt);
         return;
     }
+  }
+
+  /** Tokens `[from, to)` of one layer of a block, which lie in the cache from `row` on. */
+  private extractGroup(block: Block, layer: number, from: number, to: number, row: number): void {
+    const { kernels, tileAt, outAt, scalesAt } = this;
+    const { width } = this.shape;
+    const tokens = to - from;
+    const rows = (tokens * width) / this.headSize;
+    const start = (layer * block.tokens + from) * width;
+    const v = this.addressOf(layer, "v", row);
+    kernels.rotate_float32(this.addressOf(layer, "k", row), tileAt, 0, tokens);
+    switch (block.precision) {
+      case "float32":
+        this.take(block.k, start, tokens * width, tileAt);
+        this.take(block.v, start, tokens * width, v);
+        return;
+      case "float16":
+        kernels.narrow_float16(tileAt, outAt, rows);
+        this.take(block.k, start, tokens * width, outAt);
+        kernels.narrow_float16(v, outAt, rows);
+        this.take(block.v, start, tokens * width, outAt);
+        return;
+      case "int8":
+        this.floats.fill(0, scalesAt / FLOAT_BYTES, scalesAt / FLOAT_BYTES + width);
+        kernels.narrow_int8_channels(tileAt, outAt, tokens, scalesAt);
+        this.take(block.k, start, tokens * width, outAt);
+        this.take(block.kScales, (layer * Math.ceil(block.tokens / GROUP_TOKENS) + from / GROUP_TOKENS) * width, width, scalesAt);
+        kernels.narrow_int8_rows(v, outAt, rows, scalesAt);
+        this.take(block.v, start, tokens * width, outAt);
+        this.take(block.vScales, start / this.headSize, rows, scalesAt);
+        return;
+    }
+  }
+
+  /** Fills values of a block from the memory. */
+  private take(values: Block["k"], start: number, count: number, address: number): void {
+    const size = values.BYTES_PER_ELEMENT;
+    new Uint8Array(values.buffer, values.byteOffset + start * size, count * size).set(this.bytes.subarray(address, address + count * size));
   }
 
   private lay(values: Uint16Array | Int8Array, start: number, end: number): void {

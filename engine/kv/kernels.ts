@@ -1,12 +1,14 @@
-import { f32x4, get, i32, i32x4, increase, repeat, set, v128, wasmModule, type Code, type WasmFunction } from "./wasm.js";
+import { f32x4, get, i16x8, i32, i32x4, i8x16, increase, repeat, set, v128, wasmModule, type Code, type WasmFunction } from "./wasm.js";
 
 /**
- * The inner loops of the splice, in WebAssembly with 128-bit SIMD. Arguments are addresses in the memory that the
- * kernels were made over; every count is at least 1.
+ * The inner loops between stored KV and a cache, in WebAssembly with 128-bit SIMD. Arguments are addresses in the memory
+ * that the kernels were made over; every count is at least 1.
  *
  * `rotate_*` read K of some tokens, `[tokens, heads, head_size]`, widen it to float32, and give each head the rotary
  * embedding of its token: `angles` is `[tokens, 2, head_size / 2]`, cosines and sines; `scales` is
- * `[heads, head_size]`. `widen_*` read `[rows, head_size]`; `scales` is `[rows]`.
+ * `[heads, head_size]`. `widen_*` read `[rows, head_size]`; `scales` is `[rows]`. `narrow_*` are the way back from
+ * float32: to the nearest float16, what is larger than the largest becoming it; to int8 with a scale for each channel
+ * (`scales` is 0 before) or each row, a 127th of its largest magnitude.
  */
 export type Kernels = {
   rotate_float32(from: number, to: number, angles: number, tokens: number): void;
@@ -14,6 +16,9 @@ export type Kernels = {
   rotate_int8(from: number, to: number, angles: number, tokens: number, scales: number): void;
   widen_float16(from: number, to: number, rows: number): void;
   widen_int8(from: number, to: number, rows: number, scales: number): void;
+  narrow_float16(from: number, to: number, rows: number): void;
+  narrow_int8_channels(from: number, to: number, tokens: number, scales: number): void;
+  narrow_int8_rows(from: number, to: number, rows: number, scales: number): void;
 };
 
 /** Makes the kernels for one shape; their loops over a head are unrolled. A head has an even size of at least 16. */
@@ -24,6 +29,9 @@ export function createKernels(memory: WebAssembly.Memory, heads: number, headSiz
     rotate("rotate_int8", int8, heads, headSize),
     widen("widen_float16", float16, headSize),
     widen("widen_int8", int8, headSize),
+    narrowFloat16(headSize),
+    narrowInt8Channels(heads, headSize),
+    narrowInt8Rows(headSize),
   ]);
   return new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory } }).exports as Kernels;
 }
@@ -111,6 +119,78 @@ function widen(name: string, form: Form, headSize: number): WasmFunction {
     locals: ["v128", "v128"],
     body: repeat(rows, [...(form.scaled ? nextScale : []), ...oneRow, ...increase(from, form.bytes * headSize), ...increase(to, 4 * headSize)]),
   };
+}
+
+function narrowFloat16(headSize: number): WasmFunction {
+  const [from, to, rows] = [0, 1, 2] as const;
+  const [word, magnitude] = [3, 4] as const;
+  const narrowed = (at: number, into: number): Code => {
+    const normal = i32x4.sub(i32x4.add(get(magnitude), i32x4.add(i32x4.splat(0xfff), oddBit(get(magnitude)))), i32x4.splat((127 - 15) << 23));
+    // Below 2^-14, float16 are multiples of 2^-24, which is the last place of numbers next to a half.
+    const subnormal = i32x4.sub(f32x4.add(get(magnitude), f32x4.splat(0.5)), f32x4.splat(0.5));
+    const isSubnormal = i32x4.lt_s(get(magnitude), f32x4.splat(2 ** -14));
+    const sign = v128.and(i32x4.shr_u(get(word), 16), i32x4.splat(0x8000));
+    return [
+      ...set(word, v128.load(get(from), 4 * at)),
+      ...set(magnitude, i32x4.min_s(v128.and(get(word), i32x4.splat(0x7fff_ffff)), f32x4.splat(65_504))),
+      ...set(into, v128.or(sign, v128.bitselect(subnormal, i32x4.shr_u(normal, 13), isSubnormal))),
+    ];
+  };
+  const [low, high] = [5, 6] as const;
+  const oneRow = eights(headSize).flatMap((at) => [
+    ...narrowed(at, low),
+    ...narrowed(at + 4, high),
+    ...v128.store(get(to), 2 * at, i16x8.narrow_i32x4_u(get(low), get(high))),
+  ]);
+  const body = repeat(rows, [...oneRow, ...increase(from, 4 * headSize), ...increase(to, 2 * headSize)]);
+  return { name: "narrow_float16", parameters: 3, locals: ["v128", "v128", "v128", "v128"], body };
+}
+
+/** The bit that decides a tie between two float16: halves round to even. */
+function oddBit(bits: Code): Code {
+  return v128.and(i32x4.shr_u(bits, 13), i32x4.splat(1));
+}
+
+function narrowInt8Channels(heads: number, headSize: number): WasmFunction {
+  const [from, to, tokens, scales] = [0, 1, 2, 3] as const;
+  const [row, count, head, scale, packed] = [4, 5, 6, 7, 8] as const;
+  const overAllHeads = (oneHead: Code): Code => [
+    ...set(row, get(from)),
+    ...set(count, get(tokens)),
+    ...repeat(count, [
+      ...set(head, i32(heads)),
+      ...set(scale, get(scales)),
+      ...repeat(head, [...oneHead, ...increase(row, 4 * headSize), ...increase(scale, 4 * headSize)]),
+    ]),
+  ];
+  const enlarge = (offset: number) => v128.store(get(scale), offset, f32x4.max(v128.load(get(scale), offset), step(v128.load(get(row), offset))));
+  const largest = eights(headSize).flatMap((at) => [...enlarge(4 * at), ...enlarge(4 * at + 16)]);
+  const narrowed = eights(headSize).flatMap((at) => storeInt8(row, to, at, packed, (offset) => v128.load(get(scale), offset)));
+  const body = [...overAllHeads(largest), ...overAllHeads([...narrowed, ...increase(to, headSize)])];
+  return { name: "narrow_int8_channels", parameters: 4, locals: ["i32", "i32", "i32", "i32", "v128"], body };
+}
+
+function narrowInt8Rows(headSize: number): WasmFunction {
+  const [from, to, rows, scales] = [0, 1, 2, 3] as const;
+  const [scale, packed] = [4, 5] as const;
+  const enlarge = (value: Code) => set(scale, f32x4.max(get(scale), value));
+  const largest = eights(headSize).flatMap((at) => [...enlarge(step(v128.load(get(from), 4 * at))), ...enlarge(step(v128.load(get(from), 4 * at + 16)))]);
+  const inAllLanes = [...enlarge(i32x4.shuffle(get(scale), [1, 0, 3, 2])), ...enlarge(i32x4.shuffle(get(scale), [2, 3, 0, 1]))];
+  const narrowed = eights(headSize).flatMap((at) => storeInt8(from, to, at, packed, () => get(scale)));
+  const oneRow = [...set(scale, f32x4.splat(0)), ...largest, ...inAllLanes, ...v128.store32_lane(get(scales), 0, get(scale)), ...narrowed];
+  const body = repeat(rows, [...oneRow, ...increase(scales, 4), ...increase(from, 4 * headSize), ...increase(to, headSize)]);
+  return { name: "narrow_int8_rows", parameters: 4, locals: ["v128", "v128"], body };
+}
+
+/** The scale with which a value becomes 127 or -127. */
+function step(value: Code): Code {
+  return f32x4.mul(f32x4.abs(value), f32x4.splat(1 / 127));
+}
+
+/** Eight values of a row over their scales, to the nearest int8; where the scale is 0, so are they. */
+function storeInt8(row: number, to: number, at: number, packed: number, scale: (offset: number) => Code): Code {
+  const whole = (offset: number) => i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.div(v128.load(get(row), offset), scale(offset))));
+  return [...set(packed, i16x8.narrow_i32x4_s(whole(4 * at), whole(4 * at + 16))), ...v128.store64_lane(get(to), at, i8x16.narrow_i16x8_s(get(packed), get(packed)))];
 }
 
 /** Where runs of eight begin that cover `[0, length)`; the last may overlap the one before it. */

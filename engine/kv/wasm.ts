@@ -21,6 +21,8 @@ const binary = (opcode: number): Binary => (a, b) => [...a, ...b, ...simd(opcode
 const shift = (opcode: number) => (a: Code, bits: number): Code => [...a, ...i32(bits), ...simd(opcode)];
 /** Reads `offset` bytes behind an address, wherever that is aligned. */
 const load = (opcode: number) => (address: Code, offset = 0): Code => [...address, ...simd(opcode), 0, ...unsigned(offset)];
+/** Writes the first lane. */
+const storeLane = (opcode: number) => (address: Code, offset: number, value: Code): Code => [...address, ...value, ...simd(opcode), 0, ...unsigned(offset), 0];
 
 export const i32 = (value: number): Code => [0x41, ...signed(value)];
 
@@ -33,7 +35,21 @@ export const v128 = {
   /** One 32-bit value, in all four lanes. */
   load32_splat: load(0x09),
   store: (address: Code, offset: number, value: Code): Code => [...address, ...value, ...simd(0x0b), 0, ...unsigned(offset)],
+  store32_lane: storeLane(0x5a),
+  store64_lane: storeLane(0x5b),
   and: binary(0x4e),
+  or: binary(0x50),
+  /** Bits of `a` where the mask has ones, of `b` elsewhere. */
+  bitselect: (a: Code, b: Code, mask: Code): Code => [...a, ...b, ...mask, ...simd(0x52)],
+};
+
+export const i8x16 = {
+  narrow_i16x8_s: binary(0x65),
+};
+
+export const i16x8 = {
+  narrow_i32x4_s: binary(0x85),
+  narrow_i32x4_u: binary(0x86),
 };
 
 export const i32x4 = {
@@ -42,13 +58,26 @@ export const i32x4 = {
   extend_high_i16x8_s: unary(0xa8),
   shl: shift(0xab),
   shr_s: shift(0xac),
+  shr_u: shift(0xad),
+  add: binary(0xae),
+  sub: binary(0xb1),
+  min_s: binary(0xb6),
+  lt_s: binary(0x39),
+  trunc_sat_f32x4_s: unary(0xf8),
+  /** The lanes in another order. */
+  shuffle: (a: Code, order: readonly number[]): Code => [...a, ...a, ...simd(0x0d), ...order.flatMap((lane) => [0, 1, 2, 3].map((byte) => 4 * lane + byte))],
 };
 
 export const f32x4 = {
+  splat: (value: number): Code => i32x4.splat(new Int32Array(Float32Array.of(value).buffer)[0]!),
   convert_i32x4_s: unary(0xfa),
+  nearest: unary(0x6a),
+  abs: unary(0xe0),
   add: binary(0xe4),
   sub: binary(0xe5),
   mul: binary(0xe6),
+  div: binary(0xe7),
+  max: binary(0xe9),
 };
 
 export const get = (local: number): Code => [0x20, ...unsigned(local)];

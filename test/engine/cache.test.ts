@@ -3,9 +3,8 @@ import fc from "fast-check";
 import { PRECISIONS, type Block, type Precision, type Range } from "../../engine/index.js";
 import { allocateBlock, GROUP_TOKENS, type Float32Block, type KvShape } from "../../engine/kv/block.js";
 import { KvCache } from "../../engine/kv/cache.js";
-import { quantize } from "../../engine/kv/quantize.js";
 import { createRotaryTable } from "../../engine/kv/rotary.js";
-import { rotated, widened } from "./plain-kv.js";
+import { keptAs, rotated, widened } from "./plain-kv.js";
 
 const BASE = 10_000;
 const POSITIONS = 1000;
@@ -68,7 +67,7 @@ describe("splice", () => {
     fc.assert(
       fc.property(setting, fc.array(piece(60), { minLength: 1, maxLength: 3 }), (setting, pieces) => {
         const cache = cacheOf(setting);
-        const blocks = pieces.map(({ tokens, precision }) => quantize(randomBlock(shapeOf(setting), tokens), precision, setting.headSize));
+        const blocks = pieces.map(({ tokens, precision }) => keptAs(randomBlock(shapeOf(setting), tokens), precision, setting.headSize));
         pieces.forEach((spliced, i) => cache.splice(blocks[i]!, positionsOf(spliced), spliced.omit));
         for (let layer = 0; layer < setting.layers; layer++) {
           const plain = pieces.map((spliced, i) => plainRows(setting, blocks[i]!, spliced, layer));
@@ -83,7 +82,7 @@ describe("splice", () => {
 
   test.each(PRECISIONS)("of a %s block longer than a group of scales is that of the same values as float32", (precision) => {
     const setting = { headSize: 64, heads: 3, layers: 2 };
-    const block = quantize(randomBlock(shapeOf(setting), 2 * GROUP_TOKENS + 21), precision, setting.headSize);
+    const block = keptAs(randomBlock(shapeOf(setting), 2 * GROUP_TOKENS + 21), precision, setting.headSize);
     const whole: Float32Block = { ...block, ...widened(block), precision: "float32" };
     const spliced: Piece = { tokens: block.tokens, at: 7, stride: 2, omit: [[100, 140]], precision };
     const [cache, same] = [cacheOf(setting), cacheOf(setting)];
@@ -107,7 +106,7 @@ describe("a cache's rows", () => {
   };
 
   test("extracted, are the block that was spliced", () => {
-    const extracted = spliced(0, 1).extract(5, 9, positionsOf(places[1]!));
+    const extracted = spliced(0, 1).extract(5, 9, positionsOf(places[1]!), "float32") as Float32Block;
     expect(extracted.v).toEqual(blocks[1]!.v);
     expectNear(extracted.k, [...blocks[1]!.k], 4 * largestOf(blocks[1]!.k));
   });

@@ -1,4 +1,14 @@
-import { GROUP_TOKENS, type Block } from "../../engine/kv/block.js";
+import { GROUP_TOKENS, type Block, type Float32Block, type Precision } from "../../engine/kv/block.js";
+import { KvCache } from "../../engine/kv/cache.js";
+import { createRotaryTable } from "../../engine/kv/rotary.js";
+
+/** The block as a model of that precision keeps it: spliced and taken out again, at position 0, which turns nothing. */
+export function keptAs(block: Float32Block, precision: Precision, headSize: number): Block {
+  const cache = new KvCache(block, createRotaryTable(1, headSize, 10_000));
+  const nowhere = new Int32Array(block.tokens);
+  cache.splice(block, nowhere);
+  return cache.extract(0, block.tokens, nowhere, precision);
+}
 
 /** A block's K and V as float32, value by value. */
 export function widened(block: Block): { k: Float32Array; v: Float32Array } {
