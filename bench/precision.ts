@@ -13,11 +13,11 @@ import { parseArgs } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { loadModel, PRECISIONS, type Block, type BlockStore, type Model, type Precision } from "../engine/index.js";
 import type { Float32Block } from "../engine/kv/block.js";
+import { scoreAnswer } from "../rag/index.js";
 import { keptAs } from "../test/engine/plain-kv.js";
 
 type Question = { question: string; answers: string[]; gold: string; distractors: string[] };
-/** By precision. */
-type Result = { file: string; index: number; answers: Record<Precision, string>; contains: Record<Precision, boolean>; exact: Record<Precision, boolean>; splice_ms: Record<Precision, number> };
+type Result = { file: string; index: number; answers: Record<Precision, string> };
 
 const { values } = parseArgs({
   options: {
@@ -61,20 +61,16 @@ async function documentsOf(questions: readonly Question[]): Promise<Document[]> 
   return documents;
 }
 
-async function answer(file: string, index: number, { question, answers }: Question, documents: readonly Document[]): Promise<Result> {
+async function answer(file: string, index: number, { question }: Question, documents: readonly Document[]): Promise<Result> {
   const blocks = [system, ...shuffled(documents, index)];
   let at = 0;
   const pieces = [...blocks.map(({ tokens }) => ({ block: { tokens }, at: (at += tokens.length) - tokens.length })), { tokens: control(prompt.question.replace("{question}", () => question)), at }];
-  const result = { file, index, answers: {}, contains: {}, exact: {}, splice_ms: {} } as Result;
+  const result = { file, index, answers: {} } as Result;
   for (const precision of PRECISIONS) {
     const kept = new Map(blocks.map(({ tokens, block }) => [models[precision].keyOf({ tokens }), keptAs(block, precision, HEAD_SIZE)]));
-    const generation = models[precision].generate({ pieces }, { store: storeOf(kept), maxNewTokens: NEW_TOKENS });
     let text = "";
-    for await (const token of generation) text += token.text;
+    for await (const token of models[precision].generate({ pieces }, { store: storeOf(kept), maxNewTokens: NEW_TOKENS })) text += token.text;
     result.answers[precision] = text;
-    result.contains[precision] = answers.some((gold) => ` ${normalised(text)} `.includes(` ${normalised(gold)} `));
-    result.exact[precision] = answers.some((gold) => normalised(text) === normalised(gold));
-    result.splice_ms[precision] = (await generation.stats).splice_ms;
   }
   return result;
 }
@@ -97,18 +93,21 @@ for (let first = 0; first < Number(values.limit); first += DOCUMENTS) {
 }
 for (const each of Object.values(models)) await each.close();
 
+const gold = new Map(files.map(({ file, questions }) => [file, questions]));
+const scoreOf = ({ file, index, answers }: Result, precision: Precision) => scoreAnswer(answers[precision], gold.get(file)![index]!.answers);
 const rows: Record<string, Record<string, string | number>> = {};
 for (const { file } of [...files, { file: "all" }]) {
   const results = done.filter((result) => file === "all" || result.file === file);
-  const percent = (right: (result: Result) => boolean) => ((100 * results.filter(right).length) / results.length).toFixed(1);
+  const count = (holds: (result: Result) => unknown) => results.filter(holds).length;
+  const percent = (holds: (result: Result) => unknown) => ((100 * count(holds)) / results.length).toFixed(1);
   for (const precision of PRECISIONS) {
     rows[`${file} ${precision}`] = {
       questions: results.length,
-      contains: percent((result) => result.contains[precision]),
-      exact: percent((result) => result.exact[precision]),
+      contains: percent((result) => scoreOf(result, precision).contains),
+      exact: percent((result) => scoreOf(result, precision).exact),
       "same answer as float32": percent((result) => result.answers[precision] === result.answers.float32),
-      "right, float32 wrong": results.filter((result) => result.contains[precision] && !result.contains.float32).length,
-      "wrong, float32 right": results.filter((result) => !result.contains[precision] && result.contains.float32).length,
+      "right, float32 wrong": count((result) => scoreOf(result, precision).contains && !scoreOf(result, "float32").contains),
+      "wrong, float32 right": count((result) => !scoreOf(result, precision).contains && scoreOf(result, "float32").contains),
     };
   }
 }
@@ -133,14 +132,4 @@ function shuffled<T>(items: readonly T[], seed: number): T[] {
     [order[i], order[j]] = [order[j]!, order[i]!];
   }
   return order;
-}
-
-/** The usual normalisation of SQuAD: lower case, no punctuation, no articles. */
-function normalised(text: string): string {
-  return text
-    .toLowerCase()
-    .replace(/[^\p{L}\p{N}\s]/gu, "")
-    .replace(/\b(a|an|the)\b/g, " ")
-    .replace(/\s+/g, " ")
-    .trim();
 }
