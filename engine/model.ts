@@ -204,7 +204,7 @@ class LoadedModel implements Model {
     const prefilled = await this.prefill(plan, options);
     try {
       const first = performance.now();
-      const limit = options.maxNewTokens ?? this.card.maxAnswerTokens;
+      const limit = this.limitOf(options);
       const text = new TextStream(this.tokenizer, options.stop);
       const ids: number[] = [];
       const { prompt, end } = prefilled;
@@ -268,7 +268,7 @@ class LoadedModel implements Model {
       const { cached, encoded, warnings } = await fetch();
       throwIfCancelled(signal);
       const fetched = performance.now();
-      prompt = splicePlan(plan, cached, this.caches);
+      prompt = splicePlan(plan, cached, this.caches, Math.min(this.limitOf(options), this.contextLength - end));
       const spliced = performance.now();
       const logits = (await this.scheduler.compute({ ...prompt, logits: true }, signal))!;
       return { prompt, logits, end, encoded, warnings, queue_ms: entered - start, fetch_ms: fetched - entered, splice_ms: spliced - fetched };
@@ -315,6 +315,10 @@ class LoadedModel implements Model {
       });
     }
     return warnings;
+  }
+
+  private limitOf({ maxNewTokens }: GenerateOptions): number {
+    return maxNewTokens ?? this.card.maxAnswerTokens;
   }
 
   /** Rows of a cache, from `row` on, as a block is kept. */

@@ -24,8 +24,11 @@ export type Prompt = {
   readonly unkept: readonly KeptRows[];
 };
 
-/** Splices a plan's cached pieces into a cache of the pool, those that it does not begin with already. */
-export function splicePlan(plan: Plan, cached: ReadonlyMap<Piece, CachedPiece>, caches: CachePool): Prompt {
+/**
+ * Splices a plan's cached pieces into a cache of the pool, those that it does not begin with already.
+ * @param room rows for the answer, so that the cache need not grow under it
+ */
+export function splicePlan(plan: Plan, cached: ReadonlyMap<Piece, CachedPiece>, caches: CachePool, room: number): Prompt {
   const ids = [...cached].map(([piece, { key }]) => idOf(piece, key));
   const taken = caches.take(ids);
   const { cache } = taken;
@@ -34,7 +37,7 @@ export function splicePlan(plan: Plan, cached: ReadonlyMap<Piece, CachedPiece>, 
     const positions: number[] = [];
     const counts: number[] = [];
     const unkept: KeptRows[] = [];
-    cache.reserve(plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block : piece).tokens.length, 0));
+    cache.reserve(plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block : piece).tokens.length, room));
     let rows = 0;
     let met = 0;
     for (const piece of plan.pieces) {

@@ -73,8 +73,7 @@ export class PassRunner {
     const feeds: Record<string, Tensor> = {
       embeddings: new Tensor("float32", embeddings, [1, tokens.length, config.hidden]),
       positions: integers(parts.flatMap((part) => part.positions), [1, tokens.length]),
-      // A graph without a wanted row is not tried: the last one's logits are then computed and not read.
-      rows: integers(rows.length > 0 ? rows : [tokens.length - 1]),
+      rows: integers(rows),
     };
     const fetches: Record<string, Tensor> = {};
     if (rows.length > 0) fetches["logits"] = new Tensor("float32", logits, [1, rows.length, config.vocabulary]);

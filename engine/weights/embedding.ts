@@ -18,7 +18,7 @@ export function createEmbedding(tensor: RawTensor): Embedding {
     };
   }
   const rowBytes = (hidden / BLOCK_SIZE) * 34;
-  const bytes = tensor.bytes.slice(); // the rest of the file can go
+  const { bytes } = tensor;
   const values = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return {
     gather(ids, out) {

@@ -1,7 +1,7 @@
 import { gguf, GGMLQuantizationType } from "@huggingface/gguf";
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { closeSync, createReadStream, existsSync, openSync, readSync } from "node:fs";
+import { pipeline } from "node:stream/promises";
 import { KvspliceError } from "../error.js";
 
 /** One tensor of the file, as its raw bytes. `shape` is row-major: `[rows, columns]`. */
@@ -34,12 +34,12 @@ const BLOCK_LAYOUT: Partial<Record<keyof typeof GGMLQuantizationType, { elements
 };
 
 /**
- * Reads a GGUF file whole.
- * @throws KvspliceError `bad_model` if it is not a GGUF file, is cut short, or a tensor has a type that is not read.
+ * Reads a GGUF file: its tensors one by one, when they are asked for, so that the file is never in memory as a whole.
+ * @throws KvspliceError `bad_model` if it is not a GGUF file; `tensor` does if it is cut short, lacks the tensor, or the
+ *   tensor has a type that is not read.
  */
 export async function readGguf(path: string): Promise<GgufFile> {
   const parsed = await parse(path);
-  const bytes = await readWhole(path);
   const base = Number(parsed.tensorDataOffset);
   const tensors = new Map<string, () => RawTensor>();
   for (const info of parsed.tensorInfos) {
@@ -55,14 +55,14 @@ export async function readGguf(path: string): Promise<GgufFile> {
       const shape = info.shape.map(Number).reverse();
       const elements = shape.reduce((a, b) => a * b, 1);
       const start = base + Number(info.offset);
-      const end = start + (elements / layout.elements) * layout.bytes;
-      if (end > bytes.length) throw new KvspliceError("bad_model", `${path} is cut short: ${info.name} is not whole. Copy the file again.`);
-      return { name: info.name, type, shape, bytes: bytes.subarray(start, end) };
+      const bytes = readRange(path, start, (elements / layout.elements) * layout.bytes);
+      if (!bytes) throw new KvspliceError("bad_model", `${path} is cut short: ${info.name} is not whole. Copy the file again.`);
+      return { name: info.name, type, shape, bytes };
     });
   }
   return {
     metadata: parsed.metadata,
-    contentHash: createHash("sha256").update(bytes).digest("hex"),
+    contentHash: await hashOf(path),
     has: (name) => tensors.has(name),
     tensor(name) {
       const read = tensors.get(name);
@@ -88,19 +88,25 @@ async function parse(path: string) {
   return { ...parsed, metadata: parsed.metadata as Record<string, unknown> };
 }
 
-async function readWhole(path: string): Promise<Uint8Array> {
-  const file = await open(path);
+async function hashOf(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+  return hash.digest("hex");
+}
+
+/** Bytes of a file from `start` on; undefined where it ends before. */
+function readRange(path: string, start: number, length: number): Uint8Array | undefined {
+  const file = openSync(path, "r");
   try {
-    const { size } = await file.stat();
-    const bytes = new Uint8Array(size);
-    let read = 0;
-    while (read < size) {
-      const { bytesRead } = await file.read(bytes, read, Math.min(size - read, 1 << 30), read);
-      if (bytesRead === 0) break;
-      read += bytesRead;
+    const bytes = new Uint8Array(length);
+    let done = 0;
+    while (done < length) {
+      const read = readSync(file, bytes, done, Math.min(length - done, 1 << 30), start + done);
+      if (read === 0) return undefined;
+      done += read;
     }
-    return bytes.subarray(0, read);
+    return bytes;
   } finally {
-    await file.close();
+    closeSync(file);
   }
 }
