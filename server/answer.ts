@@ -1,4 +1,6 @@
+import type { Logger } from "pino";
 import type { GeneratedToken, GenerateOptions, GenerationStats } from "../engine/index.js";
+import { cachedTokens, promptTokens } from "./metrics.js";
 import type { Prompt } from "./prompt.js";
 import type { Service } from "./service.js";
 
@@ -12,14 +14,15 @@ export type AnswerOptions = GenerateOptions & {
   readonly signal: AbortSignal;
   /** When the request arrived, by `performance.now()`. */
   readonly arrived: number;
+  readonly log: Logger;
 };
 
-/** Begins to answer, and resolves at the first token. When the answer has ended it is counted, and its conversation remembers it. */
-export async function answer({ plan, turn, maxNewTokens }: Prompt, { model, store, metrics }: Service, options: AnswerOptions): Promise<Answer> {
+/** Begins to answer, and resolves at the first token. When the answer has ended it is counted and logged, and its conversation remembers it. */
+export async function answer({ plan, turn, maxNewTokens }: Prompt, { model, store, metrics }: Service, { arrived, log, ...options }: AnswerOptions): Promise<Answer> {
   const generation = model.generate(plan, { ...options, store, maxNewTokens, ...(turn && { keepAnswer: (tokens) => turn.keepAnswer(tokens) }) });
   const iterator = generation[Symbol.asyncIterator]();
   const first = await iterator.next();
-  const first_ms = performance.now() - options.arrived;
+  const first_ms = performance.now() - arrived;
 
   async function* tokens(): AsyncGenerator<GeneratedToken> {
     const ids: number[] = [];
@@ -31,6 +34,9 @@ export async function answer({ plan, turn, maxNewTokens }: Prompt, { model, stor
     }
     const stats = await generation.stats;
     metrics.answer(stats, first_ms);
+    const { generated_tokens, per_token_ms, finish, warnings } = stats;
+    log.info({ prompt_tokens: promptTokens(stats), cached_tokens: cachedTokens(stats), answer_tokens: generated_tokens, first_token_ms: Math.round(first_ms), per_token_ms, finish }, "answer");
+    for (const warning of warnings) log.warn(warning);
     turn?.answered({ text, tokens: ids, finish: stats.finish });
   }
   return { [Symbol.asyncIterator]: tokens, stats: generation.stats };

@@ -28,7 +28,7 @@ export function chatRoutes(service: Service): Hono<Environment> {
     };
     try {
       const prompt = await promptOf(request, service, ending.signal);
-      const answered = await answer(prompt, service, { ...samplingOf(request), signal: ending.signal, arrived });
+      const answered = await answer(prompt, service, { ...samplingOf(request), signal: ending.signal, arrived, log: c.var.log });
       leave();
       const writer = new CompletionWriter(request, prompt, answered, model);
       if (request.stream !== true) {
@@ -129,9 +129,9 @@ function usageOf(stats: GenerationStats) {
 
 /** What the answer cost, beside OpenAI's fields. */
 function costOf({ retrieve_ms, turn }: Prompt, stats: GenerationStats) {
-  const { queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms, encoded_tokens, computed_tokens, warnings } = stats;
+  const { queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms, encoded_tokens, computed_tokens } = stats;
   const times = { retrieve_ms, queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms };
-  return { ...times, cached_tokens: cachedTokens(stats), encoded_tokens, computed_tokens, dropped_exchanges: turn?.dropped ?? 0, warnings };
+  return { ...times, cached_tokens: cachedTokens(stats), encoded_tokens, computed_tokens, dropped_exchanges: turn?.dropped ?? 0 };
 }
 
 function annotationsOf({ citations }: Prompt) {

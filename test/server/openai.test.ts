@@ -324,6 +324,7 @@ describe("what is watched", () => {
   test("the log has a line for each request, with the id that the client has, and nothing that anyone said", async () => {
     const { request_id } = await client.chat.completions.create({ model: model.name, messages: [{ role: "user", content: "Quinquireme" }], max_tokens: 1 }).withResponse();
     expect(serving.logged).toContainEqual(expect.objectContaining({ request: request_id, method: "POST", path: "/v1/chat/completions", status: 200, ms: expect.any(Number) }));
+    expect(serving.logged).toContainEqual(expect.objectContaining({ request: request_id, msg: "answer", answer_tokens: 1, finish: "length" }));
     expect(JSON.stringify(serving.logged)).not.toContain("Quinquireme");
   });
 });
