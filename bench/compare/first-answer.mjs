@@ -1,0 +1,21 @@
+/**
+ * The first answer of a new process, as one object on stdout: times from the start of loading and of the process, and
+ * the most memory that it held. Plain JavaScript over the built package, as it is installed.
+ *
+ *     node first-answer.mjs PLAN.json THREADS CACHE_DIR [BLOCKS_DIR]
+ */
+import { readFileSync } from "node:fs";
+import { loadModel, openDiskStore } from "../../dist/engine/index.js";
+
+const [planFile, threads, cacheDir, blocks] = process.argv.slice(2);
+const plan = JSON.parse(readFileSync(planFile, "utf8"));
+const start = performance.now();
+const model = await loadModel({ threads: Number(threads), cacheDir });
+const load_ms = performance.now() - start;
+const store = blocks === undefined ? undefined : openDiskStore(blocks);
+const generation = model.generate(plan, { ...(store && { store }), maxNewTokens: 24 });
+for await (const _ of generation);
+const { first_token_ms, encoded_tokens, cached_tokens, computed_tokens } = await generation.stats;
+const peak_bytes = Number(/^VmHWM:\s*(\d+) kB$/m.exec(readFileSync("/proc/self/status", "utf8"))[1]) * 1024;
+console.log(JSON.stringify({ load_ms, first_token_ms, process_ms: performance.now(), encoded_tokens, cached_tokens, computed_tokens, peak_bytes }));
+await model.close();
