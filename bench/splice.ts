@@ -6,7 +6,7 @@
  *     npx tsx bench/splice.ts [rounds]
  */
 import { cpus } from "node:os";
-import { keepInMemory, PRECISIONS, type BlockStore } from "../engine/index.js";
+import { openStore, PRECISIONS } from "../engine/index.js";
 import { allocateBlock, blockBytes } from "../engine/kv/block.js";
 import { KvCache } from "../engine/kv/cache.js";
 import { keptAs } from "../test/engine/plain-kv.js";
@@ -15,8 +15,6 @@ import { createRotaryTable } from "../engine/kv/rotary.js";
 const ROUNDS = Number(process.argv[2] ?? 51);
 const [DOCUMENTS, TOKENS, HEAD_SIZE, POSITIONS] = [10, 130, 64, 8192];
 const SHAPE = { layers: 30, width: 3 * HEAD_SIZE };
-const nothing: BlockStore = { get: async () => undefined, has: async () => false, put: async () => {}, delete: async () => {}, async *keys() {}, close: async () => {} };
-
 const table = createRotaryTable(POSITIONS, HEAD_SIZE, 100_000);
 const documents = Array.from({ length: DOCUMENTS }, () => {
   const block = allocateBlock(SHAPE, TOKENS);
@@ -41,7 +39,7 @@ const copyRows = () =>
 runs.set("copy of each document's layers", { run: copyRows, bytes: spliced_bytes, tokens: DOCUMENTS * TOKENS, times_ms: [] });
 
 for (const precision of PRECISIONS) {
-  const store = keepInMemory(nothing, 2 ** 30);
+  const store = openStore({ memory: { budget: 2 ** 30 } });
   const blocks = documents.map((block) => keptAs(block, precision, HEAD_SIZE));
   for (const [i, block] of blocks.entries()) await store.put(String(i), block);
   const positions = documents.map((_, i) => Int32Array.from({ length: TOKENS }, (_, token) => i * TOKENS + token));

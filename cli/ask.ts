@@ -1,12 +1,13 @@
 import { text } from "node:stream/consumers";
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
-import { KvspliceError, withoutCache } from "../engine/index.js";
+import { KvspliceError, withoutCache, type StoreStats } from "../engine/index.js";
 import type { AnswerStats, Source } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
+import { withStoreOptions, type StoreOptions } from "./store.js";
 import { stream } from "./stream.js";
 
-type Options = {
+type Options = StoreOptions & {
   readonly store: string;
   readonly model?: string;
   readonly topK: number;
@@ -16,7 +17,7 @@ type Options = {
 };
 
 export function askCommand(): Command {
-  return new Command("ask")
+  return withStoreOptions(new Command("ask"))
     .description("answer a question over precomputed documents")
     .argument("<question>", "what to ask; - reads it from standard input")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled")
@@ -55,13 +56,13 @@ async function questionOf(argument: string): Promise<string> {
 
 async function ask(argument: string, options: Options): Promise<void> {
   const question = await questionOf(argument);
-  await withCorpus({ ...options, create: false }, async (corpus, model, signal) => {
+  await withCorpus({ ...options, create: false }, async (corpus, model, signal, store) => {
     const print = (text: string) => void (options.json || process.stdout.write(text));
     await corpus.ready();
     const { topK, linkTokens } = options;
     const answer = await corpus.ask(question, { topK, linkTokens, signal });
     const spliced = await stream(answer, print);
-    const stats = await answer.stats;
+    const [stats, reads] = await Promise.all([answer.stats, store.stats()]);
     for (const warning of stats.warnings) process.stderr.write(`${pc.yellow("warning:")} ${warning}\n`);
     print("\n\n");
     print(sourceLines(answer.sources) + "\n");
@@ -75,7 +76,7 @@ async function ask(argument: string, options: Options): Promise<void> {
       const ratio = full.first_token_ms / stats.first_token_ms;
       print(pc.dim(`\nFirst token after ${full.first_token_ms.toFixed(0)} ms; spliced after ${stats.first_token_ms.toFixed(0)} ms, ${ratio.toFixed(1)} times sooner.`) + "\n");
     }
-    if (options.json) process.stdout.write(`${JSON.stringify(report(spliced, answer.sources, stats, full))}\n`);
+    if (options.json) process.stdout.write(`${JSON.stringify(report(spliced, answer.sources, stats, reads, full))}\n`);
   });
 }
 
@@ -91,13 +92,14 @@ function timingLine(stats: AnswerStats): string {
   );
 }
 
-function report(answer: string, sources: readonly Source[], stats: AnswerStats, full: { answer: string; first_token_ms: number } | undefined) {
+function report(answer: string, sources: readonly Source[], stats: AnswerStats, reads: StoreStats, full: { answer: string; first_token_ms: number } | undefined) {
   const { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms } = stats;
   return {
     answer,
     sources: sources.map(({ ref, path, title, score, text }) => ({ ref, path, title, score, text })),
     timing: { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms },
     tokens: { cached: stats.cached_tokens, computed: stats.computed_tokens, generated: stats.generated_tokens },
+    store: { ...Object.fromEntries(reads.tiers.map(({ tier, hits }) => [tier, hits])), missing: reads.misses },
     ...(full && { full }),
   };
 }

@@ -5,7 +5,7 @@ import { EVAL_MODES, evaluate, readQuestions, type EvalMode, type EvalResult } f
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
 import { precisionOption } from "./precision.js";
-import { storeOfOneRun } from "./pml-blocks.js";
+import { openStore } from "./store.js";
 
 type Options = {
   readonly questions: string;
@@ -70,7 +70,7 @@ async function run(options: Options): Promise<void> {
   await withInterrupt(async (signal) => {
     const questions = await readQuestions(questionsPath, passages, { documents, limit });
     await withModel(options, async (model) => {
-      const store = storeOfOneRun();
+      const store = openStore(undefined);
       const bar = new SingleBar({
         format: "{bar} {percentage}% | {value}/{total} questions | {first} | {eta_formatted} left",
         hideCursor: true,

@@ -7,12 +7,12 @@ import { openSchema, type ReadOptions } from "./pml-files.js";
 import { withModel } from "./model.js";
 import { encodeMissing } from "./pml-blocks.js";
 import { precisionOf, precisionOption } from "./precision.js";
-import { openStore } from "./store.js";
+import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = ReadOptions & { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
+type Options = ReadOptions & StoreOptions & { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
 
 export function pmlPrecomputeCommand(): Command {
-  return new Command("precompute")
+  return withStoreOptions(new Command("precompute"))
     .description("compute the KV states of all modules and scaffolds of a schema")
     .argument("<schema>", "the schema's file")
     .requiredOption("--store <dir>", "folder that keeps the states")
@@ -39,7 +39,7 @@ async function precompute(schemaFile: string, options: Options): Promise<void> {
     withModel({ ...options, precision }, async (model) => {
       const { layout } = await openSchema(schemaFile, undefined, model, undefined, options);
       const sources = blocksOf(layout);
-      const store = openStore(options.store);
+      const store = openStore(options.store, options);
       const bar = new SingleBar({
         format: "{bar} {percentage}% | {value}/{total} tokens | {encoded} blocks encoded, {stored} there before | {eta_formatted} left",
         hideCursor: true,

@@ -6,12 +6,12 @@ import type { Documents } from "../pml/index.js";
 import { withDocuments } from "./pml-documents.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
 import { withModel } from "./model.js";
-import { encodeMissing, storeOfOneRun, type Encoded } from "./pml-blocks.js";
+import { encodeMissing, type Encoded } from "./pml-blocks.js";
 import { precisionOf, precisionOption } from "./precision.js";
-import { openStore } from "./store.js";
+import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 import { stream } from "./stream.js";
 
-type Options = ReadOptions & {
+type Options = ReadOptions & StoreOptions & {
   readonly store?: string;
   readonly corpus?: string;
   readonly compare?: boolean;
@@ -22,7 +22,7 @@ type Options = ReadOptions & {
 };
 
 export function pmlRunCommand(): Command {
-  return new Command("run")
+  return withStoreOptions(new Command("run"))
     .description("answer a prompt from the KV states of its modules")
     .argument("<schema>", "the schema's file")
     .argument("<prompt>", "the prompt's file")
@@ -62,7 +62,7 @@ async function run(schemaFile: string, promptFile: string, options: Options): Pr
       if (!compiled) throw new KvspliceError("bad_markup", `${promptFile} has no prompt; kvsplice pml check ${schemaFile} ${promptFile} tells why.`);
       const { plan, modules, scaffolds } = compiled;
       const answered = (each: Plan) => model.generate(each, { store, signal, ...(options.maxTokens !== undefined && { maxNewTokens: options.maxTokens }) });
-      const store = folder === undefined ? storeOfOneRun() : openStore(folder);
+      const store = openStore(folder, options);
       try {
         // Before the answer, so that its time to the first token is that of a prompt whose modules are stored.
         const start = performance.now();

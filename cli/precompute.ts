@@ -5,11 +5,12 @@ import { KvspliceError, type Precision } from "../engine/index.js";
 import type { Report } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
 import { precisionOption } from "./precision.js";
+import { withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
+type Options = StoreOptions & { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
 
 export function precomputeCommand(): Command {
-  return new Command("precompute")
+  return withStoreOptions(new Command("precompute"))
     .description("split documents into chunks and keep each chunk's KV states, so that questions over them start at once")
     .argument("<files...>", "files, folders and globs of .md, .txt, .html, .pdf and .jsonl")
     .requiredOption("--store <dir>", "folder that keeps the corpus")

@@ -9,9 +9,9 @@ import { createApp, createService, listen, mustBeGuarded } from "../server/index
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
 import { precisionOf } from "./precision.js";
-import { openStore } from "./store.js";
+import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = {
+type Options = StoreOptions & {
   readonly store: string;
   readonly schemas?: string;
   readonly model?: string;
@@ -31,7 +31,7 @@ const MIB = 2 ** 20;
 const DAY_ms = 86_400_000;
 
 export function serveCommand(): Command {
-  return new Command("serve")
+  return withStoreOptions(new Command("serve"))
     .description("answer over HTTP, in the words of OpenAI's API (docs/server.md describes it)")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled; made where there is none")
     .option("--host <address>", "address to listen on; others than this machine's own need a key", "127.0.0.1")
@@ -80,7 +80,7 @@ async function serve(options: Options): Promise<void> {
       if (contextTokens > model.contextLength) {
         throw new KvspliceError("bad_argument", `--max-context is ${contextTokens}; ${model.name} has ${model.contextLength}. Choose that or less.`);
       }
-      const store = openStore(options.store);
+      const store = openStore(options.store, options);
       const embedder = await loadEmbedder();
       const corpus = await openCorpus(options.store, { model, store, embedder, create: true });
       const records = Records.open(join(options.store, "conversations.lmdb"), {

@@ -4,12 +4,12 @@ import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
 import { precisionOf } from "./precision.js";
 import { progressBar, sizeText } from "./progress.js";
-import { openStore } from "./store.js";
+import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = { readonly store: string; readonly model?: string; readonly json?: boolean };
+type Options = StoreOptions & { readonly store: string; readonly model?: string; readonly json?: boolean };
 
 export function storeImportCommand(): Command {
-  return new Command("import")
+  return withStoreOptions(new Command("import"))
     .description("bring an exported corpus into a new store, or into one that is there")
     .argument("<file>", "what kvsplice store export wrote; any of several files stands for all of them")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
@@ -32,7 +32,7 @@ async function importStore(file: string, options: Options): Promise<void> {
   await withInterrupt((signal) =>
     withModel({ ...options, precision }, async (model) => {
       await mustBeImportable(file, { model, embedder: MINILM_ID });
-      const store = openStore(options.store);
+      const store = openStore(options.store, options);
       const corpus = await openCorpus(options.store, { model, store, create: true });
       const bar = progressBar("{bar} {percentage}% | {value}/{total} blocks, {size} | {eta_formatted} left", options);
       try {

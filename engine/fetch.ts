@@ -1,11 +1,21 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { KvspliceError } from "./error.js";
 import type { Block } from "./kv/block.js";
 import type { BlockSource } from "./plan.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
 
 /** Makes blocks and names them: a model. */
 export type Encoder = {
+  readonly name?: string;
   keyOf(source: BlockSource): BlockKey;
   encode(source: BlockSource, options?: { readonly signal?: AbortSignal }): Promise<Block>;
+};
+
+export type FetchOptions = {
+  readonly store?: BlockStore | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Blocks that are put are pinned. */
+  readonly pinned?: boolean;
 };
 
 export type Fetched = {
@@ -16,28 +26,84 @@ export type Fetched = {
 };
 
 /** The KV of a plan's blocks: what the store has is read side by side, what it has not is encoded and put. */
-export async function fetchBlocks(
-  encoder: Encoder,
-  sources: readonly BlockSource[],
-  options: { readonly store?: BlockStore; readonly signal?: AbortSignal },
-): Promise<Fetched> {
-  const { store } = options;
+export async function fetchBlocks(encoder: Encoder, sources: readonly BlockSource[], options: FetchOptions): Promise<Fetched> {
   const keys = new Map(sources.map((source) => [source, encoder.keyOf(source)]));
   const wanted = new Map([...keys].map(([source, key]) => [key, source]));
-  const found = await Promise.all([...wanted].map(async ([key]) => [key, await store?.get(key)] as const));
-  const byKey = new Map<BlockKey, Block>();
   const warnings: string[] = [];
   let encoded = 0;
-  for (const [key, kept] of found) {
-    const source = wanted.get(key)!;
-    const block = kept ?? (await encoder.encode(source, options));
-    byKey.set(key, block);
-    if (kept) continue;
+  const fetched = [...wanted].map(async ([key, source]) => {
+    const { found, made } = await findOrEncode(encoder, key, source, options, async (store) => store.get(key));
+    if (!made) return [key, found] as const;
     encoded += source.tokens.length;
-    await store?.put(key, block).catch((error: unknown) => {
-      // The answer does not depend on it: the block is encoded again another time.
-      warnings.push(`A block was encoded and could not be stored. ${error instanceof Error ? error.message : String(error)}`);
-    });
-  }
+    // The answer does not depend on it: the block is encoded again another time.
+    if (made.failure) warnings.push(`A block was encoded and could not be stored. ${messageOf(made.failure)}`);
+    return [key, made.block] as const;
+  });
+  const byKey = new Map(await all(fetched));
   return { blocks: new Map([...keys].map(([source, key]) => [source, byKey.get(key)!])), encoded, warnings };
+}
+
+/**
+ * Sees to it that the store holds a block: whether it had to be encoded here.
+ * @throws what the store throws where the block cannot be put
+ */
+export async function storeBlock(encoder: Encoder, source: BlockSource, options: FetchOptions & { readonly store: BlockStore }): Promise<boolean> {
+  const key = encoder.keyOf(source);
+  const { made } = await findOrEncode(encoder, key, source, options, async (store) => (await store.has(key)) || undefined);
+  if (made?.failure) throw made.failure;
+  return made !== undefined;
+}
+
+type Made = { readonly block: Block; readonly failure?: unknown };
+type FoundOrMade<Found> = { readonly found: Found; readonly made?: undefined } | { readonly found?: undefined; readonly made: Made };
+
+const FIRST_WAIT_MS = 5;
+const LONGEST_WAIT_MS = 100;
+
+/**
+ * What `look` finds in the store, or the block encoded now and put. Of several that miss one block at once, in this
+ * process or others, one encodes it; the others wait for it, and one of them takes over where it fails or dies.
+ */
+async function findOrEncode<Found>(
+  encoder: Encoder,
+  key: BlockKey,
+  source: BlockSource,
+  { store, signal, pinned }: FetchOptions,
+  look: (store: BlockStore) => Promise<Found | undefined>,
+): Promise<FoundOrMade<Found>> {
+  for (let wait_ms = FIRST_WAIT_MS; ; wait_ms = Math.min(2 * wait_ms, LONGEST_WAIT_MS)) {
+    const found = store && (await look(store));
+    if (found !== undefined) return { found };
+    const lease = store?.lease && (await store.lease(key));
+    if (store?.lease && !lease) {
+      await sleep(wait_ms, undefined, { signal }).catch((cause: unknown) => {
+        throw new KvspliceError("cancelled", "Cancelled.", { cause });
+      });
+      continue;
+    }
+    try {
+      const late = lease && store && (await store.has(key)) ? await look(store) : undefined; // put just before the lease
+      if (late !== undefined) return { found: late };
+      const start = performance.now();
+      const block = await encoder.encode(source, signal ? { signal } : {});
+      const cost_ms = performance.now() - start;
+      const failure = await store?.put(key, block, { cost_ms, ...(encoder.name !== undefined && { model: encoder.name }), ...(pinned && { pinned }) }).then(
+        () => undefined,
+        (error: unknown) => error ?? new Error("unknown"),
+      );
+      return { made: { block, ...(failure !== undefined && { failure }) } };
+    } finally {
+      await lease?.release();
+    }
+  }
+}
+
+/** As `Promise.all`, but a failure is thrown when none is still at work. */
+async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises);
+  return Promise.all(promises);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -1,21 +1,58 @@
-import { closeSync, existsSync, openSync, readSync } from "node:fs";
+import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
+import { KvspliceError } from "./error.js";
 
-/** LMDB's stamp (`MDB_MAGIC`, liblmdb/mdb.c), after the 24 bytes of the first page's header. */
+/** LMDB's stamp (`MDB_MAGIC`, liblmdb/mdb.c), after the header of each of the first two pages. */
 const MAGIC = 0xbeefc0de;
-const MAGIC_OFFSET = 24;
+const PAGE_HEADER_BYTES = 24;
+
+/** `MDB_meta`: the page's size, the last page in use, the transaction that wrote it. */
+const PAGE_SIZE = 24;
+const LAST_PAGE = 120;
+const TRANSACTION = 128;
+const META_BYTES = 136;
 
 /**
- * Whether LMDB can be let at the path: nothing is there, or a file that LMDB began. lmdb ends the process with a
- * segmentation fault on other files.
+ * Sees to it that LMDB can be let at the path: nothing is there, or a whole file that LMDB began. lmdb ends the
+ * process with a segmentation fault on other files, and with a bus error where a file ends before its last page.
+ *
+ * @throws KvspliceError `bad_store`; the file is left as it is
  */
-export function isOpenable(path: string): boolean {
-  if (!existsSync(path)) return true;
+export function checkLmdbFile(path: string): void {
+  if (!existsSync(path)) return;
   const file = openSync(path, "r");
   try {
-    const head = Buffer.alloc(MAGIC_OFFSET + 4);
-    const length = readSync(file, head, 0, head.length, 0);
-    return length === 0 || head.readUInt32LE(MAGIC_OFFSET) === MAGIC;
+    if (fstatSync(file).size === 0) return;
+    const first = readMeta(file, 0);
+    if (!first) throw damaged(path, "it does not begin as it was written");
+    const metas = [first, readMeta(file, first.pageSize)].filter((meta) => meta !== undefined);
+    const newest = metas.reduce((a, b) => (b.transaction > a.transaction ? b : a));
+    const needed = (newest.lastPage + 1) * first.pageSize;
+    const { size } = fstatSync(file); // now, because another process may have made it longer before it wrote the meta page
+    if (size < needed) throw damaged(path, `it was cut short, to ${size} bytes of ${needed}`);
   } finally {
     closeSync(file);
   }
+}
+
+/** Whether there is nothing at the path, or a file that LMDB can be let at. */
+export function isOpenable(path: string): boolean {
+  try {
+    checkLmdbFile(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readMeta(file: number, page: number): { pageSize: number; lastPage: number; transaction: bigint } | undefined {
+  const meta = Buffer.alloc(META_BYTES);
+  const length = readSync(file, meta, 0, META_BYTES, page + PAGE_HEADER_BYTES);
+  if (length < META_BYTES || meta.readUInt32LE(0) !== MAGIC) return undefined;
+  const pageSize = meta.readUInt32LE(PAGE_SIZE);
+  const isPowerOfTwo = pageSize >= 512 && (pageSize & (pageSize - 1)) === 0;
+  return isPowerOfTwo ? { pageSize, lastPage: Number(meta.readBigUInt64LE(LAST_PAGE)), transaction: meta.readBigUInt64LE(TRANSACTION) } : undefined;
+}
+
+function damaged(path: string, how: string): KvspliceError {
+  return new KvspliceError("bad_store", `${path} is damaged: ${how}. Nothing in it was changed. Put a copy back, or move it away and precompute again.`);
 }

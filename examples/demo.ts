@@ -6,7 +6,7 @@
 import { readFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { SingleBar } from "cli-progress";
-import { keepInMemory, loadModel, openDiskStore, withoutCache } from "kvsplice/engine";
+import { loadModel, openStore, withoutCache } from "kvsplice/engine";
 import { openCorpus } from "kvsplice/rag";
 
 const QUESTIONS = 8;
@@ -22,7 +22,7 @@ process.once("SIGINT", () => interrupt.abort());
 const { signal } = interrupt;
 
 const model = await loadModel();
-const store = keepInMemory(openDiskStore(join(dir, "blocks")), MEMORY_BYTES);
+const store = openStore({ memory: { budget: MEMORY_BYTES }, disk: { path: dir } });
 const corpus = await openCorpus(dir, { model, store, create: true });
 
 try {

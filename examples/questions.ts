@@ -6,7 +6,7 @@
  */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { keepInMemory, loadModel, openDiskStore } from "kvsplice/engine";
+import { loadModel, openStore } from "kvsplice/engine";
 import { openCorpus, scoreAnswer } from "kvsplice/rag";
 
 type Question = { question: string; answers: string[] };
@@ -16,7 +16,7 @@ const here = import.meta.dirname;
 const dir = join(here, "..", ".kvsplice", "demo");
 
 const model = await loadModel();
-const store = keepInMemory(openDiskStore(join(dir, "blocks")), MEMORY_BYTES);
+const store = openStore({ memory: { budget: MEMORY_BYTES }, disk: { path: dir } });
 const corpus = await openCorpus(dir, { model, store, create: true });
 console.log("Precomputing examples/corpus where that is not done yet ...");
 await corpus.precompute([join(here, "corpus")]);

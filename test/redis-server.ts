@@ -13,9 +13,9 @@ export const hasRedis = spawnSync("redis-server", ["--version"]).status === 0;
 
 export type RedisServer = { readonly url: string; readonly process: ChildProcess; stop(): Promise<void> };
 
-/** A Redis of one's own, on loopback, without persistence unless `options` say otherwise. */
-export async function startRedis(options: readonly string[] = []): Promise<RedisServer> {
-  const port = await freePort();
+/** A Redis of one's own, on loopback, without persistence unless `options` say otherwise; on a free port unless one is given. */
+export async function startRedis(options: readonly string[] = [], givenPort?: number): Promise<RedisServer> {
+  const port = givenPort ?? (await freePort());
   const dir = mkdtempSync(join(tmpdir(), "kvsplice-redis-"));
   const args = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--dir", dir, ...options];
   const server = spawn("redis-server", args, { stdio: "ignore" });

@@ -46,13 +46,14 @@ export function parseStoreConfig(value: unknown, where = "The store's configurat
 /** Settings as the command line has them. */
 export type StoreSettings = {
   /** A JSON file of a `StoreConfig`. */
-  readonly config?: string;
-  readonly memory?: string;
-  /** Folder of the disk tier. */
-  readonly disk?: string;
-  readonly diskBudget?: string;
-  readonly redis?: string;
-  readonly redisBudget?: string;
+  readonly config?: string | undefined;
+  readonly memory?: string | undefined;
+  readonly disk?: string | undefined;
+  readonly diskBudget?: string | undefined;
+  readonly redis?: string | undefined;
+  readonly redisBudget?: string | undefined;
+  /** Folder of the disk tier where nothing else names one. */
+  readonly folder?: string | undefined;
 };
 
 const DEFAULT_MEMORY = "512MB";
@@ -60,7 +61,7 @@ const DEFAULT_MEMORY = "512MB";
 /**
  * One configuration of a file, the environment (`KVSPLICE_STORE_CONFIG`, `_MEMORY`, `_DISK`, `_DISK_BUDGET`,
  * `_REDIS`, `_REDIS_BUDGET`) and the command line; what comes later in this list goes before. Memory is 512 MB where
- * nothing says otherwise.
+ * nothing says otherwise. A budget of 0 leaves its tier out.
  *
  * @throws KvspliceError `bad_argument`, `bad_file` where the file cannot be read
  */
@@ -69,15 +70,16 @@ export function readStoreConfig(settings: StoreSettings, environment: Readonly<R
   const file = set("config", "CONFIG");
   const base = file === undefined ? {} : parseStoreConfig(readJson(file), file);
   const memory = set("memory", "MEMORY") ?? base.memory?.budget ?? DEFAULT_MEMORY;
-  const path = set("disk", "DISK") ?? base.disk?.path;
+  const path = set("disk", "DISK") ?? base.disk?.path ?? settings.folder;
   const diskBudget = set("diskBudget", "DISK_BUDGET") ?? base.disk?.budget;
   const url = set("redis", "REDIS") ?? base.redis?.url;
   const redisBudget = set("redisBudget", "REDIS_BUDGET") ?? base.redis?.budget;
-  return parseStoreConfig({
+  const config = parseStoreConfig({
     memory: { budget: memory },
     ...(path !== undefined && { disk: { path, ...(diskBudget !== undefined && { budget: diskBudget }) } }),
     ...(url !== undefined && { redis: { ...base.redis, url, ...(redisBudget !== undefined && { budget: redisBudget }) } }),
   });
+  return Object.fromEntries(Object.entries(config).filter(([, tier]) => tier?.budget !== 0)) as StoreConfig;
 }
 
 function readJson(path: string): unknown {

@@ -1,84 +1,332 @@
-import { randomUUID } from "node:crypto";
-import { access, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { decodeSafetensors, encodeSafetensors } from "../kv/safetensors.js";
+import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { open, type Database, type RootDatabase } from "lmdb";
+import { KvspliceError } from "../error.js";
+import type { Block } from "../kv/block.js";
+import { decodeSafetensors } from "../kv/safetensors.js";
+import { checkLmdbFile } from "../lmdb-file.js";
 import { storageError } from "../storage-error.js";
-import type { BlockKey, BlockStore } from "./store.js";
+import { worthOf } from "./eviction.js";
+import type { BlockInfo, BlockKey, StoredTier } from "./store.js";
 
-export type DiskStoreOptions = {
-  /** Told of a block that is there and does not verify; it is treated as absent. A process warning when left out. */
-  readonly onDamage?: (key: BlockKey, path: string) => void;
+export type DiskOptions = {
+  /** Folder of the tier's file. */
+  readonly path: string;
+  readonly budget_bytes?: number | undefined;
+  readonly onDamage: (key: BlockKey) => void;
 };
 
-const EXTENSION = ".safetensors";
+/** What is written beside a block. */
+type Entry = Omit<BlockInfo, "key"> & { readonly worth: number };
+type HeldLease = { readonly owner: string; readonly pid: number; readonly until_ms: number };
+
+const FILE = "blocks.lmdb";
+
+/** Address space, not memory or disk: so the file grows without being mapped anew under other processes. */
+const MAP_BYTES = 2 ** 40;
+
+/** From this size a read lets a thread of LMDB's fault the pages in, so that a cold disk does not hold the event loop. */
+const LARGE_BYTES = 256 * 1024;
+
+/** A lease is renewed three times within this; it ends with its process, at the latest after this. */
+export const LEASE_MS = 15_000;
+
+/** LMDB reports a write that a full disk cut short as an input/output error. */
+const NO_SPACE = /no space|input\/output error|quota|MDB_MAP_FULL/i;
+const NO_PERMISSION = /permission denied|read-only|not permitted|EACCES|EROFS/i;
 
 /**
- * Blocks as files of a folder, one safetensors file each. A block is written under a temporary name, synced and
- * renamed: at any moment it is there whole or not at all, and several processes may write at once.
+ * Blocks in one LMDB file, for any number of processes of one machine. A change is one transaction and on disk when
+ * the call returns; a kill at any moment leaves what was before it or after it.
+ *
+ *     blocks   key -> safetensors file
+ *     infos    key -> what is known of it
+ *     order    [worth, key] -> true: blocks that may be evicted, the first one first
+ *     pending  key -> true: not yet in the shared tier
+ *     leases   key -> who encodes it, until when
+ *     counts   "bytes" of all blocks, "clock" of the eviction, and "memory", "disk", "redis", "misses": reads answered so far
+ *
+ * LMDB calls run on the event loop: they take microseconds, but for the write of a block, which takes what the disk
+ * needs to flush it.
  */
-export function openDiskStore(dir: string, options: DiskStoreOptions = {}): BlockStore {
-  const pathOf = (key: BlockKey) => join(dir, key.slice(0, 2), key + EXTENSION);
-  const onDamage = options.onDamage ?? warn;
-  const remedy = "use another --store";
-  return {
-    async get(key) {
-      let file: Buffer;
-      try {
-        file = await readFile(pathOf(key));
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-        throw storageError(error, `(or read) the blocks in ${dir}`, remedy);
-      }
-      const block = decodeSafetensors(key, file);
-      if (!block) {
-        onDamage(key, pathOf(key));
-        await rm(pathOf(key), { force: true }).catch(() => undefined); // so that the block is put anew
-      }
-      return block;
-    },
-    has: (key) =>
-      access(pathOf(key)).then(
-        () => true,
-        () => false,
-      ),
-    async put(key, block) {
-      const path = pathOf(key);
-      if (await this.has(key)) return;
-      const draft = `${path}.${randomUUID()}.tmp`;
-      try {
-        await mkdir(dirname(path), { recursive: true });
-        const file = await open(draft, "wx");
-        try {
-          for (const part of encodeSafetensors(key, block)) await writeAll(file, part);
-          await file.sync();
-        } finally {
-          await file.close();
-        }
-        await rename(draft, path);
-      } catch (error) {
-        await rm(draft, { force: true }).catch(() => undefined);
-        throw storageError(error, `a block into ${dir}`, remedy);
-      }
-    },
-    async delete(keys) {
-      for (const key of keys) await rm(pathOf(key), { force: true });
-    },
-    async *keys() {
-      for (const folder of await readdir(dir).catch(() => [])) {
-        for (const name of await readdir(join(dir, folder)).catch(() => [])) {
-          if (name.endsWith(EXTENSION)) yield name.slice(0, -EXTENSION.length);
-        }
-      }
-    },
-    async close() {},
-  };
+export class DiskTier implements StoredTier {
+  readonly name = "disk";
+  private readonly blocks: Database<Buffer, BlockKey>;
+  private readonly entries: Database<Entry, BlockKey>;
+  private readonly order: Database<true, [worth: number, key: BlockKey]>;
+  private readonly journal: Database<true, BlockKey>;
+  private readonly leases: Database<HeldLease, BlockKey>;
+  private readonly counts: Database<number, string>;
+  /** Reads since they were last written down. */
+  private touched = new Map<BlockKey, number>();
+  private counted = new Map<string, number>();
+
+  private constructor(
+    private readonly root: RootDatabase,
+    private readonly options: DiskOptions,
+    readonly readOnly: boolean,
+  ) {
+    this.blocks = root.openDB({ name: "blocks", encoding: "binary" });
+    this.entries = root.openDB({ name: "infos" });
+    this.order = root.openDB({ name: "order" });
+    this.journal = root.openDB({ name: "pending" });
+    this.leases = root.openDB({ name: "leases" });
+    this.counts = root.openDB({ name: "counts" });
+  }
+
+  /** @throws KvspliceError `bad_store` where the file is damaged or cannot be read, `no_space` where it cannot be made */
+  static open(options: DiskOptions): DiskTier {
+    const file = join(options.path, FILE);
+    const settings = { path: file, noSubdir: true, mapSize: MAP_BYTES, overlappingSync: false };
+    try {
+      mkdirSync(options.path, { recursive: true });
+      checkLmdbFile(file);
+      const readOnly = existsSync(file) && !isWritable(file);
+      const tier = new DiskTier(open({ ...settings, readOnly }), options, readOnly);
+      tier.root.readerCheck(); // readers that were killed hold old pages
+      return tier;
+    } catch (cause) {
+      if (cause instanceof KvspliceError) throw cause;
+      throw this.failure(cause, options.path, `The store in ${options.path} cannot be opened (${(cause as Error).message}); check the folder, or use another.`);
+    }
+  }
+
+  async get(key: BlockKey): Promise<Block | undefined> {
+    const bytes = await this.read(key);
+    if (!bytes) return undefined;
+    const block = decodeSafetensors(key, bytes);
+    if (block) this.touched.set(key, (this.touched.get(key) ?? 0) + 1);
+    else this.discard(key);
+    return block;
+  }
+
+  has(key: BlockKey): boolean {
+    return this.entries.doesExist(key);
+  }
+
+  /**
+   * Keeps a block's file; where the key is there, only its pin and its place in the journal change.
+   * @param pending whether it is to be written to the shared tier
+   * @throws KvspliceError `no_space`, `bad_store`
+   */
+  put(info: BlockInfo, bytes: Buffer, pending: boolean): void {
+    const { key, ...rest } = info;
+    this.commit(() => {
+      if (this.has(key)) return info.pinned ? this.pinNow(key) : undefined;
+      this.makeRoom(bytes.length);
+      const entry: Entry = { ...rest, worth: worthOf(this.count("clock"), info) };
+      this.blocks.putSync(key, bytes);
+      this.entries.putSync(key, entry);
+      if (!info.pinned) this.order.putSync([entry.worth, key], true);
+      if (pending) this.journal.putSync(key, true);
+      this.counts.putSync("bytes", this.count("bytes") + bytes.length);
+    });
+  }
+
+  pin(keys: readonly BlockKey[]): void {
+    const unpinned = keys.filter((key) => this.entries.get(key)?.pinned === false);
+    if (unpinned.length > 0) this.commit(() => unpinned.forEach((key) => this.pinNow(key)));
+  }
+
+  async read(key: BlockKey): Promise<Buffer | undefined> {
+    const info = this.entries.get(key);
+    if (!info) return undefined;
+    if (info.bytes >= LARGE_BYTES) await this.blocks.prefetch([key]);
+    return this.blocks.get(key);
+  }
+
+  async verify(key: BlockKey): Promise<boolean | undefined> {
+    const bytes = await this.read(key);
+    return bytes && decodeSafetensors(key, bytes) !== undefined;
+  }
+
+  async delete(keys: readonly BlockKey[]): Promise<void> {
+    const there = keys.filter((key) => this.has(key));
+    if (there.length > 0) this.commit(() => there.forEach((key) => this.drop(key)));
+  }
+
+  info(key: BlockKey): BlockInfo | undefined {
+    const entry = this.entries.get(key);
+    return entry && infoOf(key, entry);
+  }
+
+  async *infos(): AsyncIterable<BlockInfo> {
+    for (const { key, value } of this.entries.getRange({ snapshot: false })) yield infoOf(key, value);
+  }
+
+  async *keys(): AsyncIterable<BlockKey> {
+    yield* this.entries.getKeys({ snapshot: false });
+  }
+
+  async bytes(): Promise<number> {
+    return this.count("bytes");
+  }
+
+  /** Keys that are not yet in the shared tier. */
+  pending(): BlockKey[] {
+    return [...this.journal.getKeys()];
+  }
+
+  /** Notes that the shared tier holds them. */
+  acknowledge(keys: readonly BlockKey[]): void {
+    this.commit(() => keys.forEach((key) => this.journal.removeSync(key)));
+  }
+
+  /** Takes or renews the lease of a key, unless another holds it who lives. */
+  lease(key: BlockKey, owner: string): boolean {
+    return this.commit(() => {
+      const held = this.leases.get(key);
+      const now = Date.now();
+      if (held && held.owner !== owner && held.until_ms > now && isAlive(held.pid)) return false;
+      this.leases.putSync(key, { owner, pid: process.pid, until_ms: now + LEASE_MS });
+      return true;
+    });
+  }
+
+  release(key: BlockKey, owner: string): void {
+    this.commit(() => {
+      if (this.leases.get(key)?.owner === owner) this.leases.removeSync(key);
+    });
+  }
+
+  /** Counts reads for the statistics: written down by the next `settle`. */
+  tally(name: string): void {
+    this.counted.set(name, (this.counted.get(name) ?? 0) + 1);
+  }
+
+  /** Reads of all processes that a tier answered (or none: "misses"). */
+  tallied(name: string): number {
+    return this.count(name) + (this.counted.get(name) ?? 0);
+  }
+
+  /** Writes down what was read since the last time. It is a hint for evictions: where it cannot be written, it is dropped. */
+  settle(): void {
+    const [touched, counted] = [this.touched, this.counted];
+    if (this.readOnly || touched.size + counted.size === 0) return;
+    [this.touched, this.counted] = [new Map(), new Map()];
+    try {
+      this.root.transactionSync(() => {
+        for (const [key, uses] of touched) this.touch(key, uses);
+        for (const [name, count] of counted) this.counts.putSync(name, this.count(name) + count);
+      });
+    } catch {
+      // A full disk: the reads were answered all the same.
+    }
+  }
+
+  async close(): Promise<void> {
+    this.settle();
+    await this.root.close();
+  }
+
+  /** A block that does not verify: told, and removed, so that it is put anew. */
+  discard(key: BlockKey): void {
+    this.options.onDamage(key);
+    if (this.readOnly) return;
+    try {
+      this.commit(() => this.drop(key));
+    } catch {
+      // It is found damaged again, and encoded again, until something can be written.
+    }
+  }
+
+  private touch(key: BlockKey, uses: number): void {
+    const entry = this.entries.get(key);
+    if (!entry) return;
+    const used = { ...entry, uses: entry.uses + uses, used_ms: Date.now() };
+    const touched: Entry = { ...used, worth: worthOf(this.count("clock"), used) };
+    this.entries.putSync(key, touched);
+    if (entry.pinned) return;
+    this.order.removeSync([entry.worth, key]);
+    this.order.putSync([touched.worth, key], true);
+  }
+
+  private pinNow(key: BlockKey): void {
+    const entry = this.entries.get(key);
+    if (!entry || entry.pinned) return;
+    this.order.removeSync([entry.worth, key]);
+    this.entries.putSync(key, { ...entry, pinned: true });
+  }
+
+  /** Evicts the blocks of least worth; those that the shared tier does not have yet stay. */
+  private makeRoom(bytes: number): void {
+    const { budget_bytes = Infinity, path } = this.options;
+    let excess = this.count("bytes") + bytes - budget_bytes;
+    if (excess <= 0) return;
+    const evicted: BlockKey[] = [];
+    let clock = 0;
+    for (const [worth, key] of this.order.getKeys()) {
+      if (this.journal.doesExist(key)) continue;
+      evicted.push(key);
+      clock = worth;
+      excess -= this.entries.get(key)?.bytes ?? 0;
+      if (excess <= 0) break;
+    }
+    if (excess > 0) {
+      throw new KvspliceError(
+        "no_space",
+        `The disk budget of ${budget_bytes} bytes of the store in ${path} is taken by pinned blocks (those of precomputed ` +
+          `documents) and has no room for ${bytes} more: raise --disk-budget, or use another --store.`,
+      );
+    }
+    for (const key of evicted) this.drop(key);
+    this.counts.putSync("clock", clock);
+  }
+
+  private drop(key: BlockKey): void {
+    const entry = this.entries.get(key);
+    if (!entry) return;
+    this.order.removeSync([entry.worth, key]);
+    this.blocks.removeSync(key);
+    this.entries.removeSync(key);
+    this.journal.removeSync(key);
+    this.counts.putSync("bytes", this.count("bytes") - entry.bytes);
+  }
+
+  private count(name: string): number {
+    return this.counts.get(name) ?? 0;
+  }
+
+  /** One transaction, on disk when it returns. */
+  private commit<T>(change: () => T): T {
+    if (this.readOnly) {
+      throw new KvspliceError("bad_store", `No permission to write the blocks in ${this.options.path}: grant it, or use another --store.`);
+    }
+    try {
+      return this.root.transactionSync(change);
+    } catch (cause) {
+      throw DiskTier.failure(cause, this.options.path);
+    }
+  }
+
+  private static failure(cause: unknown, path: string, otherwise?: string): unknown {
+    if (cause instanceof KvspliceError) return cause;
+    const { message } = cause as Error;
+    const code = NO_SPACE.test(message) ? "ENOSPC" : NO_PERMISSION.test(message) ? "EACCES" : undefined;
+    if (code) return storageError(Object.assign(new Error(message, { cause }), { code }), `the blocks in ${path}`, "use another --store");
+    return otherwise === undefined ? cause : new KvspliceError("bad_store", otherwise, { cause });
+  }
 }
 
-function warn(key: BlockKey, path: string): void {
-  process.emitWarning(`Block ${key.slice(0, 12)} (${path}) does not verify; it is encoded again.`, { code: "KVSPLICE_DAMAGED_BLOCK" });
+function infoOf(key: BlockKey, { worth: _, ...info }: Entry): BlockInfo {
+  return { key, ...info };
 }
 
-/** A short write (a full disk may give one) goes on until it is whole or fails. */
-async function writeAll(file: Awaited<ReturnType<typeof open>>, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) done += (await file.write(bytes, done)).bytesWritten;
+function isWritable(file: string): boolean {
+  try {
+    accessSync(file, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a process of this machine runs; one of another user does too. */
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
 }

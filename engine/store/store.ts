@@ -29,6 +29,8 @@ export interface BlockStore {
   close(): Promise<void>;
   /** A hint: these will be asked for soon, so they are on their way from now. */
   prefetch?(keys: readonly BlockKey[]): void;
+  /** Pins those that are stored: see `PutOptions`. */
+  pin?(keys: readonly BlockKey[]): void;
   /** Leave to encode a missing block; undefined while another, in whichever process or machine, has it. */
   lease?(key: BlockKey): Promise<Lease | undefined>;
 }

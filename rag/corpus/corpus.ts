@@ -79,7 +79,7 @@ export class Corpus {
     private readonly records: Records,
     private readonly options: CorpusOptions,
   ) {
-    this.store = options.store ?? openDiskStore(join(dir, "blocks"));
+    this.store = options.store ?? openDiskStore(dir);
     this.byRef = new Chunks(records);
     this.indexes = new Indexes(records, join(dir, "index"), options.embedder?.dimensions ?? MINILM_DIMENSIONS);
   }
@@ -158,7 +158,7 @@ export class Corpus {
     }
     const [[vector]] = await Promise.all([
       this.embedder().then((embedder) => embedder.embed([question], { signal })),
-      this.indexes.refresh(),
+      this.indexes.refresh().then(() => this.expect(this.indexes.searchWords(question, topK))),
     ]);
     if (signal?.aborted) throw new KvspliceError("cancelled", "The question was cancelled.", { cause: signal.reason });
 
@@ -170,7 +170,13 @@ export class Corpus {
       sources.set(chunk.block, { ref: this.byRef.refOf(path, id), path, title, score, text, tokens });
       if (sources.size === topK) break;
     }
+    this.store.prefetch?.([...sources.keys()]);
     return [...sources.values()];
+  }
+
+  /** Chunks that are likely to be asked for: their blocks are on their way while the question is being embedded. */
+  private expect(ids: readonly number[]): void {
+    this.store.prefetch?.(ids.flatMap((id) => this.records.chunk(id)?.block ?? []));
   }
 
   /**

@@ -145,6 +145,7 @@ class Run {
   /** Blocks that the store has lost, to damage or to another run, are encoded from the tokens of their chunks. */
   async encodeMissing(): Promise<void> {
     const { records, store } = this.workshop;
+    store.pin?.([...records.blockKeys()]);
     await sideBySide(records.chunkIds(), this.supply.atOnce, async (id) => {
       const chunk = records.chunk(id);
       if (chunk === undefined || (await store.has(chunk.block))) return;

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { open, type Database, type RootDatabase } from "lmdb";
 
-import { isOpenable, KvspliceError, type BlockKey, type Precision } from "../../engine/index.js";
+import { checkLmdbFile, isOpenable, KvspliceError, type BlockKey, type Precision } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
 
 /** One file as it was when its chunks were stored. */
@@ -86,7 +86,7 @@ export class Records {
     let records: Records;
     try {
       mkdirSync(dir, { recursive: true });
-      if (!isOpenable(join(dir, FILE))) throw new Error(`${FILE} is damaged`);
+      checkLmdbFile(join(dir, FILE));
       records = new Records(open({ path: join(dir, FILE), noSubdir: true }));
     } catch (cause) {
       const why = (cause as Error).message;

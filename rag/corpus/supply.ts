@@ -1,4 +1,4 @@
-import type { BlockKey, BlockSource, BlockStore, Model } from "../../engine/index.js";
+import { storeBlock, type BlockKey, type BlockSource, type BlockStore, type Model } from "../../engine/index.js";
 
 export type SupplyOptions = { readonly signal?: AbortSignal | undefined };
 
@@ -14,10 +14,6 @@ export interface BlockSupply {
 export function encodeHere(model: Model, store: BlockStore): BlockSupply {
   return {
     atOnce: 1,
-    async supply(key, source, { signal } = {}) {
-      if (await store.has(key)) return false;
-      await store.put(key, await model.encode(source, signal === undefined ? {} : { signal }));
-      return true;
-    },
+    supply: (_key, source, { signal } = {}) => storeBlock(model, source, { store, signal, pinned: true }),
   };
 }

@@ -59,6 +59,11 @@ export class Indexes {
     return next;
   }
 
+  /** Chunks by words alone: what is known of a search before its question is embedded. Call `refresh` before. */
+  searchWords(question: string, count: number): number[] {
+    return this.keywords?.search(question, count).map(({ id }) => id) ?? [];
+  }
+
   /** Chunks by rank in both indexes, the best first. Call `refresh` before. */
   search(question: string, vector: Float32Array, count: number): Hit[] {
     const candidates = Math.max(CANDIDATES, count);

@@ -1,4 +1,4 @@
-import { type BlockKey, isBlockPiece, type Plan } from "../../engine/index.js";
+import { type BlockKey, isBlockPiece, type Plan, storeBlock } from "../../engine/index.js";
 import type { Service } from "../service.js";
 
 export type Encoded = { readonly key: BlockKey; readonly tokens: readonly number[] };
@@ -8,9 +8,7 @@ export async function encodeMissing({ pieces }: Plan, { model, store }: Service,
   const blocks = new Map(pieces.filter(isBlockPiece).map(({ block }) => [model.keyOf(block), block]));
   const encoded: Encoded[] = [];
   for (const [key, block] of blocks) {
-    if (await store.has(key)) continue;
-    await store.put(key, await model.encode(block, { signal }));
-    encoded.push({ key, tokens: block.tokens });
+    if (await storeBlock(model, block, { store, signal })) encoded.push({ key, tokens: block.tokens });
   }
   return encoded;
 }

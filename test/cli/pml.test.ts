@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { storedKeys } from "../engine/stored-bytes.js";
 
 /** The command as it is installed; `npm test` builds it first. */
 const BIN = new URL("../../dist/cli/main.js", import.meta.url).pathname;
@@ -231,23 +232,23 @@ describe("precompute and run", () => {
     const child = spawn(process.execPath, [BIN, "pml", "precompute", "long.pml", "--store", "kv"], { cwd: folder });
     let stderr = "";
     child.stderr.on("data", (part) => (stderr += part));
-    while (storedBlocks(folder) < 2) await new Promise((wake) => setTimeout(wake, 20));
+    while ((await storedBlocks(folder)) < 2) await new Promise((wake) => setTimeout(wake, 20));
     child.kill("SIGINT");
     expect((await once(child, "exit"))[0]).toBe(130);
     expect(stderr).toContain("Cancelled. What was stored is kept.");
-    const before = storedBlocks(folder);
+    const before = await storedBlocks(folder);
     expect(JSON.parse(pml("precompute", "long.pml", "--store", "kv", "--json").stdout)).toMatchObject({ blocks: 60, stored: before, encoded: 60 - before });
   });
 });
 
 describe("Ctrl-C ends run with exit code 130", () => {
   /** Runs a prompt of 12 long modules until `until` is true, then sends the signal. */
-  async function interrupted(folder: string, until: (stdout: string) => boolean, ...options: string[]) {
+  async function interrupted(folder: string, until: (stdout: string) => boolean | Promise<boolean>, ...options: string[]) {
     const child = spawn(process.execPath, [BIN, "pml", "run", "long.pml", "ask.pml", "--store", "kv", ...options], { cwd: folder });
     let [stdout, stderr] = ["", ""];
     child.stdout.on("data", (part) => (stdout += part));
     child.stderr.on("data", (part) => (stderr += part));
-    while (!until(stdout) && child.exitCode === null) await new Promise((wake) => setTimeout(wake, 20));
+    while (!(await until(stdout)) && child.exitCode === null) await new Promise((wake) => setTimeout(wake, 20));
     child.kill("SIGINT");
     const [code] = await once(child, "exit");
     return { code, stderr };
@@ -256,9 +257,9 @@ describe("Ctrl-C ends run with exit code 130", () => {
 
   test("while modules are encoded, and in the middle of a prefill; what was encoded is kept", async () => {
     const { folder, pml } = folderOf({ "long.pml": longSchema(12), "ask.pml": `<prompt schema="long">${includes}Which number?</prompt>` });
-    const encoding = await interrupted(folder, () => storedBlocks(folder) >= 2);
+    const encoding = await interrupted(folder, async () => (await storedBlocks(folder)) >= 2);
     expect(encoding).toEqual({ code: 130, stderr: expect.stringContaining("Cancelled. What was stored is kept.") });
-    const before = storedBlocks(folder);
+    const before = await storedBlocks(folder);
     expect(before).toBeLessThan(12);
 
     const prefilling = await interrupted(folder, (stdout) => stdout.includes("Without the cache:"), "--compare", "--max-tokens", "1");
@@ -330,10 +331,6 @@ function longSchema(count: number): string {
   return `<schema name="long">${modules.join("")}</schema>`;
 }
 
-function storedBlocks(folder: string): number {
-  try {
-    return readdirSync(join(folder, "kv", "blocks"), { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".safetensors")).length;
-  } catch {
-    return 0;
-  }
+async function storedBlocks(folder: string): Promise<number> {
+  return (await storedKeys(join(folder, "kv"))).length;
 }

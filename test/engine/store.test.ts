@@ -1,19 +1,17 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { execFileSync } from "node:child_process";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { keepInMemory, openDiskStore } from "../../engine/index.js";
-import type { Float32Block } from "../../engine/kv/block.js";
-import { mountSmall } from "../small-disk.js";
+import { encodeSafetensors, openDiskStore, openStore, type StoreConfig, type StoreHooks } from "../../engine/index.js";
+import { fill, mountSmall } from "../small-disk.js";
 import { collect } from "./golden.js";
+import { randomBlock } from "./random-block.js";
+import { fileOf, flip, placesOf } from "./stored-bytes.js";
 
 const KEY = "ab".repeat(32);
-
-function randomBlock(tokens: number): Float32Block {
-  const values = () => Float32Array.from({ length: 2 * tokens * 4 }, () => Math.random() - 0.5);
-  return { layers: 2, tokens, width: 4, precision: "float32", k: values(), v: values() };
-}
+const [A, B, C, D] = ["aa", "bb", "cc", "dd"].map((part) => part.repeat(32)) as [string, string, string, string];
 
 let dir: string;
 beforeEach(async () => {
@@ -21,87 +19,231 @@ beforeEach(async () => {
 });
 afterEach(() => rm(dir, { recursive: true, force: true }));
 
-const fileOf = (key: string) => join(dir, key.slice(0, 2), `${key}.safetensors`);
+/** A store that is closed when the test is over. */
+function open(config: StoreConfig = { disk: { path: dir } }, hooks: StoreHooks = {}) {
+  const store = openStore(config, hooks);
+  onTestFinished(() => store.close());
+  return store;
+}
 
-describe("the disk store", () => {
+const bytesOf = (key: string, block: Parameters<typeof encodeSafetensors>[1]) => Buffer.concat(encodeSafetensors(key, block)).length;
+
+describe("the disk tier", () => {
   test("gives back a block bit for bit, and nothing for a key that it does not have", async () => {
-    const store = openDiskStore(dir);
+    const store = open();
     const block = randomBlock(3);
     await store.put(KEY, block);
     expect(await store.get(KEY)).toEqual(block);
     expect(await store.has(KEY)).toBe(true);
-    expect(await store.get("cd".repeat(32))).toBeUndefined();
+    expect(await store.get(A)).toBeUndefined();
     expect(await collect(store.keys())).toEqual([KEY]);
     await store.delete([KEY]);
     expect(await store.has(KEY)).toBe(false);
   });
 
-  test("its files are safetensors: a length, a JSON header, and the data where the header says", async () => {
-    const block = randomBlock(2);
-    await openDiskStore(dir).put(KEY, block);
-    const file = await readFile(fileOf(KEY));
-    const length = Number(file.readBigUInt64LE(0));
-    const header = JSON.parse(file.toString("utf8", 8, 8 + length)) as Record<"k" | "v", { dtype: string; shape: number[]; data_offsets: number[] }>;
-    expect(header.v).toEqual({ dtype: "F32", shape: [2, 2, 4], data_offsets: [64, 128] });
-    expect(file.readFloatLE(8 + length + header.v.data_offsets[0]!)).toBe(block.v[0]);
+  test("tells what it holds without reading it", async () => {
+    const store = open();
+    await store.put(KEY, randomBlock(3), { model: "small", cost_ms: 7, pinned: true });
+    const bytes = bytesOf(KEY, randomBlock(3));
+    const [disk] = store.tiers;
+    expect(await collect(disk!.infos())).toEqual([
+      { key: KEY, bytes, tokens: 3, precision: "float32", model: "small", cost_ms: 7, pinned: true, uses: 0, used_ms: expect.any(Number) },
+    ]);
+    expect(await disk!.bytes()).toBe(bytes);
+    expect(await disk!.verify(KEY)).toBe(true);
+    expect(await disk!.verify(A)).toBeUndefined();
   });
 
-  test("any byte changed makes a block absent, and is told", async () => {
+  test("any byte changed makes a block absent, and is told; it is put anew and sound again", async () => {
     const block = randomBlock(1);
-    await openDiskStore(dir).put(KEY, block);
-    const intact = await readFile(fileOf(KEY));
+    const length = bytesOf(KEY, block);
     const damaged: string[] = [];
-    const store = openDiskStore(dir, { onDamage: (key) => damaged.push(key) });
-    for (let at = 0; at < intact.length; at++) {
-      const bytes = Buffer.from(intact);
-      bytes[at]! ^= 1 << at % 8;
-      await writeFile(fileOf(KEY), bytes);
-      expect(await store.get(KEY)).toBeUndefined();
+    const store = open({ disk: { path: dir } }, { onDamage: (key, tier) => damaged.push(`${key} ${tier}`) });
+    for (let at = 0; at < length; at++) {
+      await store.put(KEY, block);
+      for (const place of placesOf(dir, KEY)) await flip(fileOf(dir), place + at, 1 << at % 8);
+      expect(await store.get(KEY), `byte ${at}`).toBeUndefined();
+      expect(await store.has(KEY)).toBe(false);
     }
-    expect(damaged).toHaveLength(intact.length);
+    expect(damaged).toEqual(Array(length).fill(`${KEY} disk`));
+    await store.put(KEY, block);
+    expect(await store.get(KEY)).toEqual(block);
   });
 
-  test("a file cut short at any length makes a block absent", async () => {
-    await openDiskStore(dir).put(KEY, randomBlock(1));
-    const intact = await readFile(fileOf(KEY));
-    for (let length = 0; length < intact.length; length++) {
-      await writeFile(fileOf(KEY), intact.subarray(0, length));
-      expect(await openDiskStore(dir).get(KEY)).toBeUndefined();
+  test("a block under another's key does not verify", async () => {
+    const { DiskTier } = await import("../../engine/store/disk.js");
+    const told: string[] = [];
+    const tier = DiskTier.open({ path: dir, onDamage: (key) => told.push(key) });
+    const bytes = Buffer.concat(encodeSafetensors(A, randomBlock(2)));
+    tier.put({ key: B, bytes: bytes.length, tokens: 2, precision: "float32", model: "", cost_ms: 1, pinned: false, uses: 0, used_ms: 0 }, bytes, false);
+    expect(await tier.get(B)).toBeUndefined();
+    expect(told).toEqual([B]);
+    await tier.close();
+  });
+
+  test("a file cut short or not LMDB's is refused with what to do, and left as it is", async () => {
+    const store = openDiskStore(dir);
+    for (let i = 0; i < 20; i++) await store.put(`${i}`.padStart(64, "0"), randomBlock(200));
+    await store.close();
+    const whole = readFileSync(fileOf(dir));
+    for (const length of [1, 100, 4096, 10_000, whole.length >> 1, whole.length - 4096]) {
+      writeFileSync(fileOf(dir), whole);
+      truncateSync(fileOf(dir), length);
+      expect(() => openDiskStore(dir)).toThrow(/damaged: .* Nothing in it was changed/);
+      expect(statSync(fileOf(dir)).size).toBe(length);
     }
+    writeFileSync(fileOf(dir), whole);
+    expect(await collect(open().keys())).toHaveLength(20);
   });
 
-  test("many writers of one block leave one whole file", async () => {
-    const block = randomBlock(50);
-    await Promise.all(Array.from({ length: 20 }, () => openDiskStore(dir).put(KEY, block)));
-    expect(await openDiskStore(dir).get(KEY)).toEqual(block);
-    expect(await readdir(join(dir, "ab"))).toEqual([`${KEY}.safetensors`]);
-  });
-
-  const small = mountSmall("64k");
-  test.skipIf(!small)("a full disk (tmpfs of 64 KiB) is an error that says so, and what was stored stays", async () => {
+  const small = mountSmall("2m");
+  test.skipIf(!small)("a full disk (tmpfs of 2 MiB) is an error that says so, and what was stored stays", async () => {
     const store = openDiskStore(small!);
     try {
       const block = randomBlock(10);
-      await store.put(KEY, block);
-      await expect(store.put("cd".repeat(32), randomBlock(4000))).rejects.toMatchObject({ code: "no_space" });
-      expect(await store.get(KEY)).toEqual(block);
-      expect(await collect(store.keys())).toEqual([KEY]);
+      await store.put(A, block);
+      await expect(store.put(B, randomBlock(40_000))).rejects.toMatchObject({ code: "no_space" });
+      expect(await store.get(A)).toEqual(block);
+      fill(small!);
+      await expect(store.put(C, randomBlock(40_000))).rejects.toMatchObject({ code: "no_space" });
+      expect(await collect(store.keys())).toEqual([A]);
+      execFileSync("rm", [join(small!, "filler")]);
+      await store.put(C, randomBlock(2000));
     } finally {
+      await store.close();
       execFileSync("umount", [small!]);
     }
   });
+
+  const lost = mountSmall("4m");
+  test.skipIf(!lost)("a store that may only be read goes on answering; a put says what is missing", async () => {
+    onTestFinished(() => void execFileSync("umount", ["-l", lost!]));
+    const before = openDiskStore(lost!);
+    const block = randomBlock(10);
+    await before.put(A, block);
+    await before.close();
+    execFileSync("mount", ["-o", "remount,ro", lost!]);
+    const store = open({ disk: { path: lost! } });
+    expect(await store.get(A)).toEqual(block);
+    expect(await store.lease!(B)).toBeDefined();
+    await expect(store.put(B, block)).rejects.toMatchObject({ code: "bad_store", message: expect.stringMatching(/No permission/) });
+  });
 });
 
-describe("the memory in front of it", () => {
-  test("answers without the store below, and holds no more than its bytes", async () => {
+describe("the disk budget", () => {
+  const block = randomBlock(8);
+  const bytes = bytesOf(A, block);
+  const budget = 3 * bytes;
+  const held = async (store: ReturnType<typeof open>) => (await collect(store.keys())).sort();
+
+  test("the block used least recently goes, of blocks that cost the same", async () => {
+    const store = open({ disk: { path: dir, budget } });
+    for (const key of [A, B, C]) await store.put(key, block, { cost_ms: 10 });
+    await store.put(D, block, { cost_ms: 10 });
+    expect(await held(store)).toHaveLength(3);
+    expect(await store.has(D)).toBe(true);
+    expect(await store.tiers[0]!.bytes()).toBe(budget);
+  });
+
+  test("a block that is dear to encode outlives cheap ones", async () => {
+    const store = open({ disk: { path: dir, budget } });
+    await store.put(A, block, { cost_ms: 1000 });
+    for (const [i, key] of [B, C, D].entries()) await store.put(key, block, { cost_ms: 10 + i });
+    expect(await held(store)).toEqual([A, C, D]);
+  });
+
+  test("a block that was read outlives one that was not, when reads are written down", async () => {
+    const first = openStore({ disk: { path: dir, budget } });
+    for (const key of [A, B, C]) await first.put(key, block, { cost_ms: 10 });
+    await first.get(A);
+    await first.close();
+    const store = open({ disk: { path: dir, budget } });
+    await store.put(D, block, { cost_ms: 10 });
+    expect(await store.has(A)).toBe(true);
+  });
+
+  test("pinned blocks stay; where they take the budget, a put says so and evicts nothing", async () => {
+    const store = open({ disk: { path: dir, budget } });
+    for (const key of [A, B]) await store.put(key, block, { pinned: true });
+    await store.put(C, block);
+    store.pin!([C]);
+    await expect(store.put(D, block)).rejects.toMatchObject({ code: "no_space", message: expect.stringMatching(/pinned blocks .* raise --disk-budget/) });
+    expect(await held(store)).toEqual([A, B, C]);
+    await store.delete([B]);
+    await store.put(D, block);
+    expect(await held(store)).toEqual([A, C, D]);
+  });
+
+  test("a block in use is whole after it was evicted from every tier", async () => {
+    const store = open({ memory: { budget: 2 * bytes }, disk: { path: dir, budget } });
+    const original = randomBlock(8);
+    await store.put(A, original, { cost_ms: 1 });
+    await store.close();
+    const again = open({ memory: { budget: 2 * bytes }, disk: { path: dir, budget } });
+    const inUse = await again.get(A);
+    for (let i = 0; i < 10; i++) await again.put(`${i}`.padStart(64, "0"), block, { cost_ms: 100 });
+    expect(await again.has(A)).toBe(false);
+    expect(inUse).toEqual(original);
+  });
+});
+
+describe("the memory tier", () => {
+  test("holds no more than its bytes, the blocks used last; the others come from disk", async () => {
     const block = randomBlock(2);
-    const bytes = block.k.byteLength + block.v.byteLength;
-    const store = keepInMemory(openDiskStore(dir), 2 * bytes);
-    const keys = ["aa", "bb", "cc"].map((part) => part.repeat(32));
-    for (const key of keys) await store.put(key, block);
-    await rm(dir, { recursive: true });
-    expect(await store.get(keys[0]!)).toBeUndefined(); // used least recently, and gone below
-    expect(await store.get(keys[1]!)).toBe(block);
-    expect(await store.get(keys[2]!)).toBe(block);
+    const store = open({ memory: { budget: 2 * (block.k.byteLength + block.v.byteLength) }, disk: { path: dir } });
+    for (const key of [A, B, C]) await store.put(key, block);
+    expect(await store.get(C)).toBe(block);
+    expect(await store.get(B)).toBe(block);
+    expect(await store.get(A)).toEqual(block);
+    expect(await store.get(D)).toBeUndefined();
+    const { tiers, misses } = await store.stats();
+    expect(tiers.map(({ tier, hits }) => [tier, hits])).toEqual([["memory", 2], ["disk", 1]]);
+    expect(misses).toBe(1);
+  });
+
+  test("what is read ahead is counted where it was, once", async () => {
+    const block = randomBlock(2);
+    await openDiskStore(dir).put(A, block);
+    const store = open({ memory: { budget: 2 ** 20 }, disk: { path: dir } });
+    store.prefetch!([A, B]);
+    await store.flush();
+    expect(await store.get(A)).toEqual(block);
+    expect(await store.get(A)).toEqual(block);
+    expect((await store.stats()).tiers.map(({ hits }) => hits)).toEqual([1, 1]);
+  });
+
+  test("alone, it is a store for one process", async () => {
+    const store = open({ memory: { budget: 2 ** 20 } });
+    const block = randomBlock(2);
+    await store.put(A, block);
+    expect([await store.has(A), await store.has(B)]).toEqual([true, false]);
+    expect(await collect(store.keys())).toEqual([A]);
+  });
+});
+
+describe("leases", () => {
+  test("one holder at a time, in a process and across stores of one folder", async () => {
+    const [one, other] = [open(), open()];
+    const lease = await one.lease!(A);
+    expect(lease).toBeDefined();
+    expect(await one.lease!(A)).toBeUndefined();
+    expect(await other.lease!(A)).toBeUndefined();
+    expect(await other.lease!(B)).toBeDefined();
+    await lease!.release();
+    expect(await other.lease!(A)).toBeDefined();
+  });
+
+  test("the lease of a process that died is free at once", async () => {
+    mkdirSync(dir, { recursive: true });
+    const program = `import { openDiskStore } from ${JSON.stringify(new URL("../../engine/index.js", import.meta.url).pathname.replace(/\.js$/, ".ts"))};
+      if (!(await openDiskStore(${JSON.stringify(dir)}).lease(${JSON.stringify(A)}))) process.exit(1);
+      process.kill(process.pid, "SIGKILL");`;
+    writeFileSync(join(dir, "dies.mts"), program);
+    const { spawnSync } = await import("node:child_process");
+    const root = new URL("../..", import.meta.url).pathname;
+    const run = spawnSync(process.execPath, ["--import", "tsx", join(dir, "dies.mts")], { cwd: root, encoding: "utf8" });
+    expect(run.signal, run.stderr).toBe("SIGKILL");
+    expect(existsSync(fileOf(dir))).toBe(true);
+    expect(await open().lease!(A)).toBeDefined();
   });
 });

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import OpenAI from "openai";
 import { pino } from "pino";
 import { Records } from "../../chat/index.js";
-import { keepInMemory, openDiskStore, type Model } from "../../engine/index.js";
+import { openStore, type Model } from "../../engine/index.js";
 import { openCorpus, type Embedder } from "../../rag/index.js";
 import { createApp, createService, listen, type Limits, type Service } from "../../server/index.js";
 
@@ -42,7 +42,7 @@ const MEMORY_bytes = 2 ** 28;
 export async function startServing(options: ServingOptions): Promise<Serving> {
   const { model, embedder, apiKeys = [], host = "127.0.0.1" } = options;
   const folder = options.folder ?? mkdtempSync(join(tmpdir(), "kvsplice-serve-"));
-  const store = keepInMemory(openDiskStore(join(folder, "blocks")), MEMORY_bytes);
+  const store = openStore({ memory: { budget: MEMORY_bytes }, disk: { path: folder } });
   const corpus = await openCorpus(folder, { model, store, embedder, create: true });
   if (options.folder === undefined) {
     for (const [name, text] of Object.entries(ARTICLES)) writeFileSync(join(folder, name), text);

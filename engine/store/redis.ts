@@ -1,0 +1,269 @@
+import { Redis } from "ioredis";
+import { KvspliceError } from "../error.js";
+import type { Block } from "../kv/block.js";
+import { decodeSafetensors } from "../kv/safetensors.js";
+import { worthOf } from "./eviction.js";
+import type { BlockInfo, BlockKey, StoredTier } from "./store.js";
+
+export type RedisOptions = {
+  readonly url: string;
+  readonly prefix: string;
+  readonly budget_bytes?: number | undefined;
+  readonly onDamage: (key: BlockKey) => void;
+  /** Told when the server fails, and when it answers again. */
+  readonly onTrouble: (message: string) => void;
+};
+
+/** A read that takes longer is given up: the block is then encoded, or the next tier's. */
+const READ_TIMEOUT_MS = 3000;
+const WRITE_TIMEOUT_MS = 30_000;
+
+/** After a failure the server is left alone, so that an answer does not wait for it at each of its blocks. */
+const FIRST_REST_MS = 500;
+const LONGEST_REST_MS = 15_000;
+
+export const LEASE_MS = 15_000;
+
+/** KEYS infos, order, state. ARGV: prefix of blocks, key, bytes, info, budget or 0, file. 0 where there is no room. */
+const PUT = `
+local infos, order, state = KEYS[1], KEYS[2], KEYS[3]
+local at, key, size, info, budget = ARGV[1], ARGV[2], tonumber(ARGV[3]), cjson.decode(ARGV[4]), tonumber(ARGV[5])
+if redis.call('EXISTS', at .. key) == 1 then
+  if info.pinned then
+    redis.call('ZREM', order, key)
+    local old = redis.call('HGET', infos, key)
+    if old then
+      local kept = cjson.decode(old)
+      kept.pinned = true
+      redis.call('HSET', infos, key, cjson.encode(kept))
+    end
+  end
+  return 1
+end
+local held = tonumber(redis.call('HGET', state, 'bytes') or '0')
+local function drop(victim)
+  local old = redis.call('HGET', infos, victim)
+  if old then held = held - cjson.decode(old).bytes end
+  redis.call('DEL', at .. victim)
+  redis.call('HDEL', infos, victim)
+  redis.call('ZREM', order, victim)
+end
+drop(key)
+while budget > 0 and held + size > budget do
+  local victim = redis.call('ZPOPMIN', order)
+  if #victim == 0 then
+    redis.call('HSET', state, 'bytes', held)
+    return 0
+  end
+  drop(victim[1])
+  redis.call('HSET', state, 'clock', victim[2])
+end
+local clock = tonumber(redis.call('HGET', state, 'clock') or '0')
+redis.call('SET', at .. key, ARGV[6])
+redis.call('HSET', infos, key, ARGV[4])
+if not info.pinned then redis.call('ZADD', order, clock + info.value, key) end
+redis.call('HSET', state, 'bytes', held + size)
+return 1`;
+
+/** KEYS infos, order, state. ARGV: key, time. */
+const TOUCH = `
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if not old then return end
+local info = cjson.decode(old)
+info.uses = info.uses + 1
+info.used_ms = tonumber(ARGV[2])
+redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(info))
+if not info.pinned then
+  local clock = tonumber(redis.call('HGET', KEYS[3], 'clock') or '0')
+  redis.call('ZADD', KEYS[2], clock + (1 + info.uses) * info.value, ARGV[1])
+end`;
+
+/** KEYS infos, order, state. ARGV: prefix of blocks, keys ... */
+const DELETE = `
+for i = 2, #ARGV do
+  local old = redis.call('HGET', KEYS[1], ARGV[i])
+  if old then redis.call('HINCRBY', KEYS[3], 'bytes', -cjson.decode(old).bytes) end
+  redis.call('DEL', ARGV[1] .. ARGV[i])
+  redis.call('HDEL', KEYS[1], ARGV[i])
+  redis.call('ZREM', KEYS[2], ARGV[i])
+end`;
+
+/** KEYS lease. ARGV: owner, ms. 1 where the owner has the lease from now on. */
+const LEASE = `
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1`;
+const RELEASE = `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end`;
+
+/**
+ * Blocks on one Redis server, for many machines. Under the prefix: `block:KEY` the safetensors file, `infos` what is
+ * known of each, `order` their worth (a sorted set; pinned blocks are not in it), `state` bytes and clock of the
+ * eviction, `lease:KEY` who encodes it. Scripts name keys that they compute, so Redis Cluster does not fit.
+ *
+ * Reads of a server that fails give "absent"; writes are rejected.
+ */
+export class RedisTier implements StoredTier {
+  readonly name = "redis";
+  private readonly client: Redis;
+  private readonly opened: Promise<unknown>;
+  private restUntil = 0;
+  private rest_ms = FIRST_REST_MS;
+  private failing = false;
+  private readonly names: readonly [infos: string, order: string, state: string];
+
+  constructor(private readonly options: RedisOptions) {
+    const { url, prefix } = options;
+    this.names = [`${prefix}infos`, `${prefix}order`, `${prefix}state`];
+    this.client = new Redis(url, {
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      maxRetriesPerRequest: 0,
+      connectTimeout: READ_TIMEOUT_MS,
+      commandTimeout: WRITE_TIMEOUT_MS,
+      retryStrategy: (attempt) => Math.min(100 * 2 ** attempt, 2000),
+    });
+    this.client.on("error", () => undefined); // each command tells
+    this.opened = within(READ_TIMEOUT_MS, this.client.connect()).catch(() => undefined);
+  }
+
+  /** Whether the last call was answered. */
+  get isUp(): boolean {
+    return !this.failing;
+  }
+
+  async get(key: BlockKey): Promise<Block | undefined> {
+    const bytes = await this.read(key);
+    if (!bytes) return undefined;
+    const block = decodeSafetensors(key, bytes);
+    if (block) void this.reading((client) => client.eval(TOUCH, 3, ...this.names, key, Date.now()));
+    else {
+      this.options.onDamage(key);
+      await this.delete([key]).catch(() => undefined); // found damaged again, and encoded again, until it can be deleted
+    }
+    return block;
+  }
+
+  read(key: BlockKey): Promise<Buffer | undefined> {
+    return this.reading(async (client) => (await client.getBuffer(this.blockName(key))) ?? undefined);
+  }
+
+  async has(key: BlockKey): Promise<boolean> {
+    return (await this.reading((client) => client.exists(this.blockName(key)))) === 1;
+  }
+
+  /**
+   * Resolves when the server has the block.
+   * @throws KvspliceError `no_space` where the budget is taken by pinned blocks, `bad_store` where the server fails
+   */
+  async put(info: BlockInfo, bytes: Buffer): Promise<void> {
+    const { key, ...rest } = info;
+    const { budget_bytes = 0, prefix } = this.options;
+    const kept = JSON.stringify({ ...rest, value: worthOf(0, { ...info, uses: 0 }) });
+    const done = await this.writing((client) => client.eval(PUT, 3, ...this.names, `${prefix}block:`, key, bytes.length, kept, budget_bytes, bytes));
+    if (done === 1) return;
+    throw new KvspliceError("no_space", `The Redis budget of ${budget_bytes} bytes is taken by pinned blocks (those of precomputed documents): raise --redis-budget.`);
+  }
+
+  async delete(keys: readonly BlockKey[]): Promise<void> {
+    if (keys.length > 0) await this.writing((client) => client.eval(DELETE, 3, ...this.names, `${this.options.prefix}block:`, ...keys));
+  }
+
+  async verify(key: BlockKey): Promise<boolean | undefined> {
+    const bytes = await this.read(key);
+    return bytes && decodeSafetensors(key, bytes) !== undefined;
+  }
+
+  async bytes(): Promise<number> {
+    return Number((await this.reading((client) => client.hget(this.names[2], "bytes"))) ?? 0);
+  }
+
+  /** @throws KvspliceError `bad_store` where the server fails */
+  async *infos(): AsyncIterable<BlockInfo> {
+    let cursor = "0";
+    do {
+      const [next, found] = await this.writing((client) => client.hscan(this.names[0], cursor, "COUNT", 1000));
+      cursor = next;
+      for (let i = 0; i < found.length; i += 2) {
+        const { value: _, ...info } = JSON.parse(found[i + 1]!) as Omit<BlockInfo, "key"> & { value: number };
+        yield { key: found[i]!, ...info };
+      }
+    } while (cursor !== "0");
+  }
+
+  /** Takes or renews the lease of a key; granted where the server fails, so that work goes on. */
+  async lease(key: BlockKey, owner: string): Promise<boolean> {
+    return (await this.reading((client) => client.eval(LEASE, 1, this.leaseName(key), owner, LEASE_MS))) !== 0;
+  }
+
+  async release(key: BlockKey, owner: string): Promise<void> {
+    await this.reading((client) => client.eval(RELEASE, 1, this.leaseName(key), owner));
+  }
+
+  async close(): Promise<void> {
+    await this.opened;
+    this.client.disconnect();
+  }
+
+  private blockName(key: BlockKey): string {
+    return `${this.options.prefix}block:${key}`;
+  }
+
+  private leaseName(key: BlockKey): string {
+    return `${this.options.prefix}lease:${key}`;
+  }
+
+  /** Undefined where the server fails, or failed a moment ago. */
+  private async reading<T>(ask: (client: Redis) => Promise<T>): Promise<T | undefined> {
+    if (Date.now() < this.restUntil) return undefined;
+    try {
+      return await this.attempt(READ_TIMEOUT_MS, ask);
+    } catch {
+      return undefined;
+    }
+  }
+
+  private async writing<T>(ask: (client: Redis) => Promise<T>): Promise<T> {
+    try {
+      return await this.attempt(WRITE_TIMEOUT_MS, ask);
+    } catch (cause) {
+      throw new KvspliceError("bad_store", `Redis at ${this.place} does not take what is written (${(cause as Error).message}); check that it runs and has room.`, { cause });
+    }
+  }
+
+  private async attempt<T>(limit_ms: number, ask: (client: Redis) => Promise<T>): Promise<T> {
+    await this.opened;
+    try {
+      const answer = await within(limit_ms, ask(this.client));
+      if (this.failing) this.options.onTrouble(`Redis at ${this.place} answers again.`);
+      this.failing = false;
+      this.restUntil = 0;
+      this.rest_ms = FIRST_REST_MS;
+      return answer;
+    } catch (error) {
+      if ((error as Error).name === "ReplyError") throw error; // it answers: it has no room, perhaps
+      this.restUntil = Date.now() + this.rest_ms;
+      this.rest_ms = Math.min(this.rest_ms * 2, LONGEST_REST_MS);
+      if (!this.failing) this.options.onTrouble(`Redis at ${this.place} fails (${(error as Error).message}); the store goes on without it.`);
+      this.failing = true;
+      throw error;
+    }
+  }
+
+  /** Without the password. */
+  private get place(): string {
+    return `${this.client.options.host}:${this.client.options.port}`;
+  }
+}
+
+async function within<T>(limit_ms: number, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${limit_ms} ms`)), limit_ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

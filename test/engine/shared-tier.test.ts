@@ -1,0 +1,187 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Redis } from "ioredis";
+import { encodeSafetensors, openStore, type StoreConfig, type StoreHooks } from "../../engine/index.js";
+import { freePort, hasRedis, startRedis, type RedisServer } from "../redis-server.js";
+import { collect } from "./golden.js";
+import { randomBlock } from "./random-block.js";
+
+const [A, B, C, D] = ["aa", "bb", "cc", "dd"].map((part) => part.repeat(32)) as [string, string, string, string];
+
+describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () => {
+  let server: RedisServer;
+  let start: () => Promise<RedisServer>;
+  let client: Redis;
+  let prefix: string;
+  beforeAll(async () => {
+    const [port, dir] = [await freePort(), mkdtempSync(join(tmpdir(), "kvsplice-redis-data-"))];
+    // What it has acknowledged outlives it.
+    start = () => startRedis(["--dir", dir, "--appendonly", "yes", "--appendfsync", "always"], port);
+    server = await start();
+    client = new Redis(server.url, { retryStrategy: () => 50 });
+    client.on("error", () => undefined);
+  });
+  afterAll(async () => {
+    client.disconnect();
+    await server.stop();
+  });
+  beforeEach(() => {
+    prefix = `test-${Math.random()}:`;
+  });
+
+  function folder(): string {
+    const dir = mkdtempSync(join(tmpdir(), "kvsplice-shared-"));
+    onTestFinished(() => rmSync(dir, { recursive: true, force: true }));
+    return dir;
+  }
+
+  function open(tiers: Omit<StoreConfig, "redis"> & { budget?: number }, hooks: StoreHooks = {}) {
+    const { budget, ...rest } = tiers;
+    const store = openStore({ ...rest, redis: { url: server.url, prefix, ...(budget !== undefined && { budget }) } }, { onTrouble: () => undefined, ...hooks });
+    onTestFinished(() => store.close());
+    return store;
+  }
+
+  test("what one machine puts, another reads, and keeps on its own disk", async () => {
+    const here = open({ disk: { path: folder() } });
+    const block = randomBlock(20);
+    await here.put(A, block);
+    await here.flush();
+    const dir = folder();
+    const there = open({ disk: { path: dir } });
+    expect(await there.has(A)).toBe(true);
+    expect(await there.get(A)).toEqual(block);
+    await there.flush();
+    const alone = openStore({ disk: { path: dir } });
+    expect(await alone.get(A)).toEqual(block);
+    await alone.close();
+    expect((await there.stats()).tiers.map(({ tier, hits }) => [tier, hits])).toEqual([["disk", 0], ["redis", 1]]);
+  });
+
+  test("without a disk, a block is in Redis when put returns", async () => {
+    const store = open({});
+    await store.put(A, randomBlock(3), { model: "small", cost_ms: 5 });
+    expect(await client.exists(`${prefix}block:${A}`)).toBe(1);
+    expect(await collect(store.tiers[0]!.infos())).toMatchObject([{ key: A, tokens: 3, model: "small", cost_ms: 5 }]);
+    await store.delete([A]);
+    expect([await client.exists(`${prefix}block:${A}`), await store.tiers[0]!.bytes()]).toEqual([0, 0]);
+  });
+
+  test("any byte changed makes a block absent, is told, and the block can be put anew", async () => {
+    const block = randomBlock(1);
+    const bytes = Buffer.concat(encodeSafetensors(A, block));
+    const damaged: string[] = [];
+    const store = open({}, { onDamage: (key, tier) => damaged.push(`${key} ${tier}`) });
+    for (let at = 0; at < bytes.length; at++) {
+      const changed = Buffer.from(bytes);
+      changed[at]! ^= 1 << at % 8;
+      await client.set(`${prefix}block:${A}`, changed);
+      expect(await store.get(A), `byte ${at}`).toBeUndefined();
+    }
+    expect(damaged).toEqual(Array(bytes.length).fill(`${A} redis`));
+    await store.put(A, block);
+    expect(await store.get(A)).toEqual(block);
+  });
+
+  test("a block under another's key does not verify", async () => {
+    await client.set(`${prefix}block:${B}`, Buffer.concat(encodeSafetensors(A, randomBlock(2))));
+    expect(await open({}, { onDamage: () => undefined }).get(B)).toBeUndefined();
+  });
+
+  test("its budget holds: of blocks that cost the same the least recently used goes, pinned ones stay", async () => {
+    const block = randomBlock(8);
+    const bytes = Buffer.concat(encodeSafetensors(A, block)).length;
+    const store = open({ budget: 3 * bytes });
+    await store.put(A, block, { cost_ms: 10, pinned: true });
+    for (const key of [B, C]) await store.put(key, block, { cost_ms: 10 });
+    await store.get(B);
+    await sleep(50); // a read is noted behind the answer
+    await store.put(D, block, { cost_ms: 10 });
+    expect(await Promise.all([A, B, C, D].map((key) => store.has(key)))).toEqual([true, true, false, true]);
+    expect(await store.tiers[0]!.bytes()).toBe(3 * bytes);
+    const full = open({ budget: 2 * bytes });
+    await expect(full.put("ee".repeat(32), block, { pinned: true })).resolves.toBeUndefined(); // evicts what is not pinned
+    await expect(full.put("ff".repeat(32), block)).rejects.toMatchObject({ code: "no_space", message: expect.stringMatching(/pinned/) });
+  });
+
+  test("one lease for all machines, which ends by itself or with its owner", async () => {
+    const [one, other] = [open({}), open({ disk: { path: folder() } })];
+    const lease = await one.lease!(A);
+    expect(lease).toBeDefined();
+    expect(await other.lease!(A)).toBeUndefined();
+    expect(await client.pttl(`${prefix}lease:${A}`)).toBeGreaterThan(0);
+    await lease!.release();
+    expect(await other.lease!(A)).toBeDefined();
+  });
+
+  test("stopped in the middle: answers go on from disk, puts are kept, and all of it arrives after the restart", async () => {
+    const told: string[] = [];
+    const store = open({ disk: { path: folder() } }, { onTrouble: (message) => told.push(message) });
+    const block = randomBlock(10);
+    await store.put(A, block);
+    await store.flush();
+    await server.stop();
+    await store.put(B, block);
+    await store.put(C, block);
+    expect(await store.get(B)).toEqual(block);
+    expect(await store.get(D)).toBeUndefined();
+    expect(await store.lease!(D)).toBeDefined();
+    await expect(store.flush()).rejects.toThrow(/wait on disk/);
+    expect(told.join("\n")).toMatch(/Redis at 127.0.0.1:\d+ fails/);
+    expect((await store.stats()).pending).toBe(2);
+    server = await start();
+    while ((await store.stats()).pending > 0) await sleep(50);
+    expect(await client.exists(`${prefix}block:${B}`, `${prefix}block:${C}`)).toBe(2);
+    expect(told.join("\n")).toMatch(/answers again/);
+  });
+
+  test("what waits when the process ends is brought by the next one that opens the store", async () => {
+    const dir = folder();
+    await server.stop();
+    const told: string[] = [];
+    const first = openStore({ disk: { path: dir }, redis: { url: server.url, prefix } }, { onTrouble: (message) => told.push(message) });
+    await first.put(A, randomBlock(10));
+    await first.close();
+    expect(told.join("\n")).toMatch(/1 blocks are not in Redis yet/);
+    server = await start();
+    const next = open({ disk: { path: dir } });
+    await next.flush();
+    expect(await client.exists(`${prefix}block:${A}`)).toBe(1);
+  });
+
+  test("slow: a put returns when the block is on disk, and the number that waits is bounded", async () => {
+    const store = open({ disk: { path: folder() } });
+    await store.put(A, randomBlock(1));
+    await store.flush();
+    const block = randomBlock(10);
+    let most = 0;
+    const slowing = (async () => {
+      for (let i = 0; i < 5; i++) await client.call("CLIENT", "PAUSE", "100", "ALL").then(() => sleep(120));
+    })();
+    for (let i = 0; i < 200; i++) {
+      await store.put(`${i}`.padStart(64, "0"), block);
+      most = Math.max(most, (await store.stats()).pending);
+    }
+    await slowing;
+    await store.flush();
+    expect(most).toBeLessThanOrEqual(65);
+    expect(await client.hlen(`${prefix}infos`)).toBe(201);
+  });
+
+  test("a block that waits is not evicted from the disk", async () => {
+    const block = randomBlock(8);
+    const bytes = Buffer.concat(encodeSafetensors(A, block)).length;
+    await server.stop();
+    const store = open({ disk: { path: folder(), budget: 2 * bytes } });
+    await store.put(A, block);
+    await store.put(B, block);
+    await expect(store.put(C, block)).rejects.toMatchObject({ code: "no_space" });
+    server = await start();
+    while ((await store.stats()).pending > 0) await sleep(50);
+    await store.put(C, block);
+    expect(await store.has(C)).toBe(true);
+  });
+});
