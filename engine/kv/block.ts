@@ -9,7 +9,7 @@ export type KvShape = {
 export const PRECISIONS = ["float32", "float16", "int8"] as const;
 export type Precision = (typeof PRECISIONS)[number];
 
-/** A quarter of float32's bytes, and its answers: docs/precision.md has both. */
+/** A quarter of float32's bytes, and as many right answers: docs/precision.md has both. */
 export const DEFAULT_PRECISION: Precision = "int8";
 
 /**
