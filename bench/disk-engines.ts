@@ -82,7 +82,7 @@ try {
     const database = new Database(join(dir, "b.sqlite"));
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = FULL");
-    database.exec("create table blocks (key text primary key, bytes blob) without rowid");
+    database.exec("create table if not exists blocks (key text primary key, bytes blob) without rowid");
     const [put, get, remove] = ["insert or replace into blocks values (?, ?)", "select bytes from blocks where key = ?", "delete from blocks where key = ?"].map((sql) => database.prepare(sql));
     return {
       put: async (key, bytes) => put.run(key, bytes),
