@@ -7,7 +7,7 @@ import { decodeSafetensors } from "../kv/safetensors.js";
 import { checkLmdbFile } from "../lmdb-file.js";
 import { storageError } from "../storage-error.js";
 import { worthOf } from "./eviction.js";
-import type { BlockInfo, BlockKey, StoredTier } from "./store.js";
+import type { BlockInfo, BlockKey, StoredTier, TierName } from "./store.js";
 
 export type DiskOptions = {
   /** Folder of the tier's file. */
@@ -190,12 +190,12 @@ export class DiskTier implements StoredTier {
   }
 
   /** Counts reads for the statistics: written down by the next `settle`. */
-  tally(name: string): void {
+  tally(name: TierName | "misses"): void {
     this.counted.set(name, (this.counted.get(name) ?? 0) + 1);
   }
 
   /** Reads of all processes that a tier answered (or none: "misses"). */
-  tallied(name: string): number {
+  tallied(name: TierName | "misses"): number {
     return this.count(name) + (this.counted.get(name) ?? 0);
   }
 

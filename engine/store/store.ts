@@ -83,6 +83,8 @@ export type StoreStats = {
   readonly pending: number;
   /** Blocks that did not verify. */
   readonly damaged: number;
+  /** Reads of all processes since the disk tier was made: what each tier answered, and none. */
+  readonly ever?: Readonly<Record<TierName | "misses", number>>;
 };
 
 /** Told of what a store gets over by itself. Process warnings when left out. */

@@ -163,7 +163,9 @@ class Tiers implements TieredStore {
     if (this.memory) tiers.push(await tier("memory", this.memory.bytes));
     if (this.disk) tiers.push(await tier("disk", this.disk.bytes()));
     if (this.redis) tiers.push(await tier("redis", this.redis.bytes()));
-    return { tiers, misses: this.misses, pending: this.behind?.pending ?? 0, damaged: this.damaged };
+    const { disk } = this;
+    const ever = disk && { memory: disk.tallied("memory"), disk: disk.tallied("disk"), redis: disk.tallied("redis"), misses: disk.tallied("misses") };
+    return { tiers, misses: this.misses, pending: this.behind?.pending ?? 0, damaged: this.damaged, ...(ever && { ever }) };
   }
 
   async flush(): Promise<void> {

@@ -210,6 +210,8 @@ describe("the memory tier", () => {
     expect(await store.get(A)).toEqual(block);
     expect(await store.get(A)).toEqual(block);
     expect((await store.stats()).tiers.map(({ hits }) => hits)).toEqual([1, 1]);
+    await store.close();
+    expect((await open().stats()).ever).toEqual({ memory: 1, disk: 1, redis: 0, misses: 0 });
   });
 
   test("alone, it is a store for one process", async () => {
