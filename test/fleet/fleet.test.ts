@@ -158,7 +158,7 @@ describe.skipIf(!hasRedis)("a fleet over Redis (skipped where redis-server is no
   test("a job that fails for a while is tried again", async () => {
     const { model, store, openOne } = await setUp();
     let failures = 2;
-    const broken = { ...store, put: async (...args: Parameters<typeof store.put>) => (failures-- > 0 ? Promise.reject(new Error("The tier is full.")) : store.put(...args)) };
+    const broken = { has: (key: string) => store.has(key), flush: () => store.flush(), put: async (...args: Parameters<typeof store.put>) => (failures-- > 0 ? Promise.reject(new Error("The tier is full.")) : store.put(...args)) };
     const worker = await startWorker({ url: redis.url, model, store: broken });
     onTestFinished(() => worker.close());
     const fleet = await openOne();
