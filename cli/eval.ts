@@ -1,11 +1,10 @@
 import { SingleBar } from "cli-progress";
 import { Command, InvalidArgumentError } from "commander";
-import type { Precision } from "../engine/index.js";
+import { openStore, type Precision } from "../engine/index.js";
 import { EVAL_MODES, evaluate, readQuestions, type EvalMode, type EvalResult } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
 import { precisionOption } from "./precision.js";
-import { openStore } from "./store.js";
 
 type Options = {
   readonly questions: string;
@@ -46,6 +45,9 @@ Examples:
     .action(run);
 }
 
+/** Ten of the longest documents that the model was trained on take 190 MB as float32. */
+const MEMORY_BYTES = 2 ** 30;
+
 function positiveNumber(text: string): number {
   if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError("Give a whole number from 1.");
   return Number(text);
@@ -70,7 +72,8 @@ async function run(options: Options): Promise<void> {
   await withInterrupt(async (signal) => {
     const questions = await readQuestions(questionsPath, passages, { documents, limit });
     await withModel(options, async (model) => {
-      const store = openStore(undefined);
+      // Memory alone, whatever the environment names: a question's blocks are deleted after it.
+      const store = openStore({ memory: { budget: MEMORY_BYTES } });
       const bar = new SingleBar({
         format: "{bar} {percentage}% | {value}/{total} questions | {first} | {eta_formatted} left",
         hideCursor: true,

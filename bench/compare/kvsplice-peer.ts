@@ -1,4 +1,4 @@
-import { isBlockPiece, keepInMemory, loadModel, openDiskStore, type BlockStore, type Model, type Plan, type Precision } from "../../engine/index.js";
+import { isBlockPiece, loadModel, openDiskStore, openStore, type BlockStore, type Model, type Plan, type Precision } from "../../engine/index.js";
 import { peakMemory } from "./machine.js";
 import { servePeer } from "./peer.js";
 
@@ -15,11 +15,10 @@ export type Answered = {
 };
 
 const loaded = new Map<Precision, Promise<Loaded>>();
-const nothing: BlockStore = { get: async () => undefined, has: async () => false, put: async () => {}, delete: async () => {}, async *keys() {}, close: async () => {} };
 
 function at(precision: Precision, threads: number): Promise<Loaded> {
   let found = loaded.get(precision);
-  if (!found) loaded.set(precision, (found = loadModel({ precision, threads }).then((model) => ({ model, store: keepInMemory(nothing, 2 ** 33) }))));
+  if (!found) loaded.set(precision, (found = loadModel({ precision, threads }).then((model) => ({ model, store: openStore({ memory: { budget: 2 ** 33 } }) }))));
   return found;
 }
 

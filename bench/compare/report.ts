@@ -1,4 +1,4 @@
-import type { FirstToken, Results } from "./results.js";
+import type { Results } from "./results.js";
 import type { Series } from "./series.js";
 import { targetsOf } from "./targets.js";
 
@@ -29,9 +29,9 @@ export function renderResults(results: Results): string {
       ...table(["blocks kept as", "first token, ms", "fetch and splice, ms"], results.precisions.map((row) => [row.precision, spread(row.first_token_ms), spread(row.fetch_and_splice_ms)])),
     ]),
     ...section("node-llama-cpp's prefix cache", [
-      `Ten documents, flash attention, after the first question over them. A prefix cache helps while what comes first stays the same; when a search ranks the documents otherwise, it begins again. Spliced: ${ms(tenOf(results.first_token)?.spliced_ms)} ms in either case.`,
+      `Ten documents, flash attention, after the first question over them. A prefix cache helps while what comes first stays the same; when a search ranks the documents otherwise, it begins again. kvsplice too has spliced already what begins a prompt as it began the one before.`,
       "",
-      ...table(["the next prompt", "tokens kept", "first token, ms"], results.prefix_cache.map((row) => [row.name, `${row.kept_tokens}`, spread(row.first_token_ms)])),
+      ...table(["the next prompt", "tokens that node-llama-cpp keeps", "its first token, ms", "kvsplice's first token, ms"], results.prefix_cache.map((row) => [row.name, `${row.kept_tokens}`, spread(row.first_token_ms), spread(row.spliced_ms)])),
     ]),
     ...section("Other quantities", table(["", "kvsplice", "node-llama-cpp"], others(results))),
     ...section("Accuracy", accuracy(results)),
@@ -64,7 +64,9 @@ function firstToken({ first_token }: Results): string[] {
     `${(row.llama_ms.median / row.spliced_ms.median).toFixed(0)}x`,
   ]);
   return [
-    "In ms; blocks in memory. The parts of a spliced answer are fetch, splice (re-encoding at the prompt's positions), and the pass over the new tokens.",
+    "In ms; blocks in memory, and each spliced answer at other positions than those before it (the engine keeps the last prompts' spliced KV, and would have nothing to splice). The parts of a spliced answer are fetch, splice (re-encoding at the prompt's positions), and the pass over the new tokens.",
+    "",
+    "Four documents of 2,000 words would take some 11,000 tokens; the model's context holds 8,192, so the longest prompt has three of 1,900.",
     "",
     ...table(["prompt", "tokens", "kvsplice, spliced", "its parts", "kvsplice, full prefill", "node-llama-cpp, flash attention", "without", "flash attention / spliced"], rows),
   ];
@@ -89,10 +91,6 @@ function accuracy({ accuracy: rows }: Results): string[] {
   if (rows.length === 0) return [`Not measured in this run: ${how}`];
   const percent = (value: number) => value.toFixed(1);
   return [how, "", ...table(["questions", "mode", "link tokens", "exact match", "contains", "F1"], rows.map((row) => [`${row.file} (${row.questions})`, row.mode, `${row.link_tokens}`, percent(row.exact_match), percent(row.contains), percent(row.f1)]))];
-}
-
-function tenOf(rows: readonly FirstToken[]): FirstToken | undefined {
-  return rows.find(({ name }) => name.startsWith("10 documents"));
 }
 
 function ms(series: Series | undefined): string {

@@ -12,7 +12,7 @@ export type Results = {
   readonly first_token: readonly FirstToken[];
   readonly links: readonly { readonly link_tokens: number; readonly first_token_ms: Series; readonly computed_tokens: number }[];
   readonly precisions: readonly { readonly precision: Precision; readonly first_token_ms: Series; readonly fetch_and_splice_ms: Series }[];
-  readonly prefix_cache: readonly { readonly name: string; readonly first_token_ms: Series; readonly kept_tokens: number }[];
+  readonly prefix_cache: readonly { readonly name: string; readonly first_token_ms: Series; readonly kept_tokens: number; readonly spliced_ms: Series }[];
   /** Per token after the first. */
   readonly decode: { readonly context: number; readonly tokens: number; readonly kvsplice_ms: Series; readonly llama_ms: Series; readonly llama_plain_ms: Series };
   readonly encode: { readonly tokens: number; readonly kvsplice_tokens_per_s: Series; readonly llama_tokens_per_s: Series };

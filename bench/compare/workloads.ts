@@ -79,6 +79,14 @@ export function workloads({ tokenizer, chat, card }: Language) {
 const SCHEMA_TOKENS = 2_000;
 const NEW_TOKENS = 100;
 
+/**
+ * The same prompt so many positions further on: the same attention, as rotary positions are relative. The engine keeps
+ * the last prompts' spliced KV, so a prompt at the same positions would be measured without its splice.
+ */
+export function shifted(plan: Plan, positions: number): Plan {
+  return { pieces: plan.pieces.map((piece) => ({ ...piece, at: piece.at + positions })) };
+}
+
 /** The prompt as one run of tokens, for peers that know no blocks. */
 export function flatTokens({ plan }: Workload): number[] {
   return withoutCache(plan).pieces.flatMap((piece) => (isBlockPiece(piece) ? [] : [...piece.tokens]));
