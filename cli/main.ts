@@ -9,6 +9,7 @@ import { precomputeCommand } from "./precompute.js";
 import { reportError } from "./report-error.js";
 import { serveCommand } from "./serve.js";
 import { storeCommand } from "./store-commands.js";
+import { workerCommand } from "./worker.js";
 
 const { version, description } = createRequire(import.meta.url)("kvsplice/package.json") as { version: string; description: string };
 
@@ -21,6 +22,7 @@ const program = new Command("kvsplice")
   .addCommand(chunksCommand())
   .addCommand(evalCommand())
   .addCommand(pmlCommand())
+  .addCommand(workerCommand())
   .addCommand(storeCommand())
   .addCommand(serveCommand());
 

@@ -1,13 +1,15 @@
-import { SingleBar } from "cli-progress";
 import { Command } from "commander";
 import pc from "picocolors";
 import { KvspliceError, type Precision } from "../engine/index.js";
+import { openFleet } from "../fleet/index.js";
 import type { Report } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
 import { precisionOption } from "./precision.js";
+import { progressBar } from "./progress.js";
+import { queueOption, withSharedTier } from "./queue.js";
 import { withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = StoreOptions & { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
+type Options = StoreOptions & { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly queue?: string; readonly json?: boolean };
 
 export function precomputeCommand(): Command {
   return withStoreOptions(new Command("precompute"))
@@ -15,6 +17,7 @@ export function precomputeCommand(): Command {
     .argument("<files...>", "files, folders and globs of .md, .txt, .html, .pdf and .jsonl")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
     .addOption(precisionOption())
+    .addOption(queueOption("leave the encoding to kvsplice worker processes, on this machine or others, by a queue in this Redis"))
     .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
@@ -25,42 +28,38 @@ A run that was ended in the middle goes on where it was.
 
 Examples:
   $ kvsplice precompute handbook/ --store handbook.kv
-  $ kvsplice precompute 'notes/**/*.md' report.pdf --store notes.kv --json`,
+  $ kvsplice precompute 'notes/**/*.md' report.pdf --store notes.kv --json
+  $ kvsplice precompute handbook/ --store handbook.kv --queue redis://10.0.0.5:6379`,
     )
     .action(precompute);
 }
 
 async function precompute(files: string[], options: Options): Promise<void> {
-  await withCorpus({ ...options, create: true }, async (corpus, _model, signal) => {
-    const bar = new SingleBar({
-      format: "{bar} {percentage}% | {files} files | {encoded} chunks encoded, {rate} tokens/s | {eta_formatted} left | {path}",
-      hideCursor: true,
-      stream: process.stderr,
-      fps: 10,
-      etaBuffer: 50,
-    });
-    const quiet = options.json === true || !process.stderr.isTTY;
+  const { queue } = options;
+  const tiers = queue === undefined ? options : withSharedTier({ ...options, queue });
+  await withCorpus({ ...tiers, create: true }, async (corpus, model, signal, store) => {
+    const bar = progressBar(`{bar} {percentage}% | {files} files | {encoded} chunks encoded, ${queue === undefined ? "" : "{workers} workers, "}{rate} tokens/s | {eta_formatted} left | {path}`, options);
     const start = performance.now();
-    let started = false;
+    const fleet = queue === undefined ? undefined : await openFleet({ url: queue, model, store, onNotice: warn });
     let report: Report;
     try {
       report = await corpus.precompute(files, {
         signal,
+        supply: fleet,
         onProgress({ path, files, bytes, encoded, tokens }) {
-          if (quiet) return;
-          const payload = {
+          const all = fleet?.activity ?? { workers: 0, tokens };
+          bar.tell(bytes.done, bytes.total, {
             files: `${files.done}/${files.total}`,
             encoded,
-            rate: Math.round((tokens / (performance.now() - start)) * 1000),
+            workers: all.workers,
+            rate: Math.round((all.tokens / (performance.now() - start)) * 1000),
             path: path.slice(-40),
-          };
-          if (started) bar.update(bytes.done, payload);
-          else bar.start(bytes.total, bytes.done, payload);
-          started = true;
+          });
         },
       });
     } finally {
-      if (started) bar.stop();
+      bar.stop();
+      await fleet?.close();
     }
     if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
     else printReport(report, options.store, (performance.now() - start) / 1000);
@@ -68,6 +67,10 @@ async function precompute(files: string[], options: Options): Promise<void> {
       throw new KvspliceError("empty_corpus", "No text was found in these files, so there is nothing to ask. Name files of .md, .txt, .html, .pdf or .jsonl.");
     }
   });
+}
+
+function warn(notice: string): void {
+  process.stderr.write(`${pc.yellow("warning:")} ${notice}\n`);
 }
 
 function printReport(report: Report, store: string, seconds: number): void {

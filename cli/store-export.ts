@@ -2,11 +2,12 @@ import { Command } from "commander";
 import { relative } from "node:path";
 import { withCorpus } from "./corpus.js";
 import { progressBar, sizeText } from "./progress.js";
+import { type StoreOptions, withStoreOptions } from "./store.js";
 
-type Options = { readonly store: string; readonly model?: string; readonly json?: boolean };
+type Options = StoreOptions & { readonly store: string; readonly model?: string; readonly json?: boolean };
 
 export function storeExportCommand(): Command {
-  return new Command("export")
+  return withStoreOptions(new Command("export"))
     .description("write a corpus with its blocks as one file of safetensors, for another machine")
     .argument("<file>", "the file to write; it must not exist")
     .requiredOption("--store <dir>", "folder that keeps the corpus")

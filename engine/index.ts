@@ -13,7 +13,7 @@ export type { Activations } from "./graph/linear.js";
 export { isBlockPiece, withoutCache } from "./plan.js";
 export type { BlockPiece, BlockSource, FreshPiece, Piece, Plan, Range } from "./plan.js";
 export type { BlockInfo, BlockKey, BlockStore, Lease, PutOptions, StoredTier, StoreHooks, StoreStats, TierName, TieredStore, TierStats } from "./store/store.js";
-export { parseStoreConfig, readStoreConfig, type StoreConfig, type StoreConfigInput, type StoreSettings } from "./store/config.js";
+export { parseBytes, parseStoreConfig, readStoreConfig, type StoreConfig, type StoreConfigInput, type StoreSettings } from "./store/config.js";
 export { storeBlock, type Encoder, type FetchOptions } from "./fetch.js";
 export { openDiskStore, openStore } from "./store/tiers.js";
 export { KvspliceError, type ErrorCode } from "./error.js";

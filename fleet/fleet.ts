@@ -36,9 +36,9 @@ const MOST_ASKED = 1024;
 /** Blocks on their way from the shared tier: each is megabytes. */
 const MOST_PULLED = 4;
 
-/** A failed job is tried again by whichever worker is free, after 1, 2, 4 and 8 s. */
+/** A failed job is tried again by whichever worker is free, after 2, 4, 8 and 16 s. */
 const ATTEMPTS = 5;
-const BACKOFF_MS = 1000;
+const BACKOFF_MS = 2000;
 
 /**
  * Times that a block is asked for where the shared tier does not give it. It may have been evicted, or the tier is away
@@ -134,8 +134,8 @@ export class Fleet implements BlockSupply {
     return this.room(async () => {
       if ((await this.options.store.has(key)) && (await this.pull(key))) return false;
       for (let losses = 0; losses < MOST_LOSSES; losses++) {
-        const { encoded } = await this.ask(key, source, signal);
-        if (await this.pull(key)) return encoded;
+        await this.ask(key, source, signal);
+        if (await this.pull(key)) return true;
         await setTimeout(losses * LOSS_WAIT_MS, undefined, { signal: this.closed.signal }).catch(() => undefined);
       }
       throw new KvspliceError(

@@ -13,6 +13,11 @@ const bytes = z.union([z.number(), z.string()]).transform((value, context) => {
   return z.NEVER;
 });
 
+/** Bytes of a text such as `2GB`; undefined where it says none. */
+export function parseBytes(text: string): number | undefined {
+  return bytes.safeParse(text).data;
+}
+
 const schema = z.strictObject({
   /** Blocks used last, in this process. 0 leaves the tier out. */
   memory: z.strictObject({ budget: bytes }).optional(),

@@ -27,7 +27,7 @@ beforeAll(async () => {
 });
 afterAll(() => redis?.stop());
 
-async function setUp() {
+async function setUp(server: RedisServer = redis) {
   const root = await temporaryFolder();
   const [dir, docs, blocks] = [join(root, "store"), join(root, "docs"), join(root, "blocks")];
   await mkdir(docs);
@@ -42,13 +42,14 @@ async function setUp() {
   onTestFinished(() => corpus.close());
   const notices: string[] = [];
   const openOne = async () => {
-    const fleet = await openFleet({ url: redis.url, model, store, onNotice: (notice) => notices.push(notice) });
+    const fleet = await openFleet({ url: server.url, model, store, onNotice: (notice) => notices.push(notice) });
     onTestFinished(() => fleet.close());
     return fleet;
   };
-  const queue = new Queue(queueOf(model), { connection: { url: redis.url }, prefix: PREFIX });
+  const queue = new Queue(queueOf(model), { connection: { url: server.url }, prefix: PREFIX });
+  queue.on("error", () => undefined);
   onTestFinished(() => queue.close());
-  const work = (as = salt) => spawnWorker(redis.url, blocks, as);
+  const work = (as = salt) => spawnWorker(server.url, blocks, as);
   return { docs, model, store, corpus, notices, queue, openOne, work };
 }
 
@@ -71,7 +72,7 @@ describe.skipIf(!hasRedis)("a fleet over Redis (skipped where redis-server is no
     first.kill("SIGKILL");
     expect(await run).toMatchObject({ files: FILES, chunks: FILES * LINES, encoded: FILES * LINES, problems: [] });
     expect(model.encoded).toEqual([]);
-    expect(fleet.activity).toMatchObject({ workers: 1, blocks: FILES * LINES });
+    expect(fleet.activity.workers).toBe(1);
     expect(fleet.activity.redone).toBeGreaterThan(0);
     for (let file = 0; file < FILES; file++) {
       const [best] = await corpus.retrieve(`Text ${file} 1`, { topK: 1 });
@@ -153,6 +154,22 @@ describe.skipIf(!hasRedis)("a fleet over Redis (skipped where redis-server is no
     const asked = fleet.supply(model.keyOf({ tokens: [1] }), { tokens: [1] });
     await expect(asked).rejects.toMatchObject({ code: "job_failed", message: expect.stringMatching(/start workers with the model and precision of the precompute/) });
     expect(model.encoded).toEqual([]);
+  });
+
+  test("a Redis that comes back without its data has the jobs put again, and the run goes on", async () => {
+    const port = await freePort();
+    const first = await startRedis([], port);
+    const { docs, corpus, notices, openOne, work } = await setUp(first);
+    const fleet = await openOne();
+    const worker = work();
+    const run = corpus.precompute([docs], { supply: fleet });
+    await begun(worker);
+    await first.stop();
+    while (notices.length === 0) await setTimeout(20);
+    const second = await startRedis([], port);
+    onTestFinished(() => second.stop());
+    expect(await run).toMatchObject({ chunks: FILES * LINES });
+    expect(notices[0]).toMatch(/does not answer .*; waiting for it/);
   });
 
   test("a job that fails for a while is tried again", async () => {

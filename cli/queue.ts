@@ -1,0 +1,14 @@
+import { Option } from "commander";
+import { readStoreConfig } from "../engine/index.js";
+import type { StoreOptions } from "./store.js";
+
+/** The queue that `precompute` and `worker` meet at; its URL may hold a password, so the environment can give it. */
+export function queueOption(description: string): Option {
+  return new Option("--queue <url>", `${description}, such as redis://host:6379`).env("KVSPLICE_QUEUE");
+}
+
+/** The same options with the queue's Redis as the shared tier, where they, environment and file name none. */
+export function withSharedTier<Options extends StoreOptions & { readonly queue: string }>(options: Options): Options {
+  const { redis } = readStoreConfig({ config: options.storeConfig, redis: options.redis });
+  return redis === undefined ? { ...options, redis: options.queue } : options;
+}

@@ -1,0 +1,86 @@
+import { Command } from "commander";
+import type { StoreStats, TierName, TieredStore } from "../engine/index.js";
+import { peekCorpus, type CorpusSummary } from "../rag/index.js";
+import { withInterrupt } from "./interrupt.js";
+import { progressBar, sizeText } from "./progress.js";
+import { openStore, type StoreOptions, withStoreOptions } from "./store.js";
+
+type Options = StoreOptions & { readonly store: string; readonly json?: boolean };
+
+/** Blocks of one tier, model and precision. */
+type Group = { readonly tier: TierName; readonly model: string; readonly precision: string; blocks: number; bytes: number; tokens: number; uses: number; pinned: number };
+
+export function storeStatsCommand(): Command {
+  return withStoreOptions(new Command("stats"))
+    .description("tell what a store holds, by tier, model and precision, and how often it had what was asked for")
+    .requiredOption("--store <dir>", "folder that keeps the corpus")
+    .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ kvsplice store stats --store handbook.kv
+  $ kvsplice store stats --store handbook.kv --json | jq .blocks`,
+    )
+    .action(storeStats);
+}
+
+async function storeStats(options: Options): Promise<void> {
+  await withInterrupt(async (signal) => {
+    const corpus = await peekCorpus(options.store);
+    const store = openStore(options.store, options);
+    try {
+      const groups = await groupsOf(store, options, signal);
+      const stats = await store.stats();
+      if (options.json) process.stdout.write(`${JSON.stringify({ corpus, blocks: groups, ...stats })}\n`);
+      else print(options.store, corpus, groups, stats);
+    } finally {
+      await store.close();
+    }
+  });
+}
+
+async function groupsOf(store: TieredStore, options: Options, signal: AbortSignal): Promise<Group[]> {
+  const groups = new Map<string, Group>();
+  const bar = progressBar("{value} blocks looked at", options);
+  let seen = 0;
+  for (const { name: tier, infos } of store.tiers.map((each) => ({ name: each.name, infos: each.infos() }))) {
+    for await (const { model, precision, bytes, tokens, uses, pinned } of infos) {
+      signal.throwIfAborted();
+      const key = `${tier} ${model} ${precision}`;
+      const group = groups.get(key) ?? { tier, model, precision, blocks: 0, bytes: 0, tokens: 0, uses: 0, pinned: 0 };
+      groups.set(key, group);
+      group.blocks++;
+      group.bytes += bytes;
+      group.tokens += tokens;
+      group.uses += uses;
+      if (pinned) group.pinned++;
+      bar.tell(++seen, seen, {});
+    }
+  }
+  bar.stop();
+  return [...groups.values()];
+}
+
+function print(dir: string, corpus: CorpusSummary | undefined, groups: readonly Group[], { tiers, misses, pending, damaged }: StoreStats): void {
+  const lines: string[] = [];
+  lines.push(corpus === undefined ? `${dir} has no corpus.` : `${dir}: ${corpus.files} files, ${corpus.chunks} chunks, ${corpus.tokens} tokens of ${corpus.modelName}.`);
+  lines.push("", table(["tier", "model", "precision", "blocks", "tokens", "size", "pinned", "reads"], groups.map((group) => [
+    group.tier, group.model || "(not told)", group.precision, group.blocks, group.tokens, sizeText(group.bytes), group.pinned, group.uses,
+  ])));
+  const hits = tiers.reduce((sum, tier) => sum + tier.hits, 0);
+  const share = (count: number) => (hits + misses === 0 ? "" : ` (${((100 * count) / (hits + misses)).toFixed(1)}%)`);
+  lines.push("", table(["tier", "hits", "held", "budget"], tiers.map(({ tier, hits, bytes, budget_bytes }) => [
+    tier, `${hits}${share(hits)}`, sizeText(bytes), budget_bytes === undefined ? "none" : sizeText(budget_bytes),
+  ])));
+  lines.push("", `${misses} reads found nothing${share(misses)}; ${damaged} blocks did not verify; ${pending} wait for the shared tier.`);
+  process.stdout.write(`${lines.join("\n")}\n`);
+}
+
+/** Columns side by side, numbers to the right. */
+function table(head: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  const cells = [head, ...rows].map((row) => row.map(String));
+  const widths = head.map((_, column) => Math.max(...cells.map((row) => row[column]!.length)));
+  const isNumber = head.map((_, column) => rows.every((row) => typeof row[column] === "number"));
+  return cells.map((row) => row.map((cell, column) => (isNumber[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!))).join("  ").trimEnd()).join("\n");
+}

@@ -1,0 +1,65 @@
+import { relative } from "node:path";
+import { Command } from "commander";
+import pc from "picocolors";
+import type { VerifyReport } from "../rag/index.js";
+import { withCorpus } from "./corpus.js";
+import { progressBar } from "./progress.js";
+import { type StoreOptions, withStoreOptions } from "./store.js";
+
+type Options = StoreOptions & { readonly store: string; readonly repair?: boolean; readonly model?: string; readonly json?: boolean };
+
+/** Of each kind of damage, so many are named; `--json` has all. */
+const MOST_NAMED = 20;
+
+export function storeVerifyCommand(): Command {
+  return withStoreOptions(new Command("verify"))
+    .description("read all that is stored, blocks and corpus, and tell what is damaged or missing")
+    .requiredOption("--store <dir>", "folder that keeps the corpus")
+    .option("--repair", "remove what is damaged, so that it is made again")
+    .option("--model <gguf>", "the model that the store was precomputed with, if not the one that kvsplice carries")
+    .option("--json", "print the report as one JSON object")
+    .addHelpText(
+      "after",
+      `
+Exit code 1 where something is damaged or missing, 0 where all is sound or was repaired. A missing block, or one that
+--repair removed, is encoded again by the next precompute, or by the first answer that needs it; a file whose record
+--repair removed is read again by the next precompute that names it.
+
+Examples:
+  $ kvsplice store verify --store handbook.kv
+  $ kvsplice store verify --store handbook.kv --repair && kvsplice precompute handbook/ --store handbook.kv`,
+    )
+    .action(verifyStore);
+}
+
+async function verifyStore(options: Options): Promise<void> {
+  await withCorpus({ ...options, create: false }, async (corpus, _model, signal, store) => {
+    const bar = progressBar("{bar} {percentage}% | {value}/{total} blocks and chunks, {damaged} damaged | {eta_formatted} left", options);
+    const report = await corpus
+      .verify(store.tiers, {
+        repair: options.repair,
+        signal,
+        onProgress: ({ blocks, chunks, totalChunks, damaged }) => bar.tell(blocks + chunks, Math.max(blocks, totalChunks) + totalChunks, { damaged }),
+      })
+      .finally(() => bar.stop());
+    if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
+    else printReport(report);
+    const { damaged, missing, records, repaired } = report;
+    if (!repaired && damaged.length + missing.length + records.length > 0) process.exitCode = 1;
+  });
+}
+
+function printReport({ blocks, chunks, damaged, missing, records, repaired }: VerifyReport): void {
+  const list = (lines: readonly string[]) => {
+    for (const line of lines.slice(0, MOST_NAMED)) process.stdout.write(`${line}\n`);
+    if (lines.length > MOST_NAMED) process.stdout.write(`... and ${lines.length - MOST_NAMED} more (--json names all)\n`);
+  };
+  list(damaged.map(({ key, tier }) => `${pc.red("damaged")} block ${key.slice(0, 12)} in ${tier}`));
+  list(records.map(({ path, reason }) => `${pc.red("damaged")} record of ${relative(".", path)}: ${reason}`));
+  list(missing.map(({ key, path, title }) => `${pc.yellow("missing")} block ${key.slice(0, 12)} of ${relative(".", path)} (${title})`));
+  const found = `${blocks} blocks and ${chunks} chunks read: ${damaged.length} blocks damaged, ${missing.length} missing, ${records.length} files with damaged records.`;
+  const next = repaired
+    ? "What was damaged is removed; kvsplice precompute makes it again."
+    : "Run again with --repair to remove what is damaged; kvsplice precompute makes it, and what is missing, again.";
+  process.stdout.write(`${found}\n${damaged.length + missing.length + records.length === 0 ? "" : `${next}\n`}`);
+}
