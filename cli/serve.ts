@@ -80,7 +80,7 @@ async function serve(options: Options): Promise<void> {
       if (contextTokens > model.contextLength) {
         throw new KvspliceError("bad_argument", `--max-context is ${contextTokens}; ${model.name} has ${model.contextLength}. Choose that or less.`);
       }
-      const store = openStore(options.store, options);
+      const store = openStore(options.store, options, (message) => log.warn(message));
       const embedder = await loadEmbedder();
       const corpus = await openCorpus(options.store, { model, store, embedder, create: true });
       const records = Records.open(join(options.store, "conversations.lmdb"), {

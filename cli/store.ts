@@ -21,12 +21,15 @@ export function withStoreOptions(command: Command): Command {
 }
 
 /** The tiers that options, environment and configuration name; without a folder, and none named, memory alone. */
-export function openStore(folder: string | undefined, options: StoreOptions = {}): TieredStore {
+export function openStore(folder: string | undefined, options: StoreOptions = {}, warn: (message: string) => void = printWarning): TieredStore {
   const { storeConfig: config, ...settings } = options;
   const { memory, diskBudget, redis, redisBudget } = settings;
-  const warn = (message: string) => process.stderr.write(`${pc.yellow("warning:")} ${message}\n`);
   return openTiers(readStoreConfig({ config, memory, diskBudget, redis, redisBudget, folder }), {
     onDamage: (key, tier) => warn(`block ${key.slice(0, 12)} (${tier}) does not verify; it is encoded again.`),
     onTrouble: warn,
   });
+}
+
+function printWarning(message: string): void {
+  process.stderr.write(`${pc.yellow("warning:")} ${message}\n`);
 }

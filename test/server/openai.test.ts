@@ -312,7 +312,7 @@ describe("what is watched", () => {
     expect(await metric('kvsplice_prompt_tokens_total{source="cached"}')).toBe(before + usage!.prompt_tokens_details!.cached_tokens!);
     expect(await metric("kvsplice_time_to_first_token_seconds_count")).toBe(answers + 1);
     for (const name of ["kvsplice_waiting_answers", "kvsplice_queued_answers", "kvsplice_batch_size"]) expect(await metric(name), name).toBe(0);
-    for (const name of ["kvsplice_time_per_output_token_seconds_count", "kvsplice_answer_tokens_total", "kvsplice_cached_share_count", 'kvsplice_requests_total{route="/v1/chat/completions",status="200"}']) {
+    for (const name of ["kvsplice_time_per_output_token_seconds_count", "kvsplice_answer_tokens_total", "kvsplice_cached_share_count", 'kvsplice_block_reads_total{tier="memory"}', 'kvsplice_store_bytes{tier="disk"}', 'kvsplice_requests_total{route="/v1/chat/completions",status="200"}']) {
       expect(await metric(name), name).toBeGreaterThan(0);
     }
   });
