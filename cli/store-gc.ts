@@ -28,8 +28,8 @@ export function storeGcCommand(): Command {
       `
 Chunks of files that changed or went are removed by precompute itself. What is left to gc is what others put into the
 store: modules of PML (kvsplice pml precompute), conversations of kvsplice serve, blocks of an import or a run that was
-ended. What is needed again is encoded again. Pinned blocks stay, and so does the shared tier, which other corpora may
-refer to: it has a budget of its own.
+ended. What is needed again is encoded again. The shared tier stays as it is: other corpora may refer to it, and it has
+a budget of its own.
 
 Examples:
   $ kvsplice store gc --store handbook.kv --dry-run

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import type { StoreStats, TierName, TieredStore } from "../engine/index.js";
+import { KvspliceError, type StoreStats, type TierName, type TieredStore } from "../engine/index.js";
 import { peekCorpus, type CorpusSummary } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { progressBar, sizeText } from "./progress.js";
@@ -46,7 +46,7 @@ async function groupsOf(store: TieredStore, options: Options, signal: AbortSigna
   let seen = 0;
   for (const { name: tier, infos } of store.tiers.map((each) => ({ name: each.name, infos: each.infos() }))) {
     for await (const { model, precision, bytes, tokens, uses, pinned } of infos) {
-      signal.throwIfAborted();
+      if (signal.aborted) throw new KvspliceError("cancelled", "Cancelled.", { cause: signal.reason });
       const key = `${tier} ${model} ${precision}`;
       const group = groups.get(key) ?? { tier, model, precision, blocks: 0, bytes: 0, tokens: 0, uses: 0, pinned: 0 };
       groups.set(key, group);

@@ -11,7 +11,7 @@ export type CollectOptions = {
 };
 
 export type CollectReport = {
-  /** Blocks that nothing refers to, pinned ones left out, and how many of them were removed. */
+  /** Blocks that nothing refers to, and how many of them were removed. */
   readonly unreferenced: number;
   readonly removed: number;
   readonly removed_bytes: number;
@@ -24,7 +24,8 @@ export type CollectReport = {
 const BATCH = 256;
 
 /**
- * Removes from a tier what nothing refers to.
+ * Removes from a tier what nothing refers to, pinned or not: a pin keeps a block from being evicted, and those of a
+ * precompute that was ended for good would else stay for ever.
  *
  * @throws KvspliceError `cancelled`
  */
@@ -34,8 +35,8 @@ export async function collect(tier: StoredTier, isReferred: (key: BlockKey) => b
   const before_bytes = await tier.bytes();
   let unreferenced = 0;
   const old: Pick<BlockInfo, "key" | "bytes" | "used_ms">[] = [];
-  for await (const { key, bytes, used_ms, pinned } of tier.infos()) {
-    if (pinned || isReferred(key)) continue;
+  for await (const { key, bytes, used_ms } of tier.infos()) {
+    if (isReferred(key)) continue;
     unreferenced++;
     if (used_ms <= latest) old.push({ key, bytes, used_ms });
   }

@@ -122,6 +122,7 @@ export class Corpus {
   /** Brings an exported corpus into this one; what is here stays as it is. See `importCorpus`. */
   async importFrom(path: string, options?: TransferOptions): Promise<ImportReport> {
     const report = await importCorpus({ records: this.records, model: this.options.model, store: this.store }, path, options);
+    this.store.pin?.([...this.records.blockKeys()]);
     await this.indexes.refresh();
     return report;
   }

@@ -3,9 +3,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
+import { open } from "lmdb";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import { loadModel } from "../../engine/index.js";
+import { loadModel, openDiskStore } from "../../engine/index.js";
+import { allocateBlock } from "../../engine/kv/block.js";
 import { openCorpus } from "../../rag/index.js";
 
 /** The command as it is installed; `npm test` builds it first. */
@@ -67,8 +69,49 @@ describe("export and import", () => {
   });
 });
 
+describe("stats, verify and gc", () => {
+  test("stats tells blocks by tier, model and precision", () => {
+    const stats = JSON.parse(kvsplice("store", "stats", "--store", store, "--json").stdout) as { blocks: object[] };
+    expect(stats).toMatchObject({ corpus: { files: 2, chunks: 2, modelName: "kvsplice-135m" }, pending: 0 });
+    expect(stats.blocks).toEqual([expect.objectContaining({ tier: "disk", model: "kvsplice-135m", precision: "int8", blocks: 3 })]);
+    expect(kvsplice("store", "stats", "--store", store).stdout).toMatch(/disk +kvsplice-135m +int8 +3/);
+  });
+
+  test("gc removes a block that no chunk refers to, once it is asked to", async () => {
+    const blocks = openDiskStore(store);
+    await blocks.put("ab".repeat(32), allocateBlock({ layers: 1, width: 4 }, 2));
+    await blocks.close();
+    const gc = (...args: string[]) => JSON.parse(kvsplice("store", "gc", "--store", store, "--json", ...args).stdout) as object;
+    expect(gc("--dry-run")).toMatchObject({ unreferenced: 1, removed: 1 });
+    expect(gc("--older-than", "1d")).toMatchObject({ unreferenced: 1, removed: 0 });
+    expect(gc()).toMatchObject({ unreferenced: 1, removed: 1 });
+    expect(gc()).toMatchObject({ unreferenced: 0, removed: 0 });
+    for (const args of [["--older-than", "1y"], ["--budget", "much"]]) expect(kvsplice("store", "gc", "--store", store, ...args).status).toBe(1);
+  });
+
+  test("verify ends with 1 on damage; repair removes it, and precompute makes it again", async () => {
+    expect(kvsplice("store", "verify", "--store", store).status).toBe(0);
+    const root = open({ path: join(store, "blocks.lmdb"), noSubdir: true });
+    const table = root.openDB<Buffer, string>({ name: "blocks", encoding: "binary" });
+    const [key] = [...table.getKeys()];
+    const bytes = Buffer.from(table.get(key!)!);
+    bytes[bytes.length >> 1]! ^= 1;
+    await table.put(key!, bytes);
+    await root.close();
+
+    const found = kvsplice("store", "verify", "--store", store);
+    expect(found.stdout).toMatch(new RegExp(`damaged block ${key!.slice(0, 12)} in disk`));
+    expect(found.status).toBe(1);
+    expect(kvsplice("store", "verify", "--store", store, "--repair").status).toBe(0);
+    kvsplice("precompute", "docs", "--store", store);
+    const after = kvsplice("store", "verify", "--store", store);
+    expect(after.stdout).toMatch(/0 blocks damaged, 0 missing/);
+    expect(after.status).toBe(0);
+  });
+});
+
 test("--help of every command shows examples", () => {
-  for (const command of [["store"], ["store", "export"], ["store", "import"]]) {
+  for (const command of ["", "stats", "verify", "gc", "export", "import"].map((name) => ["store", name].filter(Boolean))) {
     expect(kvsplice(...command, "--help").stdout).toMatch(/Examples:\n {2}\$ kvsplice/);
   }
 });
