@@ -49,7 +49,7 @@ export function workloads({ tokenizer, chat, card }: Language) {
 
   return {
     /** So many of the documents of 130 tokens, and a question. */
-    documents: (count: number, links = 0) => over(`${count} documents of 130 tokens${links > 0 ? `, ${links} link token${links > 1 ? "s" : ""} each` : ""}`, short.slice(0, count), { links }),
+    documents: (count: number, links = 0) => over(`${count} document${count === 1 ? "" : "s"} of 130 tokens${links > 0 ? `, ${links} link token${links > 1 ? "s" : ""} each` : ""}`, short.slice(0, count), { links }),
     /** The same in another order. */
     reordered: (count: number) => over(`${count} documents, another order`, [...short.slice(1, count), short[0]!]),
     /** The same documents and another question. */
