@@ -62,18 +62,19 @@ async function groupsOf(store: TieredStore, options: Options, signal: AbortSigna
   return [...groups.values()];
 }
 
-function print(dir: string, corpus: CorpusSummary | undefined, groups: readonly Group[], { tiers, misses, pending, damaged }: StoreStats): void {
+function print(dir: string, corpus: CorpusSummary | undefined, groups: readonly Group[], { tiers, pending, ever }: StoreStats): void {
   const lines: string[] = [];
   lines.push(corpus === undefined ? `${dir} has no corpus.` : `${dir}: ${corpus.files} files, ${corpus.chunks} chunks, ${corpus.tokens} tokens of ${corpus.modelName}.`);
   lines.push("", table(["tier", "model", "precision", "blocks", "tokens", "size", "pinned", "reads"], groups.map((group) => [
     group.tier, group.model || "(not told)", group.precision, group.blocks, group.tokens, sizeText(group.bytes), group.pinned, group.uses,
   ])));
-  const hits = tiers.reduce((sum, tier) => sum + tier.hits, 0);
-  const share = (count: number) => (hits + misses === 0 ? "" : ` (${((100 * count) / (hits + misses)).toFixed(1)}%)`);
-  lines.push("", table(["tier", "hits", "held", "budget"], tiers.map(({ tier, hits, bytes, budget_bytes }) => [
-    tier, `${hits}${share(hits)}`, sizeText(bytes), budget_bytes === undefined ? "none" : sizeText(budget_bytes),
+  const reads = ever === undefined ? 0 : Object.values(ever).reduce((sum, count) => sum + count, 0);
+  const told = (count: number | undefined) => (count === undefined ? "not counted" : `${count}${reads === 0 ? "" : ` (${((100 * count) / reads).toFixed(1)}%)`}`);
+  // The memory is that of this command, which has read nothing: only what it answered in other processes says something.
+  lines.push("", table(["tier", "reads answered", "held", "budget"], tiers.map(({ tier, bytes, budget_bytes }) => [
+    tier, told(ever?.[tier]), tier === "memory" ? "" : sizeText(bytes), budget_bytes === undefined ? "none" : sizeText(budget_bytes),
   ])));
-  lines.push("", `${misses} reads found nothing${share(misses)}; ${damaged} blocks did not verify; ${pending} wait for the shared tier.`);
+  lines.push("", `Of ${reads} reads by all processes, ${told(ever?.misses)} found nothing. ${pending} blocks wait for the shared tier.`);
   process.stdout.write(`${lines.join("\n")}\n`);
 }
 

@@ -70,10 +70,12 @@ describe("export and import", () => {
 });
 
 describe("stats, verify and gc", () => {
-  test("stats tells blocks by tier, model and precision", () => {
-    const stats = JSON.parse(kvsplice("store", "stats", "--store", store, "--json").stdout) as { blocks: object[] };
+  test("stats tells blocks by tier, model and precision, and the reads of all processes", () => {
+    const stats = JSON.parse(kvsplice("store", "stats", "--store", store, "--json").stdout) as { blocks: object[]; ever: Record<string, number> };
     expect(stats).toMatchObject({ corpus: { files: 2, chunks: 2, modelName: "kvsplice-135m" }, pending: 0 });
     expect(stats.blocks).toEqual([expect.objectContaining({ tier: "disk", model: "kvsplice-135m", precision: "int8", blocks: 3 })]);
+    // An ask read two chunks and missed the system prompt; an export read all three, the first of them twice.
+    expect(stats.ever).toEqual({ memory: 1, disk: 5, redis: 0, misses: 1 });
     expect(kvsplice("store", "stats", "--store", store).stdout).toMatch(/disk +kvsplice-135m +int8 +3/);
   });
 
