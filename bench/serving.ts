@@ -48,19 +48,20 @@ export type Timed = {
 };
 
 /** Streams one answer and times it as its client sees it. */
-export async function timed(client: OpenAI, fields: object, signal?: AbortSignal): Promise<Timed> {
+export async function timed(client: OpenAI, fields: object, onToken?: () => void): Promise<Timed> {
   const start = performance.now();
   const params = { model: MODEL, stream: true, stream_options: { include_usage: true }, ...fields } as OpenAI.ChatCompletionCreateParamsStreaming;
   let text = "";
   let first = 0;
   let last = 0;
   let tokens = 0;
-  for await (const { choices, usage } of await client.chat.completions.create(params, signal && { signal })) {
+  for await (const { choices, usage } of await client.chat.completions.create(params)) {
     const content = choices[0]?.delta.content;
     if (content) {
       last = performance.now();
       first ||= last;
       text += content;
+      onToken?.();
     }
     tokens = usage?.completion_tokens ?? tokens;
   }
