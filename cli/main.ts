@@ -26,4 +26,12 @@ const program = new Command("kvsplice")
   .addCommand(storeCommand())
   .addCommand(serveCommand());
 
+/** Exit code of a command whose reader has left (`| head`), as shells have it: 128 + SIGPIPE. */
+const READER_LEFT = 141;
+
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(READER_LEFT);
+  throw error;
+});
+
 await program.parseAsync().catch(reportError);

@@ -51,6 +51,11 @@ function expectError(run: { status: number | null; stderr: string }, message: Re
   expect(run.status).not.toBe(0);
 }
 
+test("a command whose reader leaves ends without a word", () => {
+  const piped = `"${process.execPath}" "${BIN}" chunks --store "${store}" --json | true`;
+  expect(spawnSync("sh", ["-c", piped], { encoding: "utf8", cwd: home }).stderr).toBe("");
+});
+
 describe("ask", () => {
   test("answers from the documents and names its sources", () => {
     const run = kvsplice("ask", "Who was the first keeper of the lighthouse on Brenna Point?", "--store", store);
