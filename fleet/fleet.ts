@@ -154,8 +154,10 @@ export class Fleet implements BlockSupply {
       await Promise.all([...this.asks.keys()].map((key) => this.queue.remove(key).catch(() => 0)));
       await Promise.all([this.queue.close(), this.events.close()]);
     };
-    await Promise.race([leave(), setTimeout(CLOSE_WITHIN_MS, undefined, { ref: false })]);
-    await Promise.all([this.queue.disconnect(), this.events.disconnect()]).catch(() => undefined);
+    const atMost = (left: Promise<unknown>) => Promise.race([left, setTimeout(CLOSE_WITHIN_MS, undefined, { ref: false })]);
+    await atMost(leave());
+    // A connection that came and went while it closed may never say that it has ended.
+    await atMost(Promise.allSettled([this.queue.disconnect(), this.events.disconnect()]));
   }
 
   private async pull(key: BlockKey): Promise<boolean> {
