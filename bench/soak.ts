@@ -13,7 +13,9 @@ const REPORT_s = 30;
 /** Far beyond four answers of this load: what takes longer is stuck. */
 const STUCK_ms = 300_000;
 
-const server = await startServer("--store", textOption("store", ".kvsplice/load.kv"), "--max-context", "2048", "--chat-tokens", "20000");
+// Small budgets, which are full after a minute: what grows later is no cache.
+const BUDGETS = ["--memory", "64MB", "--chat-tokens", "5000", "--max-context", "2048"];
+const server = await startServer("--store", textOption("store", ".kvsplice/load.kv"), ...BUDGETS);
 const asked = questions();
 const counts = { asked: 0, chats: 0, "hung up": 0, refused: 0 };
 let next = 0;
