@@ -51,8 +51,11 @@ export async function openSessions(id: string, file: GgufFile, config: ModelConf
   const create = (graph: string) =>
     InferenceSession.create(join(folder, graph), {
       intraOpNumThreads: options.threads ?? availableParallelism(),
-      // Every step has another length, so no pattern of allocations comes twice.
+      // Every step has another length: no pattern of allocations comes twice, and kept memory would only be held.
       enableMemPattern: false,
+      enableCpuMemArena: false,
+      // Between passes the cores are for others: another session's pass, other processes.
+      extra: { session: { force_spinning_stop: "1" } },
     });
   const build = async () => {
     try {
