@@ -182,7 +182,7 @@ export class Corpus {
 
   /**
    * The prompt over the sources: system, (document, its link tokens) ..., question. The best source comes last, next
-   * to the question, where the model reads it best: of the 40 questions in examples/, 31 are answered right that way,
+   * to the question, where the model reads it best: of the 40 questions in examples/, 30 are answered right that way,
    * and 26 with the best source first (`npm run questions`).
    *
    * @throws KvspliceError `too_long` where the model's context does not hold it, `bad_argument` for link tokens

@@ -190,8 +190,13 @@ describe("what is too much", () => {
     }
   });
 
-  test("hundreds of connections that say nothing keep nobody out", async () => {
-    const idle = await Promise.all(Array.from({ length: 500 }, () => rawRequest("POST /v1/chat/completions HTTP/1.1\r\nhost: local")));
+  test("a client that never ends its headers is let go, with 408", async () => {
+    const slow = await rawRequest("POST /v1/chat/completions HTTP/1.1\r\nhost: local");
+    expect(await received(slow)).toMatch(/^HTTP\/1\.1 408 /);
+  });
+
+  test("thousands of connections that say nothing keep nobody out", async () => {
+    const idle = await Promise.all(Array.from({ length: 2_000 }, () => rawRequest("POST /v1/chat/completions HTTP/1.1\r\nhost: local")));
     expect((await fetch(`${serving.url}/healthz`)).status).toBe(200);
     for (const socket of idle) socket.destroy();
   });
