@@ -20,6 +20,7 @@ export type FetchOptions = {
 
 export type Fetched = {
   readonly blocks: ReadonlyMap<BlockSource, Block>;
+  readonly keys: ReadonlyMap<BlockSource, BlockKey>;
   /** Tokens of the blocks that the store did not have. */
   readonly encoded: number;
   readonly warnings: readonly string[];
@@ -40,7 +41,7 @@ export async function fetchBlocks(encoder: Encoder, sources: readonly BlockSourc
     return [key, made.block] as const;
   });
   const byKey = new Map(await all(fetched));
-  return { blocks: new Map([...keys].map(([source, key]) => [source, byKey.get(key)!])), encoded, warnings };
+  return { blocks: new Map([...keys].map(([source, key]) => [source, byKey.get(key)!])), keys, encoded, warnings };
 }
 
 /**

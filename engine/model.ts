@@ -294,7 +294,7 @@ class LoadedModel implements Model {
       fetchBlocks(this, sources, options),
       Promise.all(keptPieces.map(async ({ piece, key }) => ({ piece, key, block: await options.store?.get(key) }))),
     ]);
-    const found = new Map<Piece, CachedPiece>(blockPieces.map((piece) => [piece, { key: this.keyOf(piece.block), block: fetched.blocks.get(piece.block)! }]));
+    const found = new Map<Piece, CachedPiece>(blockPieces.map((piece) => [piece, { key: fetched.keys.get(piece.block)!, block: fetched.blocks.get(piece.block)! }]));
     for (const { piece, key, block } of kept) {
       if (block?.tokens === piece.tokens.length) found.set(piece, { key, block });
     }
