@@ -113,6 +113,8 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
 class LoadedModel implements Model {
   private readonly scheduler: Scheduler;
   private readonly admission = new Admission(BATCH_SLOTS);
+  /** More at once gain nothing, and each needs a cache. */
+  private readonly encodings = new Admission(BATCH_SLOTS);
   private readonly caches: CachePool;
   private closed = false;
 
@@ -154,12 +156,14 @@ class LoadedModel implements Model {
     if (tokens.length === 0) throw new KvspliceError("bad_argument", "A block has at least one token.");
     const positions = positionsOf(source, 0);
     this.mustFit(positions.at(-1)! + 1);
-    const { cache } = this.caches.take();
+    await this.encodings.enter(async () => undefined, signal);
+    const { cache } = this.caches.take(tokens.length);
     try {
       await this.scheduler.compute({ cache, tokens, positions: [...positions], logits: false }, signal);
       return this.blockOf(cache, 0, positions);
     } finally {
       this.caches.giveBack(cache);
+      this.encodings.leave();
     }
   }
 
@@ -214,11 +218,11 @@ class LoadedModel implements Model {
       let lastToken = first;
       while (ids.length < limit) {
         const id = sample(logits);
-        lastToken = performance.now();
         if (this.endTokens.has(id)) {
           finish = "end";
           break;
         }
+        lastToken = performance.now();
         ids.push(id);
         const likelihood = options.logprobs === undefined ? undefined : this.likelihood(logits, id, options.logprobs);
         yield { id, text: text.push(id), ...likelihood };

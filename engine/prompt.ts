@@ -30,14 +30,14 @@ export type Prompt = {
  */
 export function splicePlan(plan: Plan, cached: ReadonlyMap<Piece, CachedPiece>, caches: CachePool, room: number): Prompt {
   const ids = [...cached].map(([piece, { key }]) => idOf(piece, key));
-  const taken = caches.take(ids);
+  const length = plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block : piece).tokens.length, 0);
+  const taken = caches.take(length + room, ids);
   const { cache } = taken;
   try {
     const tokens: number[] = [];
     const positions: number[] = [];
     const counts: number[] = [];
     const unkept: KeptRows[] = [];
-    cache.reserve(plan.pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block : piece).tokens.length, room));
     let rows = 0;
     let met = 0;
     for (const piece of plan.pieces) {

@@ -29,6 +29,8 @@ export class PassRunner {
   private batch: "closed" | "opening" | "open" = "closed";
   private readonly emptyRow: Float32Array;
   readonly shape: KvShape;
+  /** Of one token for each row that it sees. */
+  readonly scoreBytes: number;
 
   constructor(
     private readonly sessions: Sessions,
@@ -36,13 +38,14 @@ export class PassRunner {
     private readonly embedding: Embedding,
   ) {
     this.shape = { layers: config.layers, width: config.kvHeads * config.headSize };
+    this.scoreBytes = config.heads * Float32Array.BYTES_PER_ELEMENT;
     this.logits = new Float32Array(config.vocabulary);
     this.emptyRow = new Float32Array(this.shape.width);
   }
 
-  /** Whether passes over several parts can be made; opens the session for them at the first call. */
-  canBatch(): boolean {
-    if (this.batch === "closed") {
+  /** Whether passes over several parts can be made; if not yet, `open` has the session for them opened. */
+  canBatch({ open }: { readonly open: boolean }): boolean {
+    if (open && this.batch === "closed") {
       this.batch = "opening";
       this.sessions.batch().then(
         () => (this.batch = "open"),

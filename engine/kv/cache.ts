@@ -21,7 +21,8 @@ const FLOAT_BYTES = 4;
  */
 export class KvCache {
   length = 0;
-  private capacity = 0;
+  /** Rows that there is room for. */
+  capacity = 0;
   private readonly memory = new WebAssembly.Memory({ initial: 0, maximum: MAX_PAGES });
   private readonly kernels: Kernels;
   private readonly headSize: number;
@@ -81,18 +82,6 @@ export class KvCache {
     return { k: view("k"), v: view("v") };
   }
 
-  /** Becomes the first rows of another cache. */
-  copy(source: KvCache, rows: number): void {
-    this.length = 0;
-    this.reserve(rows);
-    for (let layer = 0; layer < this.shape.layers; layer++) {
-      const [from, to] = [source.rows(layer, 0, rows), this.rows(layer, 0, rows)];
-      to.k.set(from.k);
-      to.v.set(from.v);
-    }
-    this.length = rows;
-  }
-
   /**
    * Splices a block: re-encodes the K of token i for `positions[i]`, leaving out tokens within `omit`. A tile of stored
    * rows is copied beside the cache, and is widened, turned and written to its place in one loop.
@@ -121,15 +110,6 @@ export class KvCache {
       for (let layer = 0; layer < this.shape.layers; layer++) this.extractGroup(block, layer, start, end, from + start);
     }
     return block;
-  }
-
-  /** Removes rows `[from, to)`; those behind move down and keep their positions. */
-  drop(from: number, to: number): void {
-    for (let layer = 0; layer < this.shape.layers; layer++) {
-      const { k, v } = this.rows(layer, 0, this.length);
-      for (const rows of [k, v]) rows.copyWithin(from * this.shape.width, to * this.shape.width);
-    }
-    this.length -= to - from;
   }
 
   /** Tokens `[from, to)` of one layer, to the rows behind the cached ones. */

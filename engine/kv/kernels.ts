@@ -21,8 +21,18 @@ export type Kernels = {
   narrow_int8_rows(from: number, to: number, rows: number, scales: number): void;
 };
 
+/** Compiled once for each shape: that takes longer than a splice. */
+const modules = new Map<string, WebAssembly.Module>();
+
 /** Makes the kernels for one shape; their loops over a head are unrolled. A head has an even size of at least 16. */
 export function createKernels(memory: WebAssembly.Memory, heads: number, headSize: number): Kernels {
+  const shape = `${heads} ${headSize}`;
+  const module = modules.get(shape) ?? compile(heads, headSize);
+  modules.set(shape, module);
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as Kernels;
+}
+
+function compile(heads: number, headSize: number): WebAssembly.Module {
   const bytes = wasmModule([
     rotate("rotate_float32", float32, heads, headSize),
     rotate("rotate_float16", float16, heads, headSize),
@@ -33,7 +43,7 @@ export function createKernels(memory: WebAssembly.Memory, heads: number, headSiz
     narrowInt8Channels(heads, headSize),
     narrowInt8Rows(headSize),
   ]);
-  return new WebAssembly.Instance(new WebAssembly.Module(bytes), { env: { memory } }).exports as Kernels;
+  return new WebAssembly.Module(bytes);
 }
 
 /** How values are stored, and how eight of them become two vectors of float32. */

@@ -8,6 +8,7 @@ type Spliced = { readonly id: string; readonly end: number };
  * begins with the same pieces at the same positions has them spliced already.
  */
 export class CachePool {
+  /** The longest unused first. */
   private readonly idle: KvCache[] = [];
   private readonly spliced = new Map<KvCache, Spliced[]>();
 
@@ -18,22 +19,26 @@ export class CachePool {
   ) {}
 
   /**
-   * A cache that begins with as many of the pieces as any other does, by their ids; the others are to be spliced and
-   * told by `splicedPiece`. Returns where each of those that it has ends.
+   * A cache with room for `tokens` rows, by their ids beginning with as many of the pieces as any idle one does; the
+   * others are to be spliced and told by `splicedPiece`. Returns where each of those that it has ends.
+   *
+   * Of caches that begin alike it is the smallest with the room, or else the largest: the system takes longer to give
+   * a cache its memory than a splice takes to fill it.
    */
-  take(pieces: readonly string[] = []): { readonly cache: KvCache; readonly pieces: readonly number[] } {
+  take(tokens: number, pieces: readonly string[] = []): { readonly cache: KvCache; readonly pieces: readonly number[] } {
     const shared = (cache: KvCache) => {
       const own = this.spliced.get(cache) ?? [];
       const differs = own.findIndex(({ id }, i) => id !== pieces[i]);
       return differs < 0 ? own.length : differs;
     };
-    const best = (caches: Iterable<KvCache>) => [...caches].reduce<KvCache | undefined>((a, b) => (a && shared(a) >= shared(b) ? a : b), undefined);
-    const cache = best(this.idle) ?? this.create();
-    const source = best(this.spliced.keys()) ?? cache;
-    this.idle.splice(this.idle.indexOf(cache), this.idle.includes(cache) ? 1 : 0);
-    const has = this.spliced.get(source)?.slice(0, shared(source)) ?? [];
-    if (shared(source) > shared(cache)) cache.copy(source, has.at(-1)!.end);
-    else cache.length = has.at(-1)?.end ?? 0;
+    const growth = (cache: KvCache) => Math.max(0, tokens - cache.capacity);
+    const better = (a: KvCache, b: KvCache) => shared(b) - shared(a) || growth(a) - growth(b) || a.capacity - b.capacity;
+    const [cache = this.create()] = this.idle.toSorted(better);
+    const place = this.idle.indexOf(cache);
+    if (place >= 0) this.idle.splice(place, 1);
+    const has = this.spliced.get(cache)?.slice(0, shared(cache)) ?? [];
+    cache.length = has.at(-1)?.end ?? 0;
+    cache.reserve(tokens);
     this.spliced.set(cache, has);
     return { cache, pieces: has.map(({ end }) => end) };
   }

@@ -6,6 +6,15 @@ import { BATCH_SLOTS } from "../graph/session.js";
 /** Tokens of one pass: longer prompts are cut, because the scores of all pairs exist at once. */
 const PASS_TOKENS = 256;
 
+/**
+ * Scores of one prompt's tokens in a pass: what the processor's cache holds. Beyond the allocator's 32 MiB each layer's
+ * scores would be fresh pages from the system, which takes three times as long as the pass (256 tokens over 4,000).
+ */
+const SCORE_BYTES = 12 * 2 ** 20;
+
+/** However long a prompt is: with fewer tokens a pass, reading the weights takes longer than the scores. */
+const LEAST_PASS_TOKENS = 32;
+
 /** Prompt tokens of a pass that also continues answers, so that these do not stall. */
 const PASS_TOKENS_BESIDE_ANSWERS = 64;
 
@@ -66,12 +75,12 @@ export class Scheduler {
   private choose(): { work: Work; piece: PassPart }[] {
     const first = this.waiting[0];
     if (!first) return [];
-    const slots = this.worthBatching() && this.runner.canBatch() ? BATCH_SLOTS : 1;
+    const slots = this.canBatch() ? BATCH_SLOTS : 1;
     const candidates = this.waiting.slice(0, slots);
     let room = candidates.some((work) => left(work) === 1) ? PASS_TOKENS_BESIDE_ANSWERS : PASS_TOKENS;
     const pieces: { work: Work; piece: PassPart }[] = [];
     for (const work of candidates) {
-      const count = left(work) === 1 ? 1 : Math.min(left(work), room);
+      const count = left(work) === 1 ? 1 : Math.min(left(work), room, this.mostTokens(work));
       if (count === 0) continue;
       if (left(work) > 1) room -= count;
       pieces.push({ work, piece: pieceOf(work, count) });
@@ -79,9 +88,15 @@ export class Scheduler {
     return pieces;
   }
 
-  /** Passes of many tokens gain nothing from more of them. */
-  private worthBatching(): boolean {
-    return this.waiting.length > 1 && this.waiting.some((work) => left(work) < PASS_TOKENS_BESIDE_ANSWERS);
+  private mostTokens({ part }: Work): number {
+    const rows = part.cache.length + PASS_TOKENS;
+    return Math.max(LEAST_PASS_TOKENS, Math.floor(SCORE_BYTES / (rows * this.runner.scoreBytes)));
+  }
+
+  /** Passes of many tokens gain nothing from more of them; running answers are worth a session of its own. */
+  private canBatch(): boolean {
+    const some = (most: number) => this.waiting.some((work) => left(work) <= most);
+    return this.waiting.length > 1 && some(PASS_TOKENS_BESIDE_ANSWERS) && this.runner.canBatch({ open: some(1) });
   }
 
   private advance(work: Work, tokens: number, logits: PassLogits): void {

@@ -111,12 +111,6 @@ describe("a cache's rows", () => {
     expectNear(extracted.k, [...blocks[1]!.k], 4 * largestOf(blocks[1]!.k));
   });
 
-  test("dropped, leave the others as they were", () => {
-    const cache = spliced(0, 1, 2);
-    cache.drop(5, 9);
-    expect(rowsOf(cache, setting.layers)).toEqual(rowsOf(spliced(0, 2), setting.layers));
-  });
-
   test("stay when room is made for more", () => {
     const cache = spliced(0, 1);
     for (const room of [10, 100, 5000]) cache.reserve(room);
