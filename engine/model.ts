@@ -22,9 +22,9 @@ import type { BlockKey, BlockStore } from "./store/store.js";
 import { TextStream } from "./text-stream.js";
 import type { Tokenizer } from "./tokenizer.js";
 import { readConfig, type ModelConfig } from "./weights/config.js";
-import { createEmbedding } from "./weights/embedding.js";
+import { Embedding } from "./weights/embedding.js";
 import { dequantize } from "./weights/quant.js";
-import { readGguf } from "./weights/gguf.js";
+import { type GgufFile, readGguf } from "./weights/gguf.js";
 
 export type LoadOptions = {
   /** A GGUF file of a Llama-shaped model; the model that kvsplice carries when left out. */
@@ -94,6 +94,15 @@ const BLOCK_VERSION = 2;
 export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   const path = options.path ?? (await defaultModelPath());
   const file = await readGguf(path);
+  try {
+    return await modelOf(path, file, options);
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+async function modelOf(path: string, file: GgufFile, options: LoadOptions): Promise<Model> {
   const config = readConfig(file);
   const { tokenizer, chat, card } = await languageOf(path, file.metadata);
   const activations = options.activations ?? "int8";
@@ -105,9 +114,13 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
     activations,
     ...(options.threads !== undefined && { threads: options.threads }),
   });
-  const runner = new PassRunner(sessions, config, createEmbedding(file.tensor("token_embd.weight")));
+  const runner = new PassRunner(sessions, config, new Embedding(file));
   const endTokens = new Set([Number(file.metadata["tokenizer.ggml.eos_token_id"])]);
-  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, options.precision ?? DEFAULT_PRECISION, config, table, runner, endTokens, () => sessions.close());
+  const release = async () => {
+    await sessions.close();
+    file.close();
+  };
+  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, options.precision ?? DEFAULT_PRECISION, config, table, runner, endTokens, release);
 }
 
 class LoadedModel implements Model {

@@ -8,6 +8,11 @@ const CONTRIB_OPSET = 1;
 /** ONNX Runtime maps external data from the file where its offset is a multiple of this. */
 const ALIGNMENT = 4096;
 
+/** The first place from `offset` on where a weight may begin in a weights file. */
+export function aligned(offset: number): number {
+  return Math.ceil(offset / ALIGNMENT) * ALIGNMENT;
+}
+
 export type Dimension = number | string;
 export type Attributes = Readonly<Record<string, number | readonly number[]>>;
 
@@ -53,7 +58,7 @@ export class GraphWriter {
         { key: "length", value: String(bytes.length) },
       ],
     });
-    this.offset = Math.ceil((this.offset + bytes.length) / ALIGNMENT) * ALIGNMENT;
+    this.offset = aligned(this.offset + bytes.length);
     return name;
   }
 
@@ -104,6 +109,26 @@ export class GraphWriter {
     this.nodes.push({ domain, opType, input: [...input], output: [...outputs], attribute: Object.entries(attributes).map(attribute) });
     return outputs[0]!;
   }
+}
+
+/**
+ * The model with its weights at other places of the weights file, their prepacked forms too, which ONNX Runtime notes
+ * beside them as `key|offset;length;checksum` for each buffer.
+ * @param place tells where the bytes at an offset are now
+ */
+export function moveWeights(model: Uint8Array, place: (offset: number, length: number) => number): Uint8Array {
+  const decoded = onnx.ModelProto.decode(model);
+  for (const { externalData } of decoded.graph?.initializer ?? []) {
+    const entries = new Map(externalData?.map((entry) => [entry.key, entry]));
+    const [offset, length] = [entries.get("offset"), entries.get("length")];
+    if (!offset || !length) continue;
+    offset.value = String(place(Number(offset.value), Number(length.value)));
+    for (const [key, entry] of entries) {
+      if (!key?.startsWith("prepacked")) continue;
+      entry.value = entry.value!.replaceAll(/\|(\d+);(\d+);/g, (_, at: string, size: string) => `|${place(Number(at), Number(size))};${size};`);
+    }
+  }
+  return onnx.ModelProto.encode(decoded).finish();
 }
 
 function attribute([name, value]: [string, number | readonly number[]]): Onnx.IAttributeProto {

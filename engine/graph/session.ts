@@ -1,10 +1,9 @@
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, open, rename, rm, writeFile } from "node:fs/promises";
-import { writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import envPaths from "env-paths";
-import { InferenceSession } from "onnxruntime-node";
+import { env, InferenceSession } from "onnxruntime-node";
 import { storageError } from "../storage-error.js";
 import type { RotaryTable } from "../kv/rotary.js";
 import type { ModelConfig } from "../weights/config.js";
@@ -12,6 +11,7 @@ import type { GgufFile } from "../weights/gguf.js";
 import { GRAPH_VERSION, writeDecoder } from "./decoder.js";
 import type { Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
+import { prepackWeights, writeFully } from "./prepack.js";
 
 const WEIGHTS_FILE = "weights.bin";
 
@@ -40,14 +40,14 @@ export type SessionOptions = { readonly cacheDir: string; readonly activations: 
 export type Sessions = {
   /** Passes over one prompt. */
   readonly single: InferenceSession;
-  /** Passes over up to `BATCH_SLOTS` prompts; opened when first asked for, since it holds the weights a second time. */
+  /** Passes over up to `BATCH_SLOTS` prompts; opened when first asked for. */
   batch(): Promise<InferenceSession>;
   close(): Promise<void>;
 };
 
 /** Opens the sessions over graphs that are built once for each content and kept in `cacheDir`. */
 export async function openSessions(id: string, file: GgufFile, config: ModelConfig, table: RotaryTable, options: SessionOptions): Promise<Sessions> {
-  const folder = join(options.cacheDir, "graphs", id);
+  const folder = join(options.cacheDir, "graphs", `${id}-onnxruntime-${env.versions.node}`);
   const create = (graph: string) =>
     InferenceSession.create(join(folder, graph), {
       intraOpNumThreads: options.threads ?? availableParallelism(),
@@ -77,31 +77,40 @@ export async function openSessions(id: string, file: GgufFile, config: ModelConf
   };
 }
 
-/** Builds beside the final place and renames, so that a graph is there whole or not at all. */
+/** Builds beside the final place and renames, so that the graphs are there whole or not at all. */
 async function buildGraphs(folder: string, file: GgufFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
   await mkdir(dirname(folder), { recursive: true });
   const draft = await mkdtemp(`${folder}.`);
+  const [plain, prepacked] = [join(draft, "plain"), join(draft, "prepacked")];
   try {
-    const weights = await open(join(draft, WEIGHTS_FILE), "w");
-    try {
-      const writeWeights = (bytes: Uint8Array, offset: number) => {
-        for (let done = 0; done < bytes.length; ) done += writeSync(weights.fd, bytes, done, bytes.length - done, offset + done);
-      };
-      for (const [i, { file: name, slots }] of GRAPHS.entries()) {
-        // The second graph has the first one's weights at the same offsets.
-        const graph = new GraphWriter(WEIGHTS_FILE, i === 0 ? writeWeights : () => undefined);
-        writeDecoder(graph, file, config, table, activations, slots);
-        await writeFile(join(draft, name), graph.encode());
-      }
-      await weights.sync();
-    } finally {
-      await weights.close();
-    }
+    await mkdir(plain);
+    await writeGraphs(plain, file, config, table, activations);
+    await mkdir(prepacked);
+    const built = await prepackWeights(plain, prepacked, GRAPHS.map((graph) => graph.file), WEIGHTS_FILE).then(
+      () => prepacked,
+      () => plain, // too little room for both: it works as well, and takes more memory
+    );
     await rm(folder, { recursive: true, force: true });
-    await rename(draft, folder).catch((error: NodeJS.ErrnoException) => {
+    await rename(built, folder).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error; // another process built it meanwhile
     });
   } finally {
     await rm(draft, { recursive: true, force: true });
+  }
+}
+
+async function writeGraphs(folder: string, file: GgufFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
+  const weights = await open(join(folder, WEIGHTS_FILE), "w");
+  try {
+    const writeWeights = (bytes: Uint8Array, offset: number) => writeFully(weights.fd, bytes, offset);
+    for (const [i, { file: name, slots }] of GRAPHS.entries()) {
+      // The second graph has the first one's weights at the same offsets.
+      const graph = new GraphWriter(WEIGHTS_FILE, i === 0 ? writeWeights : () => undefined);
+      writeDecoder(graph, file, config, table, activations, slots);
+      await writeFile(join(folder, name), graph.encode());
+    }
+    await weights.sync();
+  } finally {
+    await weights.close();
   }
 }

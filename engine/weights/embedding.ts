@@ -1,35 +1,19 @@
-import { BLOCK_SIZE, dequantize, halfToFloat } from "./quant.js";
-import type { RawTensor } from "./gguf.js";
+import type { GgufFile } from "./gguf.js";
+import { dequantize } from "./quant.js";
 
-/** The token embedding, gathered row by row. Q8_0 rows stay quantised: no float copy of the table exists. */
-export type Embedding = {
+const TENSOR = "token_embd.weight";
+
+/** The token embedding: its rows are read from the model's file when they are wanted, and take no memory. */
+export class Embedding {
+  constructor(private readonly file: GgufFile) {}
+
   /** Writes the rows of `ids` into `out`, `[ids.length, hidden]`. */
-  gather(ids: readonly number[], out: Float32Array): void;
-};
-
-export function createEmbedding(tensor: RawTensor): Embedding {
-  const hidden = tensor.shape[1]!;
-  if (tensor.type !== "Q8_0") {
-    const table = dequantize(tensor);
-    return {
-      gather(ids, out) {
-        ids.forEach((id, i) => out.set(table.subarray(id * hidden, (id + 1) * hidden), i * hidden));
-      },
-    };
+  gather(ids: readonly number[], out: Float32Array): void {
+    let at = 0;
+    for (const id of ids) {
+      const row = dequantize(this.file.row(TENSOR, id));
+      out.set(row, at);
+      at += row.length;
+    }
   }
-  const rowBytes = (hidden / BLOCK_SIZE) * 34;
-  const { bytes } = tensor;
-  const values = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return {
-    gather(ids, out) {
-      let to = 0;
-      for (const id of ids) {
-        for (let block = 0; block < hidden / BLOCK_SIZE; block++) {
-          const from = id * rowBytes + block * 34;
-          const scale = halfToFloat(bytes[from]! | (bytes[from + 1]! << 8));
-          for (let j = 0; j < BLOCK_SIZE; j++) out[to++] = values[from + 2 + j]! * scale;
-        }
-      }
-    },
-  };
 }

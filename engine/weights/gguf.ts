@@ -20,7 +20,11 @@ export type GgufFile = {
   /** SHA-256 of the whole file, hex. */
   readonly contentHash: string;
   tensor(name: string): RawTensor;
+  /** One row of a matrix, as a tensor of its own. */
+  row(name: string, index: number): RawTensor;
   has(name: string): boolean;
+  /** Nothing is read after it. */
+  close(): void;
 };
 
 /** Bytes and elements of one quantisation block, for the types that can be read. */
@@ -34,41 +38,41 @@ const BLOCK_LAYOUT: Partial<Record<keyof typeof GGMLQuantizationType, { elements
 };
 
 /**
- * Reads a GGUF file: its tensors one by one, when they are asked for, so that the file is never in memory as a whole.
+ * Opens a GGUF file: its tensors are read one by one, when they are asked for, so that it is never in memory as a whole.
  * @throws KvspliceError `bad_model` if it is not a GGUF file; `tensor` does if it is cut short, lacks the tensor, or the
  *   tensor has a type that is not read.
  */
 export async function readGguf(path: string): Promise<GgufFile> {
   const parsed = await parse(path);
   const base = Number(parsed.tensorDataOffset);
-  const tensors = new Map<string, () => RawTensor>();
-  for (const info of parsed.tensorInfos) {
-    tensors.set(info.name, () => {
-      const type = GGMLQuantizationType[info.dtype] as keyof typeof GGMLQuantizationType;
-      const layout = BLOCK_LAYOUT[type];
-      if (!layout) {
-        throw new KvspliceError(
-          "bad_model",
-          `Tensor ${info.name} of ${path} is ${type}; kvsplice reads ${Object.keys(BLOCK_LAYOUT).join(", ")}. Quantise the model to one of these.`,
-        );
-      }
-      const shape = info.shape.map(Number).reverse();
-      const elements = shape.reduce((a, b) => a * b, 1);
-      const start = base + Number(info.offset);
-      const bytes = readRange(path, start, (elements / layout.elements) * layout.bytes);
-      if (!bytes) throw new KvspliceError("bad_model", `${path} is cut short: ${info.name} is not whole. Copy the file again.`);
-      return { name: info.name, type, shape, bytes };
-    });
-  }
+  const infos = new Map(parsed.tensorInfos.map((info) => [info.name, info]));
+  const file = openSync(path, "r");
+
+  const read = (name: string, rowIndex?: number): RawTensor => {
+    const info = infos.get(name);
+    if (!info) throw new KvspliceError("bad_model", `${path} has no tensor ${name}. Only Llama-shaped models are supported.`);
+    const type = GGMLQuantizationType[info.dtype] as keyof typeof GGMLQuantizationType;
+    const layout = BLOCK_LAYOUT[type];
+    if (!layout) {
+      throw new KvspliceError(
+        "bad_model",
+        `Tensor ${name} of ${path} is ${type}; kvsplice reads ${Object.keys(BLOCK_LAYOUT).join(", ")}. Quantise the model to one of these.`,
+      );
+    }
+    const whole = info.shape.map(Number).reverse();
+    const shape = rowIndex === undefined ? whole : [1, whole[1]!];
+    const length = (shape.reduce((a, b) => a * b, 1) / layout.elements) * layout.bytes;
+    const bytes = readRange(file, base + Number(info.offset) + (rowIndex ?? 0) * length, length);
+    if (!bytes) throw new KvspliceError("bad_model", `${path} is cut short: ${name} is not whole. Copy the file again.`);
+    return { name, type, shape, bytes };
+  };
   return {
     metadata: parsed.metadata,
     contentHash: await hashOf(path),
-    has: (name) => tensors.has(name),
-    tensor(name) {
-      const read = tensors.get(name);
-      if (!read) throw new KvspliceError("bad_model", `${path} has no tensor ${name}. Only Llama-shaped models are supported.`);
-      return read();
-    },
+    has: (name) => infos.has(name),
+    tensor: (name) => read(name),
+    row: read,
+    close: () => closeSync(file),
   };
 }
 
@@ -95,18 +99,13 @@ async function hashOf(path: string): Promise<string> {
 }
 
 /** Bytes of a file from `start` on; undefined where it ends before. */
-function readRange(path: string, start: number, length: number): Uint8Array | undefined {
-  const file = openSync(path, "r");
-  try {
-    const bytes = new Uint8Array(length);
-    let done = 0;
-    while (done < length) {
-      const read = readSync(file, bytes, done, Math.min(length - done, 1 << 30), start + done);
-      if (read === 0) return undefined;
-      done += read;
-    }
-    return bytes;
-  } finally {
-    closeSync(file);
+function readRange(file: number, start: number, length: number): Uint8Array | undefined {
+  const bytes = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const read = readSync(file, bytes, done, Math.min(length - done, 1 << 30), start + done);
+    if (read === 0) return undefined;
+    done += read;
   }
+  return bytes;
 }

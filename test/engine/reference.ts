@@ -5,7 +5,7 @@ import { keptRuns } from "../../engine/plan.js";
 import { KvCache } from "../../engine/kv/cache.js";
 import { createRotaryTable } from "../../engine/kv/rotary.js";
 import { readConfig } from "../../engine/weights/config.js";
-import { createEmbedding } from "../../engine/weights/embedding.js";
+import { Embedding } from "../../engine/weights/embedding.js";
 import { readGguf } from "../../engine/weights/gguf.js";
 
 /**
@@ -18,7 +18,7 @@ export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32
   const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase);
   const id = graphId(file.contentHash, "float32");
   const sessions = await openSessions(id, file, config, table, { cacheDir: defaultCacheDir(), activations: "float32" });
-  const runner = new PassRunner(sessions, config, createEmbedding(file.tensor("token_embd.weight")));
+  const runner = new PassRunner(sessions, config, new Embedding(file));
   return async (plan) => {
     const cache = new KvCache(runner.shape, table);
     cache.reserve(4096);
