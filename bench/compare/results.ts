@@ -23,6 +23,10 @@ export type Results = {
     readonly live_kv: number;
     /** A process that loads, splices ten documents and answers. */
     readonly spliced: number;
+    /** What of it Node with the libraries held before a model was loaded. */
+    readonly libraries: number;
+    /** What of it is mapped from files, which other processes share: weights, blocks, programs. */
+    readonly mapped: number;
     /** The same by full prefill. */
     readonly full: number;
     /** node-llama-cpp with a context of the prompt's size. */

@@ -199,13 +199,14 @@ const warmCache = join(temporary, "graphs");
 writeFileSync(planFile, JSON.stringify(ten.plan));
 writeFileSync(fullFile, JSON.stringify(withoutCache(ten.plan)));
 await kvsplice.call("keepOnDisk", { precision, threads, plan: ten.plan, dir: blocks });
-type FirstAnswer = { load_ms: number; first_token_ms: number; process_ms: number; encoded_tokens: number; peak_bytes: number };
+type FirstAnswer = { load_ms: number; first_token_ms: number; process_ms: number; encoded_tokens: number; peak_bytes: number; libraries_bytes: number; mapped_bytes: number };
 const firstAnswer = (plan: string, cache: string): FirstAnswer =>
   JSON.parse(execFileSync(process.execPath, [fileURLToPath(new URL("./first-answer.mjs", import.meta.url)), plan, String(threads), cache, blocks], { encoding: "utf8" }));
 const coldLoads = Array.from({ length: quick ? 1 : 3 }, (_, i) => firstAnswer(planFile, join(temporary, `graphs-${i}`)).load_ms);
 firstAnswer(planFile, warmCache);
 const warm = Array.from({ length: quick ? 2 : 5 }, () => firstAnswer(planFile, warmCache));
 if (warm.some(({ encoded_tokens }) => encoded_tokens > 0)) throw new Error("A new process had to encode: the blocks on disk are not those of its plan.");
+const peak = warm.reduce((a, b) => (a.peak_bytes > b.peak_bytes ? a : b));
 const fullPeak = firstAnswer(fullFile, warmCache).peak_bytes;
 const lone = startPeer<LlamaOperations>("./llama-peer.ts");
 llamaLoads.push((await lone.call("load", { path: gguf, threads })).ms);
@@ -237,7 +238,7 @@ const results: Results = {
     process_ms: seriesOf(warm.map(({ process_ms }) => process_ms)),
     llama_ms: seriesOf(llamaLoads),
   },
-  memory: { weights: statSync(gguf).size, live_kv: (ten.tokens + 24) * bytesPerToken, spliced: Math.max(...warm.map(({ peak_bytes }) => peak_bytes)), full: fullPeak, llama: llamaPeak },
+  memory: { weights: statSync(gguf).size, live_kv: (ten.tokens + 24) * bytesPerToken, spliced: peak.peak_bytes, libraries: peak.libraries_bytes, mapped: peak.mapped_bytes, full: fullPeak, llama: llamaPeak },
   accuracy: values.accuracy.flatMap(accuracyOf),
   agreement,
 };

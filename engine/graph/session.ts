@@ -34,6 +34,11 @@ export function defaultCacheDir(): string {
   return process.env["KVSPLICE_CACHE_DIR"] ?? envPaths("kvsplice", { suffix: "" }).cache;
 }
 
+/** The folder of a model's built graphs. */
+export function graphFolder(id: string, cacheDir: string): string {
+  return join(cacheDir, "graphs", `${id}-onnxruntime-${env.versions.node}`);
+}
+
 export type SessionOptions = { readonly cacheDir: string; readonly activations: Activations; readonly threads?: number };
 
 /** A model's inference sessions. */
@@ -47,7 +52,7 @@ export type Sessions = {
 
 /** Opens the sessions over graphs that are built once for each content and kept in `cacheDir`. */
 export async function openSessions(id: string, file: GgufFile, config: ModelConfig, table: RotaryTable, options: SessionOptions): Promise<Sessions> {
-  const folder = join(options.cacheDir, "graphs", `${id}-onnxruntime-${env.versions.node}`);
+  const folder = graphFolder(id, options.cacheDir);
   const create = (graph: string) =>
     InferenceSession.create(join(folder, graph), {
       intraOpNumThreads: options.threads ?? availableParallelism(),

@@ -229,6 +229,14 @@ test("a prompt of a schema is answered from its modules' KV", async () => {
   expect(second.usage!.prompt_tokens_details!.cached_tokens).toBeGreaterThan(200);
 });
 
+test("a prompt of a schema reads documents of the corpus by their refs", async () => {
+  const ask = (ref: string) => create({ messages: [], max_tokens: undefined, schema: "support", prompt: `<prompt schema="support"><document ref="${ref}"/>Question: For how many years did the keeper keep a diary?</prompt>` });
+  const { usage, kvsplice } = await ask("lighthouse.md#1");
+  expect(kvsplice["encoded_tokens"]).toBe(0);
+  expect(usage!.prompt_tokens_details!.cached_tokens).toBeGreaterThan(40);
+  await expect(ask("lightship.md#1")).rejects.toMatchObject({ status: 400, code: "bad_markup", message: expect.stringContaining("lightship.md#1") });
+});
+
 describe("models", () => {
   test("are listed, and found by their names", async () => {
     const ids: string[] = [];

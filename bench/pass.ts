@@ -1,0 +1,122 @@
+/**
+ * Where a pass of the default model spends its time, by kinds of operators, for passes of one token, of a question's 27
+ * over ten documents, of an encoded document's 130, and of 256 in a prefill. Then what other linear layers would take.
+ *
+ *     npx tsx bench/pass.ts
+ */
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import { GraphWriter } from "../engine/graph/onnx.js";
+import { defaultCacheDir, graphFolder } from "../engine/graph/session.js";
+import { loadModel } from "../engine/index.js";
+import { seriesOf } from "./compare/series.js";
+
+const [LAYERS, KV_HEADS, GROUP, HEAD_SIZE, HIDDEN, VOCABULARY] = [30, 3, 3, 64, 576, 49_156];
+const WIDTH = KV_HEADS * HEAD_SIZE;
+const PASSES = [
+  { tokens: 1, rows: 1316, runs: 40 },
+  { tokens: 27, rows: 1316, runs: 30 },
+  { tokens: 130, rows: 0, runs: 20 },
+  { tokens: 256, rows: 1000, runs: 10 },
+];
+const KINDS: Record<string, string> = { MatMulNBits: "linear layers", FusedMatMul: "attention, products", Softmax: "attention, softmax and mask", Add: "attention, softmax and mask" };
+const options = { enableMemPattern: false, enableCpuMemArena: true } as const;
+
+const model = await loadModel();
+const graph = join(graphFolder(model.id, defaultCacheDir()), "decoder.onnx");
+await model.close();
+
+const random = (size: number) => Float32Array.from({ length: size }, () => Math.random() - 0.5);
+const integers = (values: readonly number[], dims: readonly number[] = [values.length]) => new Tensor("int64", BigInt64Array.from(values, BigInt), dims);
+
+function inputs({ tokens, rows }: { tokens: number; rows: number }) {
+  const all = rows + tokens;
+  const feeds: Record<string, Tensor> = {
+    embeddings: new Tensor("float32", random(tokens * HIDDEN), [1, tokens, HIDDEN]),
+    positions: integers(Array.from({ length: tokens }, (_, i) => rows + i), [1, tokens]),
+    rows: integers([tokens - 1]),
+    "mask.0": tokens === 1 ? new Tensor("float32", new Float32Array(1), [1, 1]) : new Tensor("float32", new Float32Array(tokens * GROUP * all), [tokens * GROUP, all]),
+  };
+  const fetches: Record<string, Tensor> = { logits: new Tensor("float32", new Float32Array(VOCABULARY), [1, 1, VOCABULARY]) };
+  for (let layer = 0; layer < LAYERS; layer++) {
+    for (const [read, write] of [["keys", "k"], ["values", "v"]] as const) {
+      const memory = random(all * WIDTH);
+      feeds[`${read}.${layer}.0`] = new Tensor("float32", memory, [all, KV_HEADS, HEAD_SIZE]);
+      fetches[`${write}.${layer}.0`] = new Tensor("float32", memory.subarray(rows * WIDTH), [1, tokens, WIDTH]);
+    }
+  }
+  return { feeds, fetches };
+}
+
+async function timed(runs: number, run: () => Promise<unknown>): Promise<number> {
+  const times: number[] = [];
+  for (let i = -2; i < runs; i++) {
+    const start = performance.now();
+    await run();
+    if (i >= 0) times.push(performance.now() - start);
+  }
+  return seriesOf(times).median;
+}
+
+const table: Record<string, Record<string, string>> = {};
+const folder = mkdtempSync(join(tmpdir(), "kvsplice-pass-"));
+for (const pass of PASSES) {
+  const { feeds, fetches } = inputs(pass);
+  const plain = await InferenceSession.create(graph, options);
+  const ms = await timed(pass.runs, () => plain.run(feeds, fetches));
+  await plain.release();
+  const watched = await InferenceSession.create(graph, { ...options, enableProfiling: true, profileFilePrefix: join(folder, `${pass.tokens}`) });
+  for (let i = 0; i < pass.runs; i++) await watched.run(feeds, fetches);
+  watched.endProfiling();
+  await watched.release();
+  const events = JSON.parse(readFileSync(join(folder, readdirSync(folder).find((name) => name.startsWith(`${pass.tokens}_`))!), "utf8")) as { name: string; dur: number; args: { op_name?: string } }[];
+  const column: Record<string, number> = {};
+  for (const { name, dur, args } of events) {
+    if (!name.endsWith("_kernel_time") || !args.op_name) continue;
+    const kind = KINDS[args.op_name] ?? "other operators";
+    column[kind] = (column[kind] ?? 0) + dur / 1000 / pass.runs;
+  }
+  const name = `${pass.tokens} token${pass.tokens > 1 ? "s" : ""} over ${pass.rows} rows`;
+  table[name] = { "ms a pass": ms.toFixed(1), "ms a token": (ms / pass.tokens).toFixed(2), ...Object.fromEntries(Object.entries(column).map(([kind, each]) => [kind, each.toFixed(1)])) };
+}
+rmSync(folder, { recursive: true });
+console.table(table);
+
+const [INNER, OUTER] = [576, 3072];
+const LINEAR: Record<string, (writer: GraphWriter, input: string) => string> = {
+  "4-bit, int8 activations a block (kvsplice)": (writer, input) =>
+    writer.contrib(
+      "MatMulNBits",
+      [input, writer.weight(new Uint8Array((OUTER * INNER) / 2).fill(0x5a), [OUTER, INNER / 32, 16]), writer.weight(random((OUTER * INNER) / 32), [(OUTER * INNER) / 32]), writer.weight(new Uint8Array((OUTER * INNER) / 64).fill(0x88), [(OUTER * INNER) / 64])],
+      { K: INNER, N: OUTER, bits: 4, block_size: 32, accuracy_level: 4 },
+    ),
+  "8-bit, int8 activations a pass": (writer, input) =>
+    writer.contrib("DynamicQuantizeMatMul", [
+      input,
+      writer.weight(Uint8Array.from({ length: INNER * OUTER }, (_, i) => i % 251), [INNER, OUTER]),
+      writer.weight(random(OUTER), [OUTER]),
+      writer.weight(new Uint8Array(OUTER).fill(128), [OUTER]),
+    ]),
+  "float32": (writer, input) => writer.node("MatMul", [input, writer.weight(random(INNER * OUTER), [INNER, OUTER])]),
+};
+const linear: Record<string, Record<string, string>> = {};
+for (const [name, layer] of Object.entries(LINEAR)) {
+  const parts: { bytes: Uint8Array; offset: number }[] = [];
+  const writer = new GraphWriter("weights.bin", (bytes, offset) => void parts.push({ bytes: bytes.slice(), offset }));
+  writer.node("Identity", [layer(writer, writer.input("x", "float32", ["M", INNER]))], {}, ["y"]);
+  writer.output("y", ["M", OUTER]);
+  const data = new Uint8Array(Math.max(...parts.map(({ bytes, offset }) => offset + bytes.length)));
+  for (const { bytes, offset } of parts) data.set(bytes, offset);
+  const session = await InferenceSession.create(writer.encode(), { ...options, externalData: [{ path: "weights.bin", data }] });
+  linear[name] = {};
+  for (const tokens of [1, 8, 27, 130, 256]) {
+    const feeds = { x: new Tensor("float32", random(tokens * INNER), [tokens, INNER]) };
+    const fetches = { y: new Tensor("float32", new Float32Array(tokens * OUTER), [tokens, OUTER]) };
+    const ms = await timed(200, () => session.run(feeds, fetches));
+    linear[name][`${tokens} tokens, GFLOP/s`] = ((2 * tokens * INNER * OUTER) / ms / 1e6).toFixed(0);
+  }
+  await session.release();
+}
+console.table(linear);
