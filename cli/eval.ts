@@ -1,6 +1,6 @@
 import { SingleBar } from "cli-progress";
-import { Command, InvalidArgumentError } from "commander";
-import { openStore, type Precision } from "../engine/index.js";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { ACTIVATIONS, DEFAULT_ACTIVATIONS, openStore, type Activations, type Precision } from "../engine/index.js";
 import { EVAL_MODES, evaluate, readQuestions, type EvalMode, type EvalResult } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { withModel } from "./model.js";
@@ -13,7 +13,9 @@ type Options = {
   readonly linkTokens?: readonly number[];
   readonly modes: readonly EvalMode[];
   readonly limit?: number;
+  readonly seed: number;
   readonly precision?: Precision;
+  readonly activations?: Activations;
   readonly model?: string;
   readonly json?: boolean;
 };
@@ -27,7 +29,9 @@ export function evalCommand(): Command {
     .option("--link-tokens <list>", "counts of link tokens after each document (default: 0,1,4 as far as the model has them)", numberList)
     .option("--modes <list>", "of full, spliced, unrotated", modeList, EVAL_MODES)
     .option("--limit <n>", "questions from the file's start", positiveNumber)
+    .option("--seed <n>", "another order of each question's documents", wholeNumber, 0)
     .addOption(precisionOption())
+    .addOption(new Option("--activations <name>", `how activations enter the linear layers; float32 is exact, and slower (default: ${DEFAULT_ACTIVATIONS})`).choices(ACTIVATIONS))
     .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print one JSON object")
     .addHelpText(
@@ -40,6 +44,7 @@ positions that it was encoded at.
 Examples:
   $ kvsplice eval --questions examples/eval/questions.jsonl --passages examples/eval/passages.jsonl
   $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --modes spliced --link-tokens 0 --limit 100
+  $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --modes spliced --precision float32 --activations float32
   $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --json | jq '.results[] | {mode, link_tokens, contains}'`,
     )
     .action(run);
@@ -50,6 +55,11 @@ const MEMORY_BYTES = 2 ** 30;
 
 function positiveNumber(text: string): number {
   if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError("Give a whole number from 1.");
+  return Number(text);
+}
+
+function wholeNumber(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("Give a whole number from 0.");
   return Number(text);
 }
 
@@ -68,9 +78,9 @@ function modeList(text: string): EvalMode[] {
 }
 
 async function run(options: Options): Promise<void> {
-  const { questions: questionsPath, passages, documents, limit, linkTokens, modes } = options;
+  const { questions: questionsPath, passages, documents, limit, seed, linkTokens, modes } = options;
   await withInterrupt(async (signal) => {
-    const questions = await readQuestions(questionsPath, passages, { documents, limit });
+    const questions = await readQuestions(questionsPath, passages, { documents, limit, seed });
     await withModel(options, async (model) => {
       // Memory alone, whatever the environment names: a question's blocks are deleted after it.
       const store = openStore({ memory: { budget: MEMORY_BYTES } });
@@ -91,7 +101,7 @@ async function run(options: Options): Promise<void> {
           onProgress: (done, [first]) => void (quiet || bar.update(done, { first: `${first?.mode} contains ${first?.contains.toFixed(1)}` })),
         });
         if (!quiet) bar.stop();
-        if (options.json) process.stdout.write(`${JSON.stringify({ model: model.name, precision: model.precision, documents, results })}\n`);
+        if (options.json) process.stdout.write(`${JSON.stringify({ model: model.name, precision: model.precision, activations: options.activations ?? DEFAULT_ACTIVATIONS, documents, seed, results })}\n`);
         else process.stdout.write(`${table(results)}\n`);
       } finally {
         if (!quiet) bar.stop();

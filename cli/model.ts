@@ -1,10 +1,10 @@
-import { loadModel, type Model, type Precision } from "../engine/index.js";
+import { loadModel, type Activations, type Model, type Precision } from "../engine/index.js";
 
-export type ModelOptions = { readonly model?: string; readonly precision?: Precision | undefined };
+export type ModelOptions = { readonly model?: string; readonly precision?: Precision | undefined; readonly activations?: Activations };
 
 /** Loads the model for one command and closes it afterwards. */
-export async function withModel<T>({ model: path, precision }: ModelOptions, use: (model: Model) => Promise<T>): Promise<T> {
-  const model = await loadModel({ ...(path !== undefined && { path }), ...(precision !== undefined && { precision }) });
+export async function withModel<T>({ model: path, precision, activations }: ModelOptions, use: (model: Model) => Promise<T>): Promise<T> {
+  const model = await loadModel({ ...(path !== undefined && { path }), ...(precision !== undefined && { precision }), ...(activations !== undefined && { activations }) });
   try {
     return await use(model);
   } finally {

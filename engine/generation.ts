@@ -14,6 +14,9 @@ export type GenerationStats = {
   readonly cached_tokens: number;
   readonly computed_tokens: number;
   readonly generated_tokens: number;
+  /** Tokens that were guessed from the prompt, and those of them that the model chose. */
+  readonly drafted_tokens: number;
+  readonly accepted_tokens: number;
   /** What ended the answer: the model's end token, the limit of tokens (or of the context), or a stop text. */
   readonly finish: "end" | "length" | "stop";
   /** Tokens of blocks that the store did not have and that were encoded on the way. */

@@ -5,7 +5,7 @@ import type { ChatTemplate } from "./chat.js";
 import { cancelledError, KvspliceError } from "./error.js";
 import { fetchBlocks } from "./fetch.js";
 import type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
-import type { Activations } from "./graph/linear.js";
+import { DEFAULT_ACTIVATIONS, type Activations } from "./graph/linear.js";
 import { PassRunner } from "./graph/pass.js";
 import { BATCH_SLOTS, defaultCacheDir, graphId, openSessions } from "./graph/session.js";
 import { DEFAULT_PRECISION, type Block, type Precision } from "./kv/block.js";
@@ -13,11 +13,12 @@ import { KvCache } from "./kv/cache.js";
 import { CachePool } from "./kv/pool.js";
 import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
 import { defaultModelPath, languageOf, type Language } from "./language.js";
-import { endOf, isBlockPiece, positionsOf, type BlockSource, type Piece, type Plan } from "./plan.js";
+import { PromptLookup } from "./lookup.js";
+import { endOf, isBlockPiece, positionsOf, tokensOf, type BlockSource, type Piece, type Plan } from "./plan.js";
 import { splicePlan, type CachedPiece, type KeptRows, type Prompt } from "./prompt.js";
 import { Admission } from "./schedule/admission.js";
 import { Scheduler } from "./schedule/scheduler.js";
-import { createSampler, logprobsOf, type SamplingOptions } from "./sampling.js";
+import { createSampler, logprobsOf, type Sampler, type SamplingOptions } from "./sampling.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
 import { TextStream } from "./text-stream.js";
 import type { Tokenizer } from "./tokenizer.js";
@@ -46,6 +47,11 @@ export type GenerateOptions = SamplingOptions & {
   readonly maxNewTokens?: number;
   /** Texts that end the answer; they are not part of it. */
   readonly stop?: readonly string[];
+  /**
+   * Guesses up to so many tokens at a time from what the prompt says after the answer's last ones, and computes them
+   * with it: each that the model chooses as well takes no pass of its own. The answer is the same; 0 (none) when left out.
+   */
+  readonly promptLookup?: number;
   /** Tells each token's log probability, and those of as many likeliest tokens in its place. */
   readonly logprobs?: number;
   /**
@@ -105,7 +111,7 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
 async function modelOf(path: string, file: GgufFile, options: LoadOptions): Promise<Model> {
   const config = readConfig(file);
   const { tokenizer, chat, card } = await languageOf(path, file.metadata);
-  const activations = options.activations ?? "int8";
+  const activations = options.activations ?? DEFAULT_ACTIVATIONS;
   const id = graphId(file.contentHash, activations);
   const factors = file.has("rope_freqs.weight") ? dequantize(file.tensor("rope_freqs.weight")) : undefined;
   const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase, factors);
@@ -172,7 +178,7 @@ class LoadedModel implements Model {
     await this.encodings.enter(async () => undefined, signal);
     const { cache } = this.caches.take(tokens.length);
     try {
-      await this.scheduler.compute({ cache, tokens, positions: [...positions], logits: false }, signal);
+      await this.scheduler.compute({ cache, tokens, positions: [...positions], logits: 0 }, signal);
       return this.blockOf(cache, 0, positions);
     } finally {
       this.caches.giveBack(cache);
@@ -218,6 +224,7 @@ class LoadedModel implements Model {
     const start = performance.now();
     const { signal } = options;
     const sample = createSampler(options);
+    const lookup = options.promptLookup ? new PromptLookup(tokensOf(plan), options.promptLookup) : undefined;
     const prefilled = await this.prefill(plan, options);
     try {
       const first = performance.now();
@@ -225,27 +232,36 @@ class LoadedModel implements Model {
       const text = new TextStream(this.tokenizer, options.stop);
       const ids: number[] = [];
       const { prompt, end } = prefilled;
-      let { logits } = prefilled;
+      let chosen = this.choose(prefilled.logits, [], sample, options);
       let position = end;
-      let finish: GenerationStats["finish"] = "length";
+      let [drafted, accepted] = [0, 0];
+      let finish: GenerationStats["finish"] | undefined = limit < 1 ? "length" : undefined;
       let lastToken = first;
-      while (ids.length < limit) {
-        const id = sample(logits);
-        if (this.endTokens.has(id)) {
-          finish = "end";
-          break;
+      for (;;) {
+        for (const token of chosen) {
+          if (this.endTokens.has(token.id)) finish ??= "end";
+          if (finish) break;
+          lastToken = performance.now();
+          ids.push(token.id);
+          lookup?.push(token.id);
+          yield { ...token, text: text.push(token.id) };
+          if (text.stopped) finish = "stop";
+          else if (ids.length === limit) finish = "length";
         }
-        lastToken = performance.now();
-        ids.push(id);
-        const likelihood = options.logprobs === undefined ? undefined : this.likelihood(logits, id, options.logprobs);
-        yield { id, text: text.push(id), ...likelihood };
-        if (text.stopped) {
-          finish = "stop";
-          break;
-        }
-        if (ids.length === limit || position >= this.contextLength) break;
+        const room = Math.min(limit - ids.length, this.contextLength - position) - 1;
+        if (finish || room < 0) break;
         throwIfCancelled(signal);
-        logits = (await this.scheduler.compute({ cache: prompt.cache, tokens: [id], positions: [position++], logits: true }, signal))!;
+        const guess = lookup?.guess().slice(0, room) ?? [];
+        const tokens = [ids.at(-1)!, ...guess];
+        const { cache } = prompt;
+        const rows = cache.length;
+        const logits = await this.scheduler.compute({ cache, tokens, positions: tokens.map((_, i) => position + i), logits: tokens.length }, signal);
+        chosen = this.choose(logits, guess, sample, options);
+        // The rows of guesses that were not chosen are written over.
+        cache.length = rows + chosen.length;
+        position += chosen.length;
+        drafted += guess.length;
+        accepted += chosen.length - 1;
       }
       const rest = text.end();
       if (rest) yield { id: -1, text: rest };
@@ -260,7 +276,9 @@ class LoadedModel implements Model {
         cached_tokens: prompt.spliced,
         computed_tokens: prompt.tokens.length,
         generated_tokens: ids.length,
-        finish,
+        drafted_tokens: drafted,
+        accepted_tokens: accepted,
+        finish: finish ?? "length",
         encoded_tokens: prefilled.encoded,
         warnings,
       });
@@ -287,7 +305,7 @@ class LoadedModel implements Model {
       const fetched = performance.now();
       prompt = splicePlan(plan, cached, this.caches, Math.min(this.limitOf(options), this.contextLength - end));
       const spliced = performance.now();
-      const logits = (await this.scheduler.compute({ ...prompt, logits: true }, signal))!;
+      const logits = await this.scheduler.compute({ ...prompt, logits: 1 }, signal);
       return { prompt, logits, end, encoded, warnings, queue_ms: entered - start, fetch_ms: fetched - entered, splice_ms: spliced - fetched };
     } catch (error) {
       if (prompt) this.caches.giveBack(prompt.cache);
@@ -343,6 +361,18 @@ class LoadedModel implements Model {
     return cache.extract(row, row + positions.length, positions, this.precision);
   }
 
+  /** The token after a pass, and those before it that were guessed right; `logits` is `[guess.length + 1, vocabulary]`. */
+  private choose(logits: Float32Array, guess: readonly number[], sample: Sampler, { logprobs }: GenerateOptions): Chosen[] {
+    const { vocabulary } = this.config;
+    const chosen: Chosen[] = [];
+    for (let row = 0; ; row++) {
+      const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary);
+      const id = sample(own);
+      chosen.push({ id, ...(logprobs !== undefined && this.likelihood(own, id, logprobs)) });
+      if (id !== guess[row] || this.endTokens.has(id)) return chosen;
+    }
+  }
+
   private likelihood(logits: Float32Array, id: number, top: number): Pick<GeneratedToken, "logprob" | "top"> {
     const found = logprobsOf(logits, id, top);
     return { logprob: found.logprob, top: found.top.map((each) => ({ ...each, text: this.tokenizer.decode([each.id]) })) };
@@ -371,6 +401,9 @@ class LoadedModel implements Model {
     if (this.closed) throw new KvspliceError("bad_argument", "The model is closed. Load it again.");
   }
 }
+
+/** A token of the answer. */
+type Chosen = Omit<GeneratedToken, "text">;
 
 type FetchedPlan = { readonly cached: ReadonlyMap<Piece, CachedPiece>; readonly encoded: number; readonly warnings: readonly string[] };
 

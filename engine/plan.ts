@@ -66,6 +66,11 @@ function freshRuns({ block: { tokens, offsets }, at, omit = [] }: BlockPiece): F
   return runs;
 }
 
+/** The prompt as one run of tokens, in the plan's order, without those that are left out. */
+export function tokensOf(plan: Plan): number[] {
+  return withoutCache(plan).pieces.flatMap((piece) => (isBlockPiece(piece) ? [] : piece.tokens));
+}
+
 /** Positions of a piece's tokens, laid at a place. */
 export function positionsOf({ tokens, offsets }: BlockSource, at: number): Int32Array {
   return Int32Array.from({ length: tokens.length }, (_, i) => at + (offsets?.[i] ?? i));

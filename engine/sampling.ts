@@ -21,13 +21,14 @@ export function createSampler({ temperature = 0, topP = 1, seed = Math.floor(Mat
   if (temperature === 0) return argmax;
   const random = xoroshiro128plus(seed);
   return (logits) => {
-    const nucleus = likeliest(softmax(logits, temperature), topP);
-    let left = uniformFloat64(random) * nucleus.reduce((sum, { probability }) => sum + probability, 0);
-    for (const { id, probability } of nucleus) {
-      left -= probability;
+    const probabilities = softmax(logits, temperature);
+    const ids = nucleus(probabilities, topP);
+    let left = uniformFloat64(random) * sumOf(probabilities, ids);
+    for (const id of ids) {
+      left -= probabilities[id]!;
       if (left < 0) return id;
     }
-    return nucleus[0]!.id;
+    return ids[0]!;
   };
 }
 
@@ -55,24 +56,33 @@ function argmax(logits: Float32Array): number {
   return best;
 }
 
+// Loops over the whole vocabulary are plain ones: callbacks take longer than a pass.
+
 function softmax(logits: Float32Array, temperature: number): Float64Array {
   const greatest = logits[argmax(logits)]!;
-  const shares = Float64Array.from(logits, (logit) => Math.exp((logit - greatest) / temperature));
-  const sum = shares.reduce((a, b) => a + b, 0);
-  return shares.map((share) => share / sum);
+  const shares = new Float64Array(logits.length);
+  let sum = 0;
+  for (let id = 0; id < logits.length; id++) sum += shares[id] = Math.exp((logits[id]! - greatest) / temperature);
+  for (let id = 0; id < shares.length; id++) shares[id]! /= sum;
+  return shares;
 }
 
-/** The fewest tokens whose probabilities reach `topP`, the likeliest first. */
-function likeliest(probabilities: Float64Array, topP: number): { readonly id: number; readonly probability: number }[] {
+/** The fewest tokens whose probabilities reach `topP`, the likeliest first; all that have one, in their own order, for 1. */
+function nucleus(probabilities: Float64Array, topP: number): Uint32Array {
   // A token below this cannot be among them: all such together do not reach what is left of 1.
   const floor = (1 - topP) / probabilities.length;
-  const candidates: { id: number; probability: number }[] = [];
-  probabilities.forEach((probability, id) => {
-    if (probability > floor) candidates.push({ id, probability });
-  });
-  if (topP === 1) return candidates;
-  candidates.sort((a, b) => b.probability - a.probability);
+  const candidates = new Uint32Array(probabilities.length);
+  let count = 0;
+  for (let id = 0; id < probabilities.length; id++) if (probabilities[id]! > floor) candidates[count++] = id;
+  if (topP === 1) return candidates.subarray(0, count);
+  const sorted = candidates.subarray(0, count).sort((a, b) => probabilities[b]! - probabilities[a]!);
   let sum = 0;
-  const end = candidates.findIndex(({ probability }) => (sum += probability) >= topP);
-  return end < 0 ? candidates : candidates.slice(0, end + 1);
+  const end = sorted.findIndex((id) => (sum += probabilities[id]!) >= topP);
+  return end < 0 ? sorted : sorted.subarray(0, end + 1);
+}
+
+function sumOf(probabilities: Float64Array, ids: Uint32Array): number {
+  let sum = 0;
+  for (const id of ids) sum += probabilities[id]!;
+  return sum;
 }

@@ -101,10 +101,11 @@ function others({ decode, encode, splice, load, memory }: Results): string[][] {
 }
 
 function accuracy({ accuracy: rows }: Results): string[] {
-  const how = "`npx kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --json > nq.json`, then `npm --prefix bench start -- --accuracy nq.json`; docs/eval.md says what is measured.";
+  const how = "`npx kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --json > nq.json`, then `npm --prefix bench start -- --accuracy nq.json`; docs/eval.md says what is measured. In which order the reference had the documents is not known; `--seed` draws other orders. What rounding costs shows between float32 and int8 in the same order.";
   if (rows.length === 0) return [`Not measured in this run: ${how}`];
   const percent = (value: number) => value.toFixed(1);
-  return [how, "", ...table(["questions", "mode", "link tokens", "exact match", "contains", "F1"], rows.map((row) => [`${row.file} (${row.questions})`, row.mode, `${row.link_tokens}`, percent(row.exact_match), percent(row.contains), percent(row.f1)]))];
+  const cells = (row: Results["accuracy"][number]) => [`${row.file} (${row.questions})`, row.mode, `${row.link_tokens}`, `${row.seed}`, `${row.precision}, ${row.activations}`, percent(row.exact_match), percent(row.contains), percent(row.f1)];
+  return [how, "", ...table(["questions", "mode", "link tokens", "order of documents", "KV, activations", "exact match", "contains", "F1"], rows.map(cells))];
 }
 
 function ms(series: Series | undefined): string {

@@ -54,4 +54,16 @@ export type FirstToken = {
 };
 
 /** One result of `kvsplice eval --json`. */
-export type Accuracy = { readonly file: string; readonly mode: string; readonly link_tokens: number; readonly questions: number; readonly exact_match: number; readonly contains: number; readonly f1: number };
+export type Accuracy = {
+  readonly file: string;
+  readonly precision: string;
+  readonly activations: string;
+  /** Of the documents' order. */
+  readonly seed: number;
+  readonly mode: string;
+  readonly link_tokens: number;
+  readonly questions: number;
+  readonly exact_match: number;
+  readonly contains: number;
+  readonly f1: number;
+};

@@ -13,7 +13,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { DEFAULT_PRECISION, loadTokenizer, PRECISIONS, withoutCache, type Precision } from "../../engine/index.js";
+import { DEFAULT_PRECISION, loadTokenizer, PRECISIONS, tokensOf, withoutCache, type Precision } from "../../engine/index.js";
 import type { KvspliceOperations } from "./kvsplice-peer.js";
 import type { LlamaOperations } from "./llama-peer.js";
 import { commitOf, describeMachine } from "./machine.js";
@@ -22,7 +22,7 @@ import { firstTokenPlot } from "./plots.js";
 import { renderResults } from "./report.js";
 import type { Accuracy, FirstToken, Results } from "./results.js";
 import { seriesOf, type Series } from "./series.js";
-import { flatTokens, shifted, workloads, type Workload } from "./workloads.js";
+import { shifted, workloads, type Workload } from "./workloads.js";
 
 const { values } = parseArgs({ options: { quick: { type: "boolean", default: false }, threads: { type: "string" }, accuracy: { type: "string", multiple: true, default: [] } } });
 const { quick } = values;
@@ -49,7 +49,7 @@ const encode = (workload: Workload, at = precision) => kvsplice.call("encode", {
 let places = 0;
 const spliced = (workload: Workload, newTokens = 1, at = precision) => kvsplice.call("answer", { precision: at, threads, plan: shifted(workload.plan, ++places % PLACES), newTokens });
 const full = (workload: Workload, newTokens = 1) => kvsplice.call("answer", { precision, threads, plan: withoutCache(workload.plan), newTokens });
-const cold = (workload: Workload, flashAttention = true, newTokens = 1) => llama.call("prefill", { tokens: flatTokens(workload), flashAttention, newTokens, threads });
+const cold = (workload: Workload, flashAttention = true, newTokens = 1) => llama.call("prefill", { tokens: tokensOf(workload.plan), flashAttention, newTokens, threads });
 
 const agreement = { same: 0, of: 0 };
 const encodings: number[] = [];
@@ -168,8 +168,8 @@ for (const [name, next] of [["the same documents in the same order, another ques
     }
     const contextSize = ten.tokens + 64;
     const at = { flashAttention: true, newTokens: 1, threads, contextSize };
-    await llama.call("prefill", { ...at, tokens: flatTokens(ten) });
-    const after = await llama.call("prefillAfter", { ...at, tokens: flatTokens(next) });
+    await llama.call("prefill", { ...at, tokens: tokensOf(ten.plan) });
+    const after = await llama.call("prefillAfter", { ...at, tokens: tokensOf(next.plan) });
     kept.push(after.kept);
     return after.first_token_ms;
   });
@@ -210,7 +210,7 @@ const peak = warm.reduce((a, b) => (a.peak_bytes > b.peak_bytes ? a : b));
 const fullPeak = firstAnswer(fullFile, warmCache).peak_bytes;
 const lone = startPeer<LlamaOperations>("./llama-peer.ts");
 llamaLoads.push((await lone.call("load", { path: gguf, threads })).ms);
-await lone.call("prefill", { tokens: flatTokens(ten), flashAttention: true, newTokens: 24, threads });
+await lone.call("prefill", { tokens: tokensOf(ten.plan), flashAttention: true, newTokens: 24, threads });
 const llamaPeak = await lone.call("peakMemory", {});
 await lone.end();
 await kvsplice.end();
@@ -259,6 +259,6 @@ function rateOf({ tokens, llama_ms, llama_plain_ms }: FirstToken): Series {
 }
 
 function accuracyOf(path: string): Accuracy[] {
-  const { results: found } = JSON.parse(readFileSync(path, "utf8")) as { results: Omit<Accuracy, "file">[] };
-  return found.map(({ mode, link_tokens, questions, exact_match, contains, f1 }) => ({ file: basename(path), mode, link_tokens, questions, exact_match, contains, f1 }));
+  const { precision, activations, seed, results: found } = JSON.parse(readFileSync(path, "utf8")) as Pick<Accuracy, "precision" | "activations" | "seed"> & { results: Accuracy[] };
+  return found.map(({ mode, link_tokens, questions, exact_match, contains, f1 }) => ({ file: basename(path), precision, activations, seed, mode, link_tokens, questions, exact_match, contains, f1 }));
 }

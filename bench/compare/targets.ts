@@ -35,10 +35,12 @@ export function targetsOf(results: Results): Target[] {
     atMost("peak memory / weights and live KV", 1.6, memory.spliced / (memory.weights + memory.live_kv)),
     ...REFERENCE.map(({ file, name, contains }): Target => {
       const what = `accuracy (contains) on ${name}, spliced, against the reference's ${contains.toFixed(1)}`;
-      const found = accuracy.find((each) => file.test(each.file) && each.mode === "spliced" && each.link_tokens === 0);
+      const found = accuracy.filter((each) => file.test(each.file) && each.mode === "spliced" && each.link_tokens === 0 && each.activations === "int8" && each.precision === "int8");
       const target = `within ${WITHIN}`;
-      if (!found) return { what, target, measured: "not in this run" };
-      return { what, target, measured: `${found.contains.toFixed(1)} (${found.questions} questions)`, met: found.contains >= contains - WITHIN };
+      if (found.length === 0) return { what, target, measured: "not in this run" };
+      const mean = found.reduce((sum, each) => sum + each.contains, 0) / found.length;
+      const orders = found.length > 1 ? ` in each of ${found.length} orders: ${found.map((each) => each.contains.toFixed(1)).join(", ")}` : "";
+      return { what, target, measured: `${mean.toFixed(1)} (${found[0]!.questions} questions${orders})`, met: mean >= contains - WITHIN };
     }),
   ];
 }

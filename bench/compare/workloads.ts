@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { isBlockPiece, withoutCache, type Language, type Plan } from "../../engine/index.js";
+import type { Language, Plan } from "../../engine/index.js";
 import { compilePrompt, layoutSchema, module, prompt, schema, system } from "../../pml/index.js";
 import { linkTokensOf } from "../../rag/index.js";
 
@@ -85,9 +85,4 @@ const NEW_TOKENS = 100;
  */
 export function shifted(plan: Plan, positions: number): Plan {
   return { pieces: plan.pieces.map((piece) => ({ ...piece, at: piece.at + positions })) };
-}
-
-/** The prompt as one run of tokens, for peers that know no blocks. */
-export function flatTokens({ plan }: Workload): number[] {
-  return withoutCache(plan).pieces.flatMap((piece) => (isBlockPiece(piece) ? [] : [...piece.tokens]));
 }

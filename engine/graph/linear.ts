@@ -5,6 +5,10 @@ import type { GraphWriter } from "./onnx.js";
 /** How activations enter the linear layers: quantised to 8 bits on the way (fast), or as they are (exact). */
 export type Activations = "int8" | "float32";
 
+export const ACTIVATIONS: readonly Activations[] = ["int8", "float32"];
+
+export const DEFAULT_ACTIVATIONS: Activations = "int8";
+
 /** MatMulNBits' `accuracy_level`: 4 multiplies in int8, 0 in float32. */
 const ACCURACY_LEVEL: Record<Activations, number> = { int8: 4, float32: 0 };
 

@@ -12,14 +12,14 @@ export type PassPart = {
   readonly positions: readonly number[];
   /** How many of the first cached rows each token sees, and the row from which on all of them are seen; all rows when left out. */
   readonly visible?: Visible | undefined;
-  /** Whether the logits of the last token are wanted. */
-  readonly logits: boolean;
+  /** How many of the last tokens' logits are wanted. */
+  readonly logits: number;
 };
 
 export type Visible = { readonly counts: readonly number[]; readonly shared: number };
 
-/** Logits `[vocabulary]` of a part's last token; they are overwritten by the next pass. */
-export type PassLogits = Float32Array | undefined;
+/** Logits `[part.logits, vocabulary]` of a part's last tokens; they are overwritten by the next pass. */
+export type PassLogits = Float32Array;
 
 /** Runs passes over the model's sessions, one after the other: their buffers are reused. */
 export class PassRunner {
@@ -68,7 +68,7 @@ export class PassRunner {
     let end = 0;
     for (const part of parts) {
       end += part.tokens.length;
-      if (part.logits) rows.push(end - 1);
+      for (let row = end - part.logits; row < end; row++) rows.push(row);
     }
     if (this.logits.length < rows.length * config.vocabulary) this.logits = new Float32Array(rows.length * config.vocabulary);
     const logits = this.logits.subarray(0, rows.length * config.vocabulary);
@@ -89,7 +89,7 @@ export class PassRunner {
     }
     for (const { cache, tokens } of parts) cache.length += tokens.length;
     let at = 0;
-    return parts.map((part) => (part.logits ? logits.subarray(at, (at += config.vocabulary)) : undefined));
+    return parts.map((part) => logits.subarray(at, (at += part.logits * config.vocabulary)));
   }
 
   private addPart(part: PassPart, slot: number, feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): void {

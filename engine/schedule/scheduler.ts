@@ -39,8 +39,8 @@ export class Scheduler {
   constructor(private readonly runner: PassRunner) {}
 
   /**
-   * Computes tokens, in as many passes as it takes. Resolves with the last token's logits, where wanted; they are to be
-   * read at once, since the next pass overwrites them.
+   * Computes tokens, in as many passes as it takes, or in one if the logits of all of them are wanted. Resolves with the
+   * last tokens' logits, where wanted; they are to be read at once, since the next pass overwrites them.
    * @throws KvspliceError `cancelled`, at the latest after the running pass
    */
   compute(part: PassPart, signal?: AbortSignal): Promise<PassLogits> {
@@ -64,7 +64,7 @@ export class Scheduler {
       if (pieces.length === 0) return;
       try {
         const logits = await this.runner.run(pieces.map(({ piece }) => piece));
-        pieces.forEach(({ work, piece }, i) => this.advance(work, piece.tokens.length, logits[i]));
+        pieces.forEach(({ work, piece }, i) => this.advance(work, piece.tokens.length, logits[i]!));
       } catch (error) {
         for (const { work } of pieces) this.remove(work).reject(error);
       }
@@ -77,12 +77,12 @@ export class Scheduler {
     if (!first) return [];
     const slots = this.canBatch() ? BATCH_SLOTS : 1;
     const candidates = this.waiting.slice(0, slots);
-    let room = candidates.some((work) => left(work) === 1) ? PASS_TOKENS_BESIDE_ANSWERS : PASS_TOKENS;
+    let room = candidates.some(isStep) ? PASS_TOKENS_BESIDE_ANSWERS : PASS_TOKENS;
     const pieces: { work: Work; piece: PassPart }[] = [];
     for (const work of candidates) {
-      const count = left(work) === 1 ? 1 : Math.min(left(work), room, this.mostTokens(work));
+      const count = isStep(work) ? left(work) : Math.min(left(work), room, this.mostTokens(work));
       if (count === 0) continue;
-      if (left(work) > 1) room -= count;
+      if (!isStep(work)) room -= count;
       pieces.push({ work, piece: pieceOf(work, count) });
     }
     return pieces;
@@ -95,8 +95,8 @@ export class Scheduler {
 
   /** Passes of many tokens gain nothing from more of them; running answers are worth a session of its own. */
   private canBatch(): boolean {
-    const some = (most: number) => this.waiting.some((work) => left(work) <= most);
-    return this.waiting.length > 1 && some(PASS_TOKENS_BESIDE_ANSWERS) && this.runner.canBatch({ open: some(1) });
+    const short = this.waiting.some((work) => left(work) <= PASS_TOKENS_BESIDE_ANSWERS);
+    return this.waiting.length > 1 && short && this.runner.canBatch({ open: this.waiting.some(isStep) });
   }
 
   private advance(work: Work, tokens: number, logits: PassLogits): void {
@@ -114,6 +114,11 @@ export class Scheduler {
   }
 }
 
+/** Whether it is a running answer's: its next token, with what may follow. */
+function isStep({ part }: Work): boolean {
+  return part.logits === part.tokens.length;
+}
+
 function left({ part, done }: Work): number {
   return part.tokens.length - done;
 }
@@ -127,6 +132,6 @@ function pieceOf({ part, done }: Work, count: number): PassPart {
     tokens: part.tokens.slice(done, end),
     positions: part.positions.slice(done, end),
     visible: visible && { counts: visible.counts.slice(done, end), shared: visible.shared },
-    logits: part.logits && end === part.tokens.length,
+    logits: end === part.tokens.length ? part.logits : 0,
   };
 }

@@ -35,7 +35,12 @@ export type PlanOptions = {
   readonly linkTokens?: number | undefined;
 };
 
-export type AskOptions = RetrieveOptions & PlanOptions & { readonly maxNewTokens?: number | undefined };
+export type AskOptions = RetrieveOptions &
+  PlanOptions & {
+    readonly maxNewTokens?: number | undefined;
+    /** Tokens guessed from the documents at a time; the answer is the same. 0 by default. */
+    readonly promptLookup?: number | undefined;
+  };
 
 /** The model was trained with up to 10 documents a question. */
 const DEFAULT_TOP_K = 10;
@@ -194,7 +199,7 @@ export class Corpus {
   /** Retrieves, plans and begins to answer. Resolves when the sources are known. */
   async ask(question: string, options: AskOptions = {}): Promise<Answer> {
     const { model } = this.options;
-    const { signal, maxNewTokens } = options;
+    const { signal, maxNewTokens, promptLookup } = options;
     const start = performance.now();
     const sources = await this.retrieve(question, options);
     const plan = this.plan(question, sources, options);
@@ -202,6 +207,7 @@ export class Corpus {
     const generation = model.generate(plan, {
       store: this.store,
       ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
+      ...(promptLookup === undefined ? {} : { promptLookup }),
       ...(signal === undefined ? {} : { signal }),
     });
     return new Answer(sources, plan, retrieve_ms, generation);

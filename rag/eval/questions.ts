@@ -22,6 +22,8 @@ export type ReadOptions = {
   readonly documents?: number;
   /** Questions from the file's start; all by default. */
   readonly limit?: number | undefined;
+  /** Draws another order of each question's documents; 0 by default. */
+  readonly seed?: number;
 };
 
 const QUESTION = z.object({ question: z.string().min(1), answers: z.array(z.string()).min(1), gold: z.string(), distractors: z.array(z.string()) });
@@ -36,16 +38,16 @@ const DEFAULT_DOCUMENTS = 10;
  *     {"id": "...", "title": "...", "text": "..."}
  *
  * A question's documents are its gold passage and its first distractors. Their order is drawn from the question's own
- * words, so that it is the same in every run and whatever other questions there are.
+ * words and the seed, so that it is the same in every run and whatever other questions there are.
  *
  * @throws KvspliceError `bad_file` with file and line
  */
 export async function readQuestions(questionsPath: string, passagesPath: string, options: ReadOptions = {}): Promise<EvalQuestion[]> {
-  const { documents = DEFAULT_DOCUMENTS, limit = Number.POSITIVE_INFINITY } = options;
+  const { documents = DEFAULT_DOCUMENTS, limit = Number.POSITIVE_INFINITY, seed = 0 } = options;
   const drawn: { question: string; answers: string[]; ids: string[] }[] = [];
   for await (const { question, answers, gold, distractors } of readLines(questionsPath, QUESTION)) {
     if (drawn.length >= limit) break;
-    drawn.push({ question, answers, ids: shuffled([gold, ...distractors].slice(0, documents), question) });
+    drawn.push({ question, answers, ids: shuffled([gold, ...distractors].slice(0, documents), seed === 0 ? question : `${seed} ${question}`) });
   }
   if (drawn.length === 0) throw new KvspliceError("bad_file", `${questionsPath} has no questions; give a file with one a line.`);
 

@@ -75,7 +75,7 @@ describe("ask", () => {
     expect(Object.keys(result["timing"]!)).toEqual(["retrieve_ms", "fetch_ms", "splice_ms", "first_token_ms", "per_token_ms", "total_ms"]);
     for (const value of Object.values(result["timing"]!)) expect(value).toBeGreaterThanOrEqual(0);
     expect(result["store"]).toEqual({ memory: 0, disk: 3, missing: 0 });
-    expect(Object.keys(result["tokens"]!)).toEqual(["cached", "computed", "generated"]);
+    expect(Object.keys(result["tokens"]!)).toEqual(["cached", "computed", "generated", "drafted", "accepted"]);
     expect(result["full"]).toEqual({ answer: expect.stringContaining("four minutes"), first_token_ms: expect.any(Number) });
   });
 
@@ -85,10 +85,19 @@ describe("ask", () => {
     expect(computed(count)).toBe(computed("0") + 2 * Number(count));
   });
 
+  test("guesses from the documents with --prompt-lookup, and answers the same", () => {
+    const args = ["ask", "How long does the ferry at Dollis take?", "--store", store];
+    const [plain, guessed] = [kvsplice(...args), kvsplice(...args, "--prompt-lookup", "3")].map(({ stdout }) => stdout);
+    expect(guessed!.split("\n")[0]).toBe(plain!.split("\n")[0]);
+    expect(guessed).toMatch(/computed, [1-9]\d* of [1-9]\d* guessed right/);
+    expect(plain).not.toContain("guessed");
+  });
+
   test.each([
     [["--top-k", "0"], /top-k\) is 0; choose/],
     [["--top-k", "many"], /whole number/],
     [["--link-tokens", "5"], /link tokens 0 to 4/],
+    [["--prompt-lookup", "99"], /guesses 99 tokens .* from 1 to 32/],
   ])("refuses %j with what to do", (options, message) => {
     expectError(kvsplice("ask", "Who?", "--store", store, ...options), message);
   });

@@ -16,7 +16,7 @@ const kvsplice = (...args: string[]) => spawnSync(process.execPath, [BIN, "eval"
 test("five questions in all modes: one result for each mode and count of link tokens", () => {
   const run = kvsplice(...FILES, "--documents", "3", "--link-tokens", "0", "--json");
   const { results, ...of } = JSON.parse(run.stdout);
-  expect(of).toEqual({ model: "kvsplice-135m", precision: "int8", documents: 3 });
+  expect(of).toEqual({ model: "kvsplice-135m", precision: "int8", activations: "int8", documents: 3, seed: 0 });
   expect(results.map(({ mode, link_tokens }: Record<string, unknown>) => [mode, link_tokens])).toEqual([["full", 0], ["spliced", 0], ["unrotated", 0]]);
   for (const result of results) {
     expect(Object.keys(result)).toEqual(["mode", "link_tokens", "questions", "exact_match", "contains", "f1", "seconds_per_question"]);
@@ -26,6 +26,11 @@ test("five questions in all modes: one result for each mode and count of link to
   }
   // Short documents of the kind that the model was trained on: most of the five are right.
   expect(results[1].contains).toBeGreaterThanOrEqual(60);
+});
+
+test("float32 everywhere, and another order of the documents", () => {
+  const run = kvsplice(...FILES, "--limit", "2", "--documents", "2", "--modes", "spliced", "--link-tokens", "0", "--precision", "float32", "--activations", "float32", "--seed", "3", "--json");
+  expect(JSON.parse(run.stdout)).toMatchObject({ precision: "float32", activations: "float32", seed: 3, results: [{ questions: 2 }] });
 });
 
 test("the table names modes and scores; lists choose what is measured", () => {
@@ -39,6 +44,8 @@ test.for([
   [["--link-tokens", "5"], /link tokens 0 to 4/],
   [["--link-tokens", "many"], /whole numbers with commas/],
   [["--documents", "0"], /whole number from 1/],
+  [["--seed", "x"], /whole number from 0/],
+  [["--activations", "int4"], /int8, float32/],
   [["--passages", "nowhere.jsonl"], /nowhere\.jsonl cannot be read/],
 ] as const)("%j is refused with what to do", ([options, message]) => {
   const { stderr, status } = kvsplice(...FILES, "--limit", "1", ...options);

@@ -34,7 +34,7 @@ export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32
       }
       const { tokens, offsets } = piece.block;
       const own = new KvCache(runner.shape, table);
-      await runner.run([{ cache: own, tokens, positions: tokens.map((_, i) => piece.at + (offsets?.[i] ?? i)), logits: false }]);
+      await runner.run([{ cache: own, tokens, positions: tokens.map((_, i) => piece.at + (offsets?.[i] ?? i)), logits: 0 }]);
       for (const [start, end] of keptRuns(tokens.length, piece.omit ?? [])) {
         for (let layer = 0; layer < config.layers; layer++) {
           const [from, to] = [own.rows(layer, start, end), cache.rows(layer, cache.length, cache.length + end - start)];
@@ -50,7 +50,7 @@ export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32
         tokens: fresh.tokens,
         positions: fresh.positions,
         visible: { counts: fresh.counts, shared: cache.length },
-        logits: true,
+        logits: 1,
       },
     ]);
     return logits!;

@@ -60,9 +60,11 @@ describe("readQuestions", () => {
 
   test("the order is drawn anew for each question, and the same for it in every run and every file", async () => {
     const texts = Array.from({ length: 40 }, (_, i) => `Question ${i}?`);
-    const orders = async (asked: readonly string[]) => (await readQuestions(...(await filesOf(asked.map(question))))).map(({ documents }) => documents.map(({ title }) => title).join());
+    const orders = async (asked: readonly string[], seed = 0) => (await readQuestions(...(await filesOf(asked.map(question))), { seed })).map(({ documents }) => documents.map(({ title }) => title).join());
     const all = await orders(texts);
     expect(await orders(texts.toReversed())).toEqual(all.toReversed());
+    expect(await orders(texts, 1)).toEqual(await orders(texts, 1));
+    expect(await orders(texts, 1)).not.toEqual(all);
     // The gold passage stands in every place about as often: 40 questions, 5 places.
     const places = all.map((order) => order.split(",").indexOf("Title g"));
     for (let place = 0; place < 5; place++) expect(places.filter((each) => each === place).length).toBeGreaterThan(2);

@@ -1,0 +1,50 @@
+import { KvspliceError } from "./error.js";
+
+/** A pass over more takes longer than what they could save. */
+const MOST_GUESSED = 32;
+
+/** Tokens that must have stood together for a guess to prefer that place to another. */
+const LONGEST_MATCH = 4;
+
+/**
+ * Guesses how an answer goes on: with what followed in the prompt, or in the answer itself, where the answer's last
+ * tokens stood before. Answers over documents often repeat them (prompt lookup decoding, Saxena 2023).
+ */
+export class PromptLookup {
+  private readonly text: number[];
+  private readonly promptLength: number;
+
+  /**
+   * @param most tokens of one guess
+   * @throws KvspliceError `bad_argument`
+   */
+  constructor(
+    prompt: readonly number[],
+    private readonly most: number,
+  ) {
+    if (!Number.isInteger(most) || most < 1 || most > MOST_GUESSED) {
+      throw new KvspliceError("bad_argument", `Prompt lookup guesses ${most} tokens at a time; choose a whole number from 1 to ${MOST_GUESSED}, or 0 for none.`);
+    }
+    this.text = [...prompt];
+    this.promptLength = prompt.length;
+  }
+
+  /** The answer's next token. */
+  push(token: number): void {
+    this.text.push(token);
+  }
+
+  /** What may follow: from the place where most of the answer's last tokens stand, of several the latest. */
+  guess(): number[] {
+    const { text } = this;
+    const last = text.length - 1;
+    const answered = text.length - this.promptLength;
+    let [best, place] = [0, 0];
+    for (let at = last - 1; at >= 0 && best < LONGEST_MATCH; at--) {
+      let match = 0;
+      while (match < Math.min(answered, LONGEST_MATCH) && match <= at && text[at - match] === text[last - match]) match++;
+      if (match > best) [best, place] = [match, at];
+    }
+    return best === 0 ? [] : text.slice(place + 1, place + 1 + this.most);
+  }
+}
