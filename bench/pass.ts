@@ -1,6 +1,7 @@
 /**
  * Where a pass of the default model spends its time, by kinds of operators, for passes of one token, of a question's 27
- * over ten documents, of an encoded document's 130, and of 256 in a prefill. Then what other linear layers would take.
+ * over ten documents, of an encoded document's 130, and of 256 in a prefill. Then passes over a long past by how many
+ * tokens they have, with and without ONNX Runtime's arena, and what other linear layers would take.
  *
  *     npx tsx bench/pass.ts
  */
@@ -22,6 +23,8 @@ const PASSES = [
   { tokens: 256, rows: 1000, runs: 10 },
 ];
 const KINDS: Record<string, string> = { MatMulNBits: "linear layers", FusedMatMul: "attention, products", Softmax: "attention, softmax and mask", Add: "attention, softmax and mask" };
+const LONG_PAST = 4000;
+/** As the engine's session. */
 const options = { enableMemPattern: false, enableCpuMemArena: true } as const;
 
 const model = await loadModel();
@@ -60,13 +63,12 @@ async function timed(runs: number, run: () => Promise<unknown>): Promise<number>
   return seriesOf(times).median;
 }
 
+const plain = await InferenceSession.create(graph, options);
 const table: Record<string, Record<string, string>> = {};
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-pass-"));
 for (const pass of PASSES) {
   const { feeds, fetches } = inputs(pass);
-  const plain = await InferenceSession.create(graph, options);
   const ms = await timed(pass.runs, () => plain.run(feeds, fetches));
-  await plain.release();
   const watched = await InferenceSession.create(graph, { ...options, enableProfiling: true, profileFilePrefix: join(folder, `${pass.tokens}`) });
   for (let i = 0; i < pass.runs; i++) await watched.run(feeds, fetches);
   watched.endProfiling();
@@ -83,6 +85,18 @@ for (const pass of PASSES) {
 }
 rmSync(folder, { recursive: true });
 console.table(table);
+
+const withoutArena = await InferenceSession.create(graph, { ...options, enableCpuMemArena: false });
+const long: Record<string, Record<string, string>> = {};
+for (const tokens of [32, 64, 85, 128, 256]) {
+  const { feeds, fetches } = inputs({ tokens, rows: LONG_PAST });
+  const [ms, fresh] = [await timed(6, () => plain.run(feeds, fetches)), await timed(6, () => withoutArena.run(feeds, fetches))];
+  const scores = (tokens * (LONG_PAST + tokens) * KV_HEADS * GROUP * 4) / 2 ** 20;
+  long[`${tokens} tokens over ${LONG_PAST} rows`] = { "MiB of scores a layer": scores.toFixed(0), "ms a pass": ms.toFixed(0), "ms a token": (ms / tokens).toFixed(2), "without the arena": (fresh / tokens).toFixed(2) };
+}
+await plain.release();
+await withoutArena.release();
+console.table(long);
 
 const [INNER, OUTER] = [576, 3072];
 const LINEAR: Record<string, (writer: GraphWriter, input: string) => string> = {

@@ -56,9 +56,10 @@ export async function openSessions(id: string, file: GgufFile, config: ModelConf
   const create = (graph: string) =>
     InferenceSession.create(join(folder, graph), {
       intraOpNumThreads: options.threads ?? availableParallelism(),
-      // Every step has another length: no pattern of allocations comes twice, and kept memory would only be held.
+      // Every step has another length: no pattern of allocations comes twice.
       enableMemPattern: false,
-      enableCpuMemArena: false,
+      // A layer computes in the memory of the one before: given back to the system, it would come page by page again.
+      enableCpuMemArena: true,
       // Between passes the cores are for others: another session's pass, other processes.
       extra: { session: { force_spinning_stop: "1" } },
     });

@@ -6,10 +6,7 @@ import { BATCH_SLOTS } from "../graph/session.js";
 /** Tokens of one pass: longer prompts are cut, because the scores of all pairs exist at once. */
 const PASS_TOKENS = 256;
 
-/**
- * Scores of one prompt's tokens in a pass: what the processor's cache holds. Beyond the allocator's 32 MiB each layer's
- * scores would be fresh pages from the system, which takes three times as long as the pass (256 tokens over 4,000).
- */
+/** Scores of one prompt's tokens in a pass: some copies of them exist at once, and larger ones make no pass faster. */
 const SCORE_BYTES = 12 * 2 ** 20;
 
 /** However long a prompt is: with fewer tokens a pass, reading the weights takes longer than the scores. */
