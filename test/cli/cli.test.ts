@@ -89,7 +89,7 @@ describe("ask", () => {
     const args = ["ask", "How long does the ferry at Dollis take?", "--store", store];
     const [plain, guessed] = [kvsplice(...args), kvsplice(...args, "--prompt-lookup", "3")].map(({ stdout }) => stdout);
     expect(guessed!.split("\n")[0]).toBe(plain!.split("\n")[0]);
-    expect(guessed).toMatch(/computed, [1-9]\d* of [1-9]\d* guessed right/);
+    expect(guessed).toMatch(/computed, \d+ of [1-9]\d* guessed right/);
     expect(plain).not.toContain("guessed");
   });
 
