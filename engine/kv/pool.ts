@@ -19,8 +19,8 @@ export class CachePool {
   ) {}
 
   /**
-   * A cache with room for `tokens` rows, by their ids beginning with as many of the pieces as any idle one does; the
-   * others are to be spliced and told by `splicedPiece`. Returns where each of those that it has ends.
+   * A cache with room for `tokens` rows. It begins with as many of the pieces, known by their ids, as any idle one does;
+   * the others are to be spliced, and told by `splicedPiece`. Returns where each of those that it has ends.
    *
    * Of caches that begin alike it is the smallest with the room, or else the largest: the system takes longer to give
    * a cache its memory than a splice takes to fill it.
