@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
-import { closeSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { InferenceSession } from "onnxruntime-node";
+import { readFully, writeFully } from "../file-bytes.js";
 import { aligned, moveWeights } from "./onnx.js";
 
 /**
@@ -24,7 +25,8 @@ export async function prepackWeights(from: string, to: string, graphs: readonly 
       try {
         // ONNX Runtime writes them one right behind the other; kernels read unaligned weights a quarter slower.
         const moved = moveWeights(await readFile(join(saved, graph)), (offset, length) => {
-          const bytes = readExactly(source, offset, length);
+          const bytes = readFully(source, offset, length);
+          if (!bytes) throw new Error("The weights that ONNX Runtime saved end early.");
           const content = createHash("sha1").update(bytes).digest("hex");
           const place = places.get(content) ?? aligned(end);
           if (!places.has(content)) {
@@ -64,19 +66,4 @@ async function savePrepacked(from: string, graph: string, weightsFile: string): 
   });
   await session.release();
   return folder;
-}
-
-function readExactly(file: number, offset: number, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  for (let done = 0; done < length; ) {
-    const read = readSync(file, bytes, done, length - done, offset + done);
-    if (read === 0) throw new Error("The weights that ONNX Runtime saved end early.");
-    done += read;
-  }
-  return bytes;
-}
-
-/** Writes all of the bytes at an offset of an open file. */
-export function writeFully(file: number, bytes: Uint8Array, offset: number): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, bytes.length - done, offset + done);
 }

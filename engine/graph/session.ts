@@ -4,6 +4,7 @@ import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import envPaths from "env-paths";
 import { env, InferenceSession } from "onnxruntime-node";
+import { writeFully } from "../file-bytes.js";
 import { storageError } from "../storage-error.js";
 import type { RotaryTable } from "../kv/rotary.js";
 import type { ModelConfig } from "../weights/config.js";
@@ -11,7 +12,7 @@ import type { GgufFile } from "../weights/gguf.js";
 import { GRAPH_VERSION, writeDecoder } from "./decoder.js";
 import type { Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
-import { prepackWeights, writeFully } from "./prepack.js";
+import { prepackWeights } from "./prepack.js";
 
 const WEIGHTS_FILE = "weights.bin";
 

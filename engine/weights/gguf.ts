@@ -1,8 +1,9 @@
 import { gguf, GGMLQuantizationType } from "@huggingface/gguf";
 import { createHash } from "node:crypto";
-import { closeSync, createReadStream, existsSync, openSync, readSync } from "node:fs";
+import { closeSync, createReadStream, existsSync, openSync } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import { KvspliceError } from "../error.js";
+import { readFully } from "../file-bytes.js";
 
 /** One tensor of the file, as its raw bytes. `shape` is row-major: `[rows, columns]`. */
 export type RawTensor = {
@@ -62,7 +63,7 @@ export async function readGguf(path: string): Promise<GgufFile> {
     const whole = info.shape.map(Number).reverse();
     const shape = rowIndex === undefined ? whole : [1, whole[1]!];
     const length = (shape.reduce((a, b) => a * b, 1) / layout.elements) * layout.bytes;
-    const bytes = readRange(file, base + Number(info.offset) + (rowIndex ?? 0) * length, length);
+    const bytes = readFully(file, base + Number(info.offset) + (rowIndex ?? 0) * length, length);
     if (!bytes) throw new KvspliceError("bad_model", `${path} is cut short: ${name} is not whole. Copy the file again.`);
     return { name, type, shape, bytes };
   };
@@ -96,16 +97,4 @@ async function hashOf(path: string): Promise<string> {
   const hash = createHash("sha256");
   await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
   return hash.digest("hex");
-}
-
-/** Bytes of a file from `start` on; undefined where it ends before. */
-function readRange(file: number, start: number, length: number): Uint8Array | undefined {
-  const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const read = readSync(file, bytes, done, Math.min(length - done, 1 << 30), start + done);
-    if (read === 0) return undefined;
-    done += read;
-  }
-  return bytes;
 }
