@@ -9,8 +9,8 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import { GraphWriter } from "../engine/graph/onnx.js";
-import { defaultCacheDir, graphFolder } from "../engine/graph/session.js";
+import { GraphWriter } from "../engine/backend/cpu/onnx.js";
+import { defaultCacheDir, graphFolder } from "../engine/backend/cpu/session.js";
 import { loadModel } from "../engine/index.js";
 import { seriesOf } from "./compare/series.js";
 

@@ -9,10 +9,10 @@
  * that what they write would have to be copied once more.
  */
 import ort from "onnxruntime-node";
-import { GraphWriter } from "../engine/graph/onnx.js";
+import { GraphWriter } from "../engine/backend/cpu/onnx.js";
 import { allocateBlock, GROUP_TOKENS, type Float32Block, type Int8Block } from "../engine/kv/block.js";
-import { KvCache } from "../engine/kv/cache.js";
-import { createKernels } from "../engine/kv/kernels.js";
+import { KvCache } from "../engine/backend/cpu/cache.js";
+import { createKernels } from "../engine/backend/cpu/kernels.js";
 import { keptAs } from "../test/engine/plain-kv.js";
 import { createRotaryTable } from "../engine/kv/rotary.js";
 

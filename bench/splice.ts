@@ -9,7 +9,7 @@
 import { cpus } from "node:os";
 import { openStore, PRECISIONS } from "../engine/index.js";
 import { allocateBlock, blockBytes } from "../engine/kv/block.js";
-import { KvCache } from "../engine/kv/cache.js";
+import { KvCache } from "../engine/backend/cpu/cache.js";
 import { keptAs } from "../test/engine/plain-kv.js";
 import { createRotaryTable } from "../engine/kv/rotary.js";
 

@@ -1,8 +1,5 @@
 import { createHash } from "node:crypto";
-import type { ChatTemplate } from "../engine/chat.js";
-import { KvspliceError } from "../engine/error.js";
-import { isBlockPiece, type BlockPiece, type BlockSource, type Piece, type Plan } from "../engine/plan.js";
-import type { Tokenizer } from "../engine/tokenizer.js";
+import { type BlockPiece, type BlockSource, type ChatTemplate, isBlockPiece, KvspliceError, type Piece, type Plan, type Tokenizer } from "../plan/index.js";
 import { exchangesOf, type Exchange, type Message } from "./message.js";
 import { chatPhrasing, type ChatPhrasing, type Phrasing } from "./phrasing.js";
 import type { Records } from "./records.js";

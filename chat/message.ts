@@ -1,4 +1,4 @@
-import type { Role } from "../engine/chat.js";
+import type { Role } from "../plan/index.js";
 
 /** One message of a conversation, as its client keeps it. */
 export type Message = { readonly role: Role; readonly content: string };

@@ -1,5 +1,4 @@
-import type { ChatTemplate } from "../engine/chat.js";
-import type { Tokenizer } from "../engine/tokenizer.js";
+import type { ChatTemplate, Tokenizer } from "../plan/index.js";
 import type { Message } from "./message.js";
 
 /** How a conversation's messages are put to the model, as tokens. */

@@ -1,8 +1,8 @@
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { open, type Database, type RootDatabase } from "lmdb";
-import { KvspliceError } from "../engine/error.js";
-import { isOpenable } from "../engine/lmdb-file.js";
+import { KvspliceError } from "../plan/index.js";
+import { isOpenable } from "../storage/index.js";
 import type { Segment, Window } from "./window.js";
 
 export type RecordsOptions = {

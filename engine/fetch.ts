@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { KvspliceError } from "./error.js";
+import { type BlockSource, KvspliceError } from "../plan/index.js";
 import type { Block } from "./kv/block.js";
-import type { BlockSource } from "./plan.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
 
 /** Makes blocks and names them: a model. */

@@ -1,4 +1,4 @@
-import { KvspliceError } from "./error.js";
+import { KvspliceError } from "../plan/index.js";
 
 /** A pass over more takes longer than what they could save. */
 const MOST_GUESSED = 32;

@@ -1,8 +1,8 @@
-import type { Visible } from "./graph/pass.js";
+import type { Visible } from "./backend/cpu/pass.js";
 import type { Block } from "./kv/block.js";
-import type { KvCache } from "./kv/cache.js";
-import type { CachePool } from "./kv/pool.js";
-import { isBlockPiece, positionsOf, type Piece, type Plan } from "./plan.js";
+import type { KvCache } from "./backend/cpu/cache.js";
+import type { CachePool } from "./backend/cpu/pool.js";
+import { isBlockPiece, type Piece, type Plan, positionsOf } from "../plan/index.js";
 import type { BlockKey } from "./store/store.js";
 
 /** KV of a piece that need not be computed. */

@@ -1,6 +1,6 @@
 import { uniformFloat64 } from "pure-rand/distribution/uniformFloat64";
 import { xoroshiro128plus } from "pure-rand/generator/xoroshiro128plus";
-import { KvspliceError } from "./error.js";
+import { KvspliceError } from "../plan/index.js";
 
 export type SamplingOptions = {
   /** Divides the logits before a token is drawn; 0 (default) takes the likeliest token. */

@@ -1,4 +1,4 @@
-import type { Tokenizer } from "./tokenizer.js";
+import type { Tokenizer } from "../plan/index.js";
 
 /** Makes text of tokens one by one, up to the first of the stop texts; a character that spans several tokens comes with its last. */
 export class TextStream {

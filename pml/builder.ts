@@ -1,4 +1,4 @@
-import { KvspliceError } from "../engine/error.js";
+import { KvspliceError } from "../plan/index.js";
 import { isXmlCharacter } from "./entity.js";
 import type {
   Comment,

@@ -1,4 +1,4 @@
-import { type BlockPiece, isBlockPiece, type Piece, type Plan } from "../engine/plan.js";
+import { type BlockPiece, isBlockPiece, type Piece, type Plan } from "../plan/index.js";
 import { checkPrompt, type Included } from "./check-prompt.js";
 import { type Diagnostic, diagnosticList, hasErrors, type Report } from "./diagnostic.js";
 import { type Documents, findDocument } from "./documents.js";

@@ -1,4 +1,4 @@
-import { KvspliceError } from "../engine/error.js";
+import { KvspliceError } from "../plan/index.js";
 import { type Place, placeOf, type Span } from "./source.js";
 
 export type Severity = "error" | "warning";

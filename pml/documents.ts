@@ -1,5 +1,4 @@
-import { KvspliceError } from "../engine/error.js";
-import type { BlockSource } from "../engine/plan.js";
+import { type BlockSource, KvspliceError } from "../plan/index.js";
 import { type Diagnostic, diagnosticList, type Report } from "./diagnostic.js";
 import { attributeSpans } from "./source.js";
 import type { DocumentSlot, Schema, SchemaNode } from "./tree.js";

@@ -1,6 +1,4 @@
-import type { ChatTemplate } from "../engine/chat.js";
-import type { BlockSource, Range } from "../engine/plan.js";
-import type { Tokenizer } from "../engine/tokenizer.js";
+import type { BlockSource, ChatTemplate, Range, Tokenizer } from "../plan/index.js";
 import { checkSchema } from "./check.js";
 import { type Diagnostic, diagnosticList, hasErrors, type Report } from "./diagnostic.js";
 import { type Run, runsOf } from "./run.js";

@@ -1,4 +1,4 @@
-import type { Role } from "../engine/chat.js";
+import type { Role } from "../plan/index.js";
 import type { Origin } from "./source.js";
 
 export type { Role };

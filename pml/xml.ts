@@ -1,5 +1,5 @@
 import { XMLParser } from "fast-xml-parser";
-import { KvspliceError } from "../engine/error.js";
+import { KvspliceError } from "../plan/index.js";
 import type { Report } from "./diagnostic.js";
 import { decodeEntities } from "./entity.js";
 import { MAX_DEPTH } from "./grammar.js";

@@ -1,23 +1,24 @@
 import { expect, test } from "vitest";
 import { globSync } from "tinyglobby";
 import { readFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
 import { dirname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
 
-/**
- * What each room may know of the others: their doors (`index.ts`). A prompt is written without a model, so pml and
- * chat know the engine's contract alone; its door would load ONNX Runtime.
- */
+/** What each room may know of the others: their doors (`index.ts`), and no arrow points up. */
 const MAY_IMPORT: Record<string, readonly string[]> = {
-  engine: [],
-  pml: ["engine/plan", "engine/tokenizer", "engine/chat", "engine/error"],
-  rag: ["engine/index"],
-  fleet: ["engine/index", "rag/index"],
-  chat: ["engine/plan", "engine/tokenizer", "engine/chat", "engine/error", "engine/lmdb-file"],
-  server: ["engine/index", "pml/index", "rag/index", "chat/index"],
-  cli: ["engine/index", "pml/index", "rag/index", "fleet/index", "chat/index", "server/index"],
+  plan: [],
+  storage: ["plan/index"],
+  engine: ["plan/index", "storage/index"],
+  pml: ["plan/index"],
+  chat: ["plan/index", "storage/index"],
+  rag: ["plan/index", "engine/index"],
+  fleet: ["plan/index", "engine/index", "rag/index"],
+  server: ["plan/index", "engine/index", "pml/index", "rag/index", "chat/index"],
+  cli: ["plan/index", "engine/index", "pml/index", "rag/index", "fleet/index", "chat/index", "server/index"],
 };
 
-const root = new URL("..", import.meta.url).pathname;
+const root = fileURLToPath(new URL("..", import.meta.url));
 
 test.each(Object.entries(MAY_IMPORT))("%s knows %j and nothing else of other rooms", (room, known) => {
   const wrong: string[] = [];
@@ -29,4 +30,11 @@ test.each(Object.entries(MAY_IMPORT))("%s knows %j and nothing else of other roo
     }
   }
   expect(wrong).toEqual([]);
+});
+
+test.each(["plan", "pml"])("%s loads without a native module", (room) => {
+  const script = `await import(${JSON.stringify(`./dist/${room}/index.js`)});
+    console.log(JSON.stringify(process.report.getReport().sharedObjects.filter((path) => path.endsWith(".node"))));`;
+  const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { cwd: root, encoding: "utf8" });
+  expect({ stderr, native: stdout.trim() }).toEqual({ stderr: "", native: "[]" });
 });

@@ -1,4 +1,4 @@
-import { cancelledError } from "../error.js";
+import { cancelledError } from "../../plan/index.js";
 
 /** How often one that waits may be passed over by others that came later. */
 const MAX_PASSED_OVER = 4;

@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
-import { cancelledError } from "../error.js";
-import type { PassLogits, PassPart, PassRunner } from "../graph/pass.js";
-import { BATCH_SLOTS } from "../graph/session.js";
+import { cancelledError } from "../../plan/index.js";
+import type { PassLogits, PassPart, PassRunner } from "../backend/cpu/pass.js";
+import { BATCH_SLOTS } from "../backend/cpu/session.js";
 
 /** Tokens of one pass: longer prompts are cut, because the scores of all pairs exist at once. */
 const PASS_TOKENS = 256;

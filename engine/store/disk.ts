@@ -1,11 +1,10 @@
 import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { open, type Database, type RootDatabase } from "lmdb";
-import { KvspliceError } from "../error.js";
+import { KvspliceError } from "../../plan/index.js";
 import type { Block } from "../kv/block.js";
 import { decodeSafetensors } from "../kv/safetensors.js";
-import { checkLmdbFile } from "../lmdb-file.js";
-import { storageError } from "../storage-error.js";
+import { checkLmdbFile, storageError } from "../../storage/index.js";
 import { worthOf } from "./eviction.js";
 import type { BlockInfo, BlockKey, StoredTier, TierName } from "./store.js";
 

@@ -1,5 +1,5 @@
 import { Redis } from "ioredis";
-import { KvspliceError } from "../error.js";
+import { KvspliceError } from "../../plan/index.js";
 import type { Block } from "../kv/block.js";
 import { decodeSafetensors } from "../kv/safetensors.js";
 import { worthOf } from "./eviction.js";

@@ -1,7 +1,7 @@
 import type { Block } from "../kv/block.js";
+import type { BlockKey } from "../../plan/index.js";
 
-/** Names a block: a hash of the model, the block's tokens and offsets, and how its KV is kept. */
-export type BlockKey = string;
+export type { BlockKey };
 
 /** What the store is told of a block beside its KV. */
 export type PutOptions = {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import fc from "fast-check";
 import { PRECISIONS, type Block, type Precision, type Range } from "../../engine/index.js";
 import { allocateBlock, GROUP_TOKENS, type Float32Block, type KvShape } from "../../engine/kv/block.js";
-import { KvCache } from "../../engine/kv/cache.js";
+import { KvCache } from "../../engine/backend/cpu/cache.js";
 import { createRotaryTable } from "../../engine/kv/rotary.js";
 import { keptAs, rotated, widened } from "./plain-kv.js";
 

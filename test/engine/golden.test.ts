@@ -1,14 +1,35 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, type Activations, type Model } from "../../engine/index.js";
-import { collect, golden, planOf } from "./golden.js";
+import { collect, golden, planOf, type GoldenCase } from "./golden.js";
 
 /** How far the ten highest logits may lie from the float32 reference. */
 const TOLERANCE: Record<Activations, number> = { int8: 1, float32: 0.02 };
 
+/**
+ * How many of each case's greedy tokens must come out wherever two logits may each be off by `tolerance`: those before
+ * the first whose margin over the next likeliest token is smaller. Processors without VNNI round int8 products otherwise.
+ * Margins are those of float32 activations, whose tokens are the reference's.
+ */
+async function countSureTokens(tolerance: number): Promise<Map<GoldenCase, number>> {
+  const exact = await loadModel({ activations: "float32", precision: "float32" });
+  const sure = new Map<GoldenCase, number>();
+  for (const each of golden.cases) {
+    const tokens = await collect(exact.generate(planOf(each), { maxNewTokens: 12, logprobs: 2 }));
+    expect(tokens.map(({ id }) => id).filter((id) => id >= 0)).toEqual(each.greedy_ids);
+    const unsure = tokens.findIndex(({ top }) => top && top[0]!.logprob - top[1]!.logprob < 2 * tolerance);
+    sure.set(each, unsure < 0 ? each.greedy_ids.length : unsure);
+  }
+  await exact.close();
+  expect(Math.max(...sure.values())).toBeGreaterThan(0);
+  return sure;
+}
+
 describe.each(["int8", "float32"] as const)("the default model with %s activations", (activations) => {
   let model: Model;
+  let sureTokens: ReadonlyMap<GoldenCase, number>;
   beforeAll(async () => {
     model = await loadModel({ activations, precision: "float32" });
+    sureTokens = await countSureTokens(TOLERANCE[activations]);
   });
   afterAll(() => model.close());
 
@@ -18,10 +39,11 @@ describe.each(["int8", "float32"] as const)("the default model with %s activatio
       golden.top_ids.forEach((id, i) => expect(Math.abs(logits[id]! - golden.top_logits[i]!)).toBeLessThan(TOLERANCE[activations]));
     });
 
-    test("answers with the reference's greedy tokens", async () => {
+    test("answers with the reference's greedy tokens, as far as the allowed error cannot turn them", async () => {
+      const sure = sureTokens.get(golden)!;
       const tokens = await collect(model.generate(planOf(golden), { maxNewTokens: 12 }));
-      expect(tokens.map((token) => token.id).filter((id) => id >= 0)).toEqual(golden.greedy_ids);
-      expect(tokens.map((token) => token.text).join("")).toBe(golden.greedy_text);
+      expect(tokens.map((token) => token.id).slice(0, sure)).toEqual(golden.greedy_ids.slice(0, sure));
+      if (activations === "float32") expect(tokens.map((token) => token.text).join("")).toBe(golden.greedy_text);
     });
   });
 

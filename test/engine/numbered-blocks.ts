@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Encoder } from "../../engine/fetch.js";
 import { allocateBlock, type Block } from "../../engine/kv/block.js";
-import type { BlockSource } from "../../engine/plan.js";
+import type { BlockSource } from "../../plan/index.js";
 
 /** The source of block number `n`: its one token says which. */
 export const sourceOf = (number: number): BlockSource => ({ tokens: [number] });

@@ -1,5 +1,5 @@
 import { GROUP_TOKENS, type Block, type Float32Block, type Precision } from "../../engine/kv/block.js";
-import { KvCache } from "../../engine/kv/cache.js";
+import { KvCache } from "../../engine/backend/cpu/cache.js";
 import { createRotaryTable } from "../../engine/kv/rotary.js";
 
 /** The block as a model of that precision keeps it: spliced and taken out again, at position 0, which turns nothing. */

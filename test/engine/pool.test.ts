@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { KvCache } from "../../engine/kv/cache.js";
-import { CachePool } from "../../engine/kv/pool.js";
+import { KvCache } from "../../engine/backend/cpu/cache.js";
+import { CachePool } from "../../engine/backend/cpu/pool.js";
 import { createRotaryTable } from "../../engine/kv/rotary.js";
 
 const table = createRotaryTable(16, 16, 10_000);

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { moveWeights } from "../../engine/graph/onnx.js";
+import { moveWeights } from "../../engine/backend/cpu/onnx.js";
 import { loadModel, type Plan } from "../../engine/index.js";
 
 const PAGE = 4096;

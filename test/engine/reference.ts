@@ -1,12 +1,12 @@
-import { PassRunner } from "../../engine/graph/pass.js";
-import { defaultCacheDir, graphId, openSessions } from "../../engine/graph/session.js";
+import { PassRunner } from "../../engine/backend/cpu/pass.js";
+import { defaultCacheDir, graphId, openSessions } from "../../engine/backend/cpu/session.js";
 import type { Plan } from "../../engine/index.js";
-import { keptRuns } from "../../engine/plan.js";
-import { KvCache } from "../../engine/kv/cache.js";
+import { keptRuns } from "../../plan/index.js";
+import { KvCache } from "../../engine/backend/cpu/cache.js";
 import { createRotaryTable } from "../../engine/kv/rotary.js";
-import { readConfig } from "../../engine/weights/config.js";
-import { Embedding } from "../../engine/weights/embedding.js";
-import { readGguf } from "../../engine/weights/gguf.js";
+import { readConfig } from "../../engine/model/arch/config.js";
+import { Embedding } from "../../engine/backend/cpu/embedding.js";
+import { readGguf } from "../../engine/model/files/gguf.js";
 
 /**
  * Logits of a plan without any block: each document is computed by the graph at its very positions, K rotated by the

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe as suite, expect, test } from "vitest";
-import { KvspliceError } from "../../engine/error.js";
+import { KvspliceError } from "../../plan/index.js";
 import {
   checkUsage,
   compilePrompt,

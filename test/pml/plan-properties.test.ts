@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe as suite, expect, test } from "vitest";
-import { isBlockPiece, type Piece } from "../../engine/plan.js";
+import { isBlockPiece, type Piece } from "../../plan/index.js";
 import { blocksOf, compilePrompt, type Compiled, type Layout } from "../../pml/index.js";
 import { anyCase } from "./cases.js";
 import { layoutOf } from "./compiling.js";

@@ -1,5 +1,5 @@
 import { describe as suite, expect, test } from "vitest";
-import { isBlockPiece } from "../../engine/plan.js";
+import { isBlockPiece } from "../../plan/index.js";
 import { blocksOf, checkDocuments, describe } from "../../pml/index.js";
 import { compiledOf, layoutOf, piecesOf, schemaOf } from "./compiling.js";
 import { chat, read } from "./words.js";

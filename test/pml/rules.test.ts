@@ -1,5 +1,5 @@
 import { describe as suite, expect, test } from "vitest";
-import { KvspliceError } from "../../engine/error.js";
+import { KvspliceError } from "../../plan/index.js";
 import {
   checkUsage,
   compilePrompt,

@@ -1,6 +1,4 @@
-import type { ChatTemplate } from "../../engine/chat.js";
-import { isBlockPiece, type Plan } from "../../engine/plan.js";
-import type { Tokenizer } from "../../engine/tokenizer.js";
+import { type ChatTemplate, isBlockPiece, type Plan, type Tokenizer } from "../../plan/index.js";
 
 /**
  * A tokenizer that a reader can follow: a token is a word with the one space before it, a space or a line feed left

@@ -3,9 +3,9 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 
 import { isBlockPiece, type Plan } from "../../engine/index.js";
-import { readCard } from "../../engine/card.js";
-import { createTokenizer } from "../../engine/tokenizer.js";
-import { readGguf } from "../../engine/weights/gguf.js";
+import { readCard } from "../../engine/model/card.js";
+import { createTokenizer } from "../../engine/model/tokenizers/tokenizer.js";
+import { readGguf } from "../../engine/model/files/gguf.js";
 import { layOut, renderDocument } from "../../rag/prompt.js";
 import { golden } from "../engine/golden.js";
 import { fakeModel } from "./fakes.js";

@@ -1,31 +1,28 @@
 import { createHash } from "node:crypto";
 import { basename } from "node:path";
-import type { ModelCard } from "./card.js";
-import type { ChatTemplate } from "./chat.js";
-import { cancelledError, KvspliceError } from "./error.js";
+import type { ModelCard } from "./model/card.js";
+import { type BlockSource, cancelledError, type ChatTemplate, endOf, isBlockPiece, KvspliceError, type Piece, type Plan, positionsOf, type Tokenizer, tokensOf } from "../plan/index.js";
 import { fetchBlocks } from "./fetch.js";
 import type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
-import { DEFAULT_ACTIVATIONS, type Activations } from "./graph/linear.js";
-import { PassRunner } from "./graph/pass.js";
-import { BATCH_SLOTS, defaultCacheDir, graphId, openSessions } from "./graph/session.js";
+import { DEFAULT_ACTIVATIONS, type Activations } from "./backend/cpu/linear.js";
+import { PassRunner } from "./backend/cpu/pass.js";
+import { BATCH_SLOTS, defaultCacheDir, graphId, openSessions } from "./backend/cpu/session.js";
 import { DEFAULT_PRECISION, type Block, type Precision } from "./kv/block.js";
-import { KvCache } from "./kv/cache.js";
-import { CachePool } from "./kv/pool.js";
+import { KvCache } from "./backend/cpu/cache.js";
+import { CachePool } from "./backend/cpu/pool.js";
 import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
-import { defaultModelPath, languageOf, type Language } from "./language.js";
+import { defaultModelPath, languageOf, type Language } from "./model/language.js";
 import { PromptLookup } from "./lookup.js";
-import { endOf, isBlockPiece, positionsOf, tokensOf, type BlockSource, type Piece, type Plan } from "./plan.js";
 import { splicePlan, type CachedPiece, type KeptRows, type Prompt } from "./prompt.js";
 import { Admission } from "./schedule/admission.js";
 import { Scheduler } from "./schedule/scheduler.js";
 import { createSampler, logprobsOf, type Sampler, type SamplingOptions } from "./sampling.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
 import { TextStream } from "./text-stream.js";
-import type { Tokenizer } from "./tokenizer.js";
-import { readConfig, type ModelConfig } from "./weights/config.js";
-import { Embedding } from "./weights/embedding.js";
-import { dequantize } from "./weights/quant.js";
-import { type GgufFile, readGguf } from "./weights/gguf.js";
+import { readConfig, type ModelConfig } from "./model/arch/config.js";
+import { Embedding } from "./backend/cpu/embedding.js";
+import { dequantize } from "./model/tensors/quant.js";
+import { type GgufFile, readGguf } from "./model/files/gguf.js";
 
 export type LoadOptions = {
   /** A GGUF file of a Llama-shaped model; the model that kvsplice carries when left out. */

@@ -1,8 +1,8 @@
 import { Tensor } from "onnxruntime-node";
-import type { KvShape } from "../kv/block.js";
-import type { KvCache } from "../kv/cache.js";
-import type { ModelConfig } from "../weights/config.js";
-import type { Embedding } from "../weights/embedding.js";
+import type { KvShape } from "../../kv/block.js";
+import type { KvCache } from "./cache.js";
+import type { ModelConfig } from "../../model/arch/config.js";
+import type { Embedding } from "./embedding.js";
 import { BATCH_SLOTS, type Sessions } from "./session.js";
 
 /** Some tokens of one prompt. Their KV joins its cache. */

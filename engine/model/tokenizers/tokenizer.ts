@@ -1,12 +1,5 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
-import { KvspliceError } from "./error.js";
-
-export interface Tokenizer {
-  /** Token ids of text. Control tokens that are spelled out in the text stay text, unless `control` is set. */
-  encode(text: string, options?: { readonly control?: boolean }): number[];
-  /** Text of token ids, control tokens left out. */
-  decode(ids: readonly number[]): string;
-}
+import { KvspliceError, type Tokenizer } from "../../../plan/index.js";
 
 /** The text of each control token, by id; for templates. */
 export type ControlTokens = ReadonlyMap<number, string>;

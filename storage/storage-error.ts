@@ -1,4 +1,4 @@
-import { KvspliceError } from "./error.js";
+import { KvspliceError } from "../plan/index.js";
 
 /** An error of the file system, as one that says what to do; others pass through. */
 export function storageError(cause: unknown, what: string, remedy: string): unknown {

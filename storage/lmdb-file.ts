@@ -1,5 +1,5 @@
 import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
-import { KvspliceError } from "./error.js";
+import { KvspliceError } from "../plan/index.js";
 
 /** LMDB's stamp (`MDB_MAGIC`, liblmdb/mdb.c), after the header of each of the first two pages. */
 const MAGIC = 0xbeefc0de;

@@ -1,5 +1,5 @@
-import { KvspliceError } from "../error.js";
-import type { GgufFile, GgufMetadata } from "./gguf.js";
+import { KvspliceError } from "../../../plan/index.js";
+import type { GgufFile, GgufMetadata } from "../files/gguf.js";
 
 /** The shape of a Llama-like decoder, as its GGUF metadata tells it. */
 export type ModelConfig = {

@@ -1,5 +1,5 @@
-import type { GgufFile } from "./gguf.js";
-import { dequantize } from "./quant.js";
+import type { GgufFile } from "../../model/files/gguf.js";
+import { dequantize } from "../../model/tensors/quant.js";
 
 const TENSOR = "token_embd.weight";
 

@@ -1,4 +1,7 @@
-import type { BlockKey } from "./store/store.js";
+import { keptRuns, type Range } from "./ranges.js";
+
+/** Names a block in a store: a hash of all that its KV depends on. */
+export type BlockKey = string;
 
 /**
  * The contract between those who write prompts (pml, rag) and the engine that answers them.
@@ -8,9 +11,6 @@ import type { BlockKey } from "./store/store.js";
  * serves Prompt Cache (Gim et al. 2024: reserved positions, gaps, unions) and KVLink (Yang et al. 2025: documents
  * side by side, joined by link tokens).
  */
-
-/** Half-open range `[start, end)` of token indices within a block. */
-export type Range = readonly [start: number, end: number];
 
 /**
  * One run of tokens that is encoded by itself. It has no place in any prompt.
@@ -82,16 +82,4 @@ export function endOf(piece: Piece): number {
   const { tokens, offsets } = piece.block;
   const last = keptRuns(tokens.length, piece.omit ?? []).at(-1)?.[1] ?? 0;
   return last === 0 ? piece.at : piece.at + (offsets?.[last - 1] ?? last - 1) + 1;
-}
-
-/** The runs of `[0, tokens)` that `omit` leaves. */
-export function keptRuns(tokens: number, omit: readonly Range[]): Range[] {
-  const runs: Range[] = [];
-  let at = 0;
-  for (const [start, end] of [...omit].sort((a, b) => a[0] - b[0])) {
-    if (start > at) runs.push([at, start]);
-    at = Math.max(at, end);
-  }
-  if (at < tokens) runs.push([at, tokens]);
-  return runs;
 }

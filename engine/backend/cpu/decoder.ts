@@ -1,7 +1,7 @@
-import type { RotaryTable } from "../kv/rotary.js";
-import type { ModelConfig } from "../weights/config.js";
-import type { GgufFile } from "../weights/gguf.js";
-import { dequantize } from "../weights/quant.js";
+import type { RotaryTable } from "../../kv/rotary.js";
+import type { ModelConfig } from "../../model/arch/config.js";
+import type { GgufFile } from "../../model/files/gguf.js";
+import { dequantize } from "../../model/tensors/quant.js";
 import { linear, type Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
 

@@ -1,5 +1,5 @@
-import type { RawTensor } from "../weights/gguf.js";
-import { BLOCK_SIZE, dequantize, repack, type QuantizedMatrix } from "../weights/quant.js";
+import type { RawTensor } from "../../model/files/gguf.js";
+import { BLOCK_SIZE, dequantize, repack, type QuantizedMatrix } from "../../model/tensors/quant.js";
 import type { GraphWriter } from "./onnx.js";
 
 /** How activations enter the linear layers: quantised to 8 bits on the way (fast), or as they are (exact). */

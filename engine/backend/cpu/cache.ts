@@ -1,8 +1,7 @@
-import { KvspliceError } from "../error.js";
-import { keptRuns, type Range } from "../plan.js";
-import { emptyBlock, GROUP_TOKENS, type Block, type KvShape, type Precision } from "./block.js";
+import { keptRuns, KvspliceError, type Range } from "../../../plan/index.js";
+import { emptyBlock, GROUP_TOKENS, type Block, type KvShape, type Precision } from "../../kv/block.js";
 import { createKernels, type Kernels } from "./kernels.js";
-import type { RotaryTable } from "./rotary.js";
+import type { RotaryTable } from "../../kv/rotary.js";
 
 const PAGE_BYTES = 1 << 16;
 const MAX_PAGES = 1 << 16; // 4 GiB, what a 32-bit address reaches

@@ -1,6 +1,5 @@
 import { readFile } from "node:fs/promises";
-import type { ChatTemplate } from "./chat.js";
-import { KvspliceError } from "./error.js";
+import { type ChatTemplate, KvspliceError } from "../../plan/index.js";
 
 /**
  * What a model was trained to be asked like: data beside the GGUF, `NAME.json` for `NAME.gguf`.

@@ -2,11 +2,11 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readCard, type ModelCard } from "./card.js";
-import { createChatTemplate, type ChatTemplate } from "./chat.js";
-import { KvspliceError } from "./error.js";
-import { createTokenizer, type Tokenizer } from "./tokenizer.js";
-import { readContextLength } from "./weights/config.js";
-import { type GgufMetadata, readGgufMetadata } from "./weights/gguf.js";
+import { createChatTemplate } from "./chat-template.js";
+import { type ChatTemplate, KvspliceError, type Tokenizer } from "../../plan/index.js";
+import { createTokenizer } from "./tokenizers/tokenizer.js";
+import { readContextLength } from "./arch/config.js";
+import { type GgufMetadata, readGgufMetadata } from "./files/gguf.js";
 
 /** What of a model prompts are written with: all that needs no weights. */
 export interface Language {

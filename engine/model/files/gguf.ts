@@ -2,8 +2,8 @@ import { gguf, GGMLQuantizationType } from "@huggingface/gguf";
 import { createHash } from "node:crypto";
 import { closeSync, createReadStream, existsSync, openSync } from "node:fs";
 import { pipeline } from "node:stream/promises";
-import { KvspliceError } from "../error.js";
-import { readFully } from "../file-bytes.js";
+import { KvspliceError } from "../../../plan/index.js";
+import { readFully } from "../../../storage/index.js";
 
 /** One tensor of the file, as its raw bytes. `shape` is row-major: `[rows, columns]`. */
 export type RawTensor = {

@@ -3,7 +3,7 @@ import { mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { InferenceSession } from "onnxruntime-node";
-import { readFully, writeFully } from "../file-bytes.js";
+import { readFully, writeFully } from "../../../storage/index.js";
 import { aligned, moveWeights } from "./onnx.js";
 
 /**

@@ -1,0 +1,3 @@
+export { readFully, writeFully } from "./file-bytes.js";
+export { checkLmdbFile, isOpenable } from "./lmdb-file.js";
+export { storageError } from "./storage-error.js";
