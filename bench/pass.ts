@@ -8,7 +8,7 @@
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import { InferenceSession, Tensor } from "../runtime/index.js";
 import { GraphWriter } from "../engine/backend/cpu/onnx.js";
 import { defaultCacheDir, graphFolder } from "../engine/backend/cpu/session.js";
 import { loadModel } from "../engine/index.js";

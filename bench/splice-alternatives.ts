@@ -8,6 +8,7 @@
  * Worker threads are not among them: onnxruntime-node refuses tensors over a SharedArrayBuffer ("Invalid argument"), so
  * that what they write would have to be copied once more.
  */
+import "../runtime/telemetry.js";
 import ort from "onnxruntime-node";
 import { GraphWriter } from "../engine/backend/cpu/onnx.js";
 import { allocateBlock, GROUP_TOKENS, type Float32Block, type Int8Block } from "../engine/kv/block.js";

@@ -9,10 +9,11 @@ import { fileURLToPath } from "node:url";
 const MAY_IMPORT: Record<string, readonly string[]> = {
   plan: [],
   storage: ["plan/index"],
-  engine: ["plan/index", "storage/index"],
+  runtime: ["plan/index"],
+  engine: ["plan/index", "storage/index", "runtime/index"],
   pml: ["plan/index"],
   chat: ["plan/index", "storage/index"],
-  rag: ["plan/index", "engine/index"],
+  rag: ["plan/index", "runtime/index", "engine/index"],
   fleet: ["plan/index", "engine/index", "rag/index"],
   server: ["plan/index", "engine/index", "pml/index", "rag/index", "chat/index"],
   cli: ["plan/index", "engine/index", "pml/index", "rag/index", "fleet/index", "chat/index", "server/index"],
@@ -37,4 +38,9 @@ test.each(["plan", "pml"])("%s loads without a native module", (room) => {
     console.log(JSON.stringify(process.report.getReport().sharedObjects.filter((path) => path.endsWith(".node"))));`;
   const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { cwd: root, encoding: "utf8" });
   expect({ stderr, native: stdout.trim() }).toEqual({ stderr: "", native: "[]" });
+});
+
+test("runtime alone imports ONNX Runtime, so that none of it is loaded with its telemetry on", () => {
+  const importing = globSync("{plan,storage,engine,pml,chat,rag,fleet,server,cli}/**/*.ts", { cwd: root }).filter((file) => /"onnxruntime-/.test(readFileSync(join(root, file), "utf8")));
+  expect(importing).toEqual([]);
 });

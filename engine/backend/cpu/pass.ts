@@ -1,4 +1,4 @@
-import { Tensor } from "onnxruntime-node";
+import { Tensor } from "../../../runtime/index.js";
 import type { KvShape } from "../../kv/block.js";
 import type { KvCache } from "./cache.js";
 import type { ModelConfig } from "../../model/arch/config.js";

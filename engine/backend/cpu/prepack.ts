@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { InferenceSession } from "onnxruntime-node";
+import { InferenceSession } from "../../../runtime/index.js";
 import { readFully, writeFully } from "../../../storage/index.js";
 import { aligned, moveWeights } from "./onnx.js";
 

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, open, rename, rm, writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import envPaths from "env-paths";
-import { env, InferenceSession } from "onnxruntime-node";
+import { env, InferenceSession } from "../../../runtime/index.js";
 import { storageError, writeFully } from "../../../storage/index.js";
 import type { RotaryTable } from "../../kv/rotary.js";
 import type { ModelConfig } from "../../model/arch/config.js";
