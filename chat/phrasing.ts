@@ -1,4 +1,4 @@
-import type { ChatTemplate, Tokenizer } from "../plan/index.js";
+import type { ChatTemplate, Role, Tokenizer } from "../plan/index.js";
 import type { Message } from "./message.js";
 
 /** How a conversation's messages are put to the model, as tokens. */
@@ -20,26 +20,21 @@ const SINK_TOKENS = 4;
 
 export function chatPhrasing(tokenizer: Tokenizer, chat: ChatTemplate): ChatPhrasing {
   const control = (text: string) => tokenizer.encode(text, { control: true });
-  const framesOf = (first: boolean) => {
-    const frame = (role: Message["role"]) => {
-      const { open, close } = chat.frame(role, { first });
-      return { open: control(open), close: control(close) };
-    };
-    return { system: frame("system"), user: frame("user"), assistant: frame("assistant") };
-  };
-  const [firstFrames, frames] = [framesOf(true), framesOf(false)];
   const begin = control(chat.generationPrompt);
-  const say = ({ role, content }: Message, first: boolean) => {
-    const { open, close } = (first ? firstFrames : frames)[role];
-    return [...open, ...tokenizer.encode(content), ...close];
+  const say = ({ role, content }: Message, after: Role | undefined) => {
+    const { open, close } = chat.frame(role, after);
+    return [...control(open), ...tokenizer.encode(chat.content(role, content)), ...control(close)];
   };
   return {
-    ask: (asked, { first }) => [...asked.flatMap((message, index) => say(message, first && index === 0)), ...begin],
+    ask(asked, { first }) {
+      const before = (index: number) => asked[index - 1]?.role ?? (first ? undefined : "assistant");
+      return [...asked.flatMap((message, index) => say(message, before(index))), ...begin];
+    },
     openingTokens([message]) {
       if (message === undefined) return begin.length;
-      const opening = message.role === "system" ? say(message, true) : firstFrames[message.role].open;
+      const opening = message.role === "system" ? say(message, undefined) : control(chat.frame(message.role, undefined).open);
       return Math.max(opening.length, SINK_TOKENS);
     },
-    afterAnswer: frames.assistant.close,
+    afterAnswer: control(chat.frame("assistant", "user").close),
   };
 }

@@ -107,7 +107,7 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
 
 async function modelOf(path: string, file: GgufFile, options: LoadOptions): Promise<Model> {
   const config = readConfig(file);
-  const { tokenizer, chat, card } = await languageOf(path, file.metadata);
+  const { tokenizer, chat, card, endTokens } = await languageOf(path, file.metadata);
   const activations = options.activations ?? DEFAULT_ACTIVATIONS;
   const id = graphId(file.contentHash, activations);
   const factors = file.has("rope_freqs.weight") ? dequantize(file.tensor("rope_freqs.weight")) : undefined;
@@ -118,7 +118,6 @@ async function modelOf(path: string, file: GgufFile, options: LoadOptions): Prom
     ...(options.threads !== undefined && { threads: options.threads }),
   });
   const runner = new PassRunner(sessions, config, new Embedding(file));
-  const endTokens = new Set([Number(file.metadata["tokenizer.ggml.eos_token_id"])]);
   const release = async () => {
     await sessions.close();
     file.close();
@@ -144,7 +143,7 @@ class LoadedModel implements Model {
     private readonly config: ModelConfig,
     table: RotaryTable,
     runner: PassRunner,
-    private readonly endTokens: ReadonlySet<number>,
+    readonly endTokens: ReadonlySet<number>,
     private readonly release: () => Promise<void>,
   ) {
     this.scheduler = new Scheduler(runner);

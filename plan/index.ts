@@ -2,5 +2,5 @@ export { KvspliceError, cancelledError, type ErrorCode } from "./error.js";
 export { endOf, isBlockPiece, positionsOf, tokensOf, withoutCache } from "./plan.js";
 export type { BlockKey, BlockPiece, BlockSource, FreshPiece, Piece, Plan } from "./plan.js";
 export { keptRuns, type Range } from "./ranges.js";
-export type { ChatTemplate, Role } from "./chat-template.js";
+export type { ChatTemplate, Frame, Role, ThoughtTags } from "./chat-template.js";
 export type { Tokenizer } from "./tokenizer.js";

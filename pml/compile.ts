@@ -1,4 +1,4 @@
-import { type BlockPiece, isBlockPiece, type Piece, type Plan } from "../plan/index.js";
+import { type BlockPiece, isBlockPiece, type Piece, type Plan, type Role } from "../plan/index.js";
 import { checkPrompt, type Included } from "./check-prompt.js";
 import { type Diagnostic, diagnosticList, hasErrors, type Report } from "./diagnostic.js";
 import { type Documents, findDocument } from "./documents.js";
@@ -61,8 +61,8 @@ export function compilePrompt(layout: Layout, prompt: Prompt, options: CompileOp
   writeModule(layout.root, { layout, included, scaffolds, written: new Set(), documents, report, writer });
   writer.moveTo(layout.length);
   for (const document of documents) writer.document(document);
-  const messageBefore = [...eachModule(layout.root)].some(({ path, messages }) => messages && (path === "" || included.has(path)));
-  writePrompt(prompt, layout, messageBefore, writer);
+  const roles = [...eachModule(layout.root)].flatMap(({ path, lastRole }) => (lastRole && (path === "" || included.has(path)) ? [lastRole] : []));
+  writePrompt(prompt, layout, roles.at(-1), writer);
 
   const { pieces, end } = writer.result();
   const last = pieces.at(-1);
@@ -156,8 +156,8 @@ function argumentTokens(
   return tokens;
 }
 
-/** The prompt's own text and messages; `messageBefore`: whether an included module has a message. */
-function writePrompt(prompt: Prompt, { open, options: { chat } }: Layout, messageBefore: boolean, writer: PlanWriter): void {
+/** The prompt's own text and messages; `roleBefore`: of the last message of the included modules. */
+function writePrompt(prompt: Prompt, { open, options: { chat } }: Layout, roleBefore: Role | undefined, writer: PlanWriter): void {
   const preserve = preserves(prompt.space, false);
   const words = prompt.children.filter((child) => child.kind !== "include");
   let opened = open;
@@ -166,8 +166,8 @@ function writePrompt(prompt: Prompt, { open, options: { chat } }: Layout, messag
     else if (run.kind === "element" && run.node.kind === "document") writer.document(run.node);
     else if (run.kind === "element" && run.node.kind === "message") {
       if (opened) writer.control(opened.close);
-      opened = writeMessage(run.node, preserve, chat.frame(run.node.role, { first: !messageBefore }), writer);
-      messageBefore = true;
+      opened = writeMessage(run.node, preserve, chat.frame(run.node.role, roleBefore), writer);
+      roleBefore = run.node.role;
     }
   }
   if (opened?.role === "assistant") return; // the model goes on in it

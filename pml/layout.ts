@@ -46,8 +46,8 @@ export type ModuleLayout = {
   readonly block?: LaidBlock;
   /** Its content in document order. */
   readonly parts: readonly Part[];
-  /** Whether messages stand in its own content. */
-  readonly messages: boolean;
+  /** Of the last message in its own content. */
+  readonly lastRole: Role | undefined;
 };
 
 export type OwnText = {
@@ -97,7 +97,7 @@ export function layoutSchema(schema: Schema, options: LayoutOptions): LaidSchema
     report,
     modules: new Map(),
     scaffolds: [],
-    messageBefore: false,
+    roleBefore: undefined,
   };
   const root = layModule(schema, "", 0, false, context);
   if (contextLength !== undefined && root.length > contextLength) {
@@ -131,8 +131,8 @@ type Context = {
   readonly report: Report;
   readonly modules: Map<string, ModuleLayout>;
   readonly scaffolds: { readonly node: Scaffold; readonly outer: string }[];
-  /** Whether a message stands before, in document order. */
-  messageBefore: boolean;
+  /** Of the message that stands before, in document order. */
+  roleBefore: Role | undefined;
   open?: NonNullable<Layout["open"]>;
 };
 
@@ -143,18 +143,18 @@ type Laying = {
   readonly positions: number[];
   readonly omit: Range[];
   readonly parts: Part[];
-  messages: boolean;
+  lastRole: Role | undefined;
   cursor: number;
 };
 
 function layModule(node: Schema | Module, path: string, start: number, preserve: boolean, context: Context): ModuleLayout {
-  const laying: Laying = { path, tokens: [], positions: [], omit: [], parts: [], messages: false, cursor: start };
+  const laying: Laying = { path, tokens: [], positions: [], omit: [], parts: [], lastRole: undefined, cursor: start };
   layContent(node.children, laying, { preserve: preserves(node.space, preserve), controlFollows: false }, context);
-  const { tokens, positions, omit, parts, messages, cursor } = laying;
+  const { tokens, positions, omit, parts, lastRole, cursor } = laying;
   const cached = node.kind === "schema" || node.cache;
   const own = { tokens, positions, omit };
   const block = cached ? layBlock(own) : undefined;
-  const module = { node, path, start, length: cursor - start, cached, own, ...(block && { block }), parts, messages };
+  const module = { node, path, start, length: cursor - start, cached, own, ...(block && { block }), parts, lastRole };
   context.modules.set(path, module);
   return module;
 }
@@ -200,16 +200,16 @@ function layElement(node: SchemaNode, laying: Laying, preserve: boolean, context
 /** Members start together; the union takes as many positions as its longest. */
 function layUnion(union: Union, laying: Laying, preserve: boolean, context: Context): void {
   const start = laying.cursor;
-  const before = context.messageBefore;
+  const before = context.roleBefore;
   let after = before;
   const members: ModuleLayout[] = [];
   for (const child of union.children) {
     if (child.kind !== "module") continue;
-    context.messageBefore = before;
+    context.roleBefore = before;
     members.push(layModule(child, pathWithin(laying.path, child.name), start, preserve, context));
-    after ||= context.messageBefore;
+    after = context.roleBefore ?? after;
   }
-  context.messageBefore = after;
+  context.roleBefore = after;
   const length = members.reduce((longest, member) => Math.max(longest, member.length), 0);
   laying.parts.push({ kind: "union", start, length, members });
   laying.cursor += length;
@@ -217,9 +217,9 @@ function layUnion(union: Union, laying: Laying, preserve: boolean, context: Cont
 
 function layMessage(message: SchemaMessage, laying: Laying, preserve: boolean, context: Context): void {
   const { role, open, space, children } = message;
-  const frame = context.chat.frame(role, { first: !context.messageBefore });
-  context.messageBefore = true;
-  laying.messages = true;
+  const frame = context.chat.frame(role, context.roleBefore);
+  context.roleBefore = role;
+  laying.lastRole = role;
   const addControl = (text: string) => addTokens(context.tokenizer.encode(text, { control: true }), laying);
   addControl(frame.open);
   layContent(children, laying, { preserve: preserves(space, preserve), controlFollows: !open }, context);

@@ -97,10 +97,10 @@ function given(request: ChatRequest, { corpus, records, model }: Service): Docum
 /** The client's own system message takes the place of the card's; what follows moves up. */
 function withInstructions(opening: readonly Piece[], instructions: ChatRequest["messages"], { model: { tokenizer, chat } }: Service): readonly Piece[] {
   if (instructions.length === 0) return opening;
-  const system = chat.frame("system", { first: true });
+  const system = chat.frame("system", undefined);
   const text = instructions.map(({ content }) => content).join("\n");
   const control = (each: string) => tokenizer.encode(each, { control: true });
-  const tokens = [...control(system.open), ...tokenizer.encode(text), ...control(system.close), ...control(chat.frame("user").open)];
+  const tokens = [...control(system.open), ...tokenizer.encode(chat.content("system", text)), ...control(system.close), ...control(chat.frame("user", "system").open)];
   const by = tokens.length - (opening[1]?.at ?? tokens.length);
   return [{ block: { tokens }, at: 0 }, ...opening.slice(1).map((piece) => ({ ...piece, at: piece.at + by }))];
 }
@@ -108,8 +108,8 @@ function withInstructions(opening: readonly Piece[], instructions: ChatRequest["
 /** Questions as the card has them. What was said since the last answer is one question: the model knows no other form. */
 function questionPhrasing({ corpus, model: { tokenizer, chat } }: Service) {
   const control = (text: string) => tokenizer.encode(text, { control: true });
-  const afterAnswer = control(chat.frame("assistant").close);
-  const user = control(chat.frame("user").open);
+  const afterAnswer = control(chat.frame("assistant", "user").close);
+  const user = control(chat.frame("user", "assistant").open);
   return {
     afterAnswer,
     ask(asked: ChatRequest["messages"], { first }: { readonly first: boolean }): number[] {

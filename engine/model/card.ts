@@ -51,8 +51,8 @@ function missingField(card: Partial<ModelCard>): string | undefined {
 }
 
 function defaultCard(chat: ChatTemplate): ModelCard {
-  const system = chat.frame("system", { first: true });
-  const user = chat.frame("user");
+  const system = chat.frame("system", undefined);
+  const user = chat.frame("user", "system");
   return {
     prompt: {
       system: `${system.open}You answer questions from the given documents.${system.close}${user.open}`,

@@ -1,52 +1,205 @@
 import { Template } from "@huggingface/jinja";
-import { type ChatTemplate, KvspliceError, type Role } from "../../plan/index.js";
+import { KvspliceError, type ChatTemplate, type Frame, type Role, type ThoughtTags } from "../../plan/index.js";
 
-type Message = { readonly role: Role; readonly content: string };
-
-/** Stands for a message's content while the text around it is found. */
-const CONTENT = "\u0001content\u0001";
-
-/** A conversation that a message of the role may follow, for templates that insist on taking turns. */
-const BEFORE: Record<Role, readonly Message[]> = {
-  system: [{ role: "user", content: "a" }],
-  user: [
-    { role: "system", content: "a" },
-    { role: "user", content: "a" },
-    { role: "assistant", content: "a" },
-  ],
-  assistant: [{ role: "user", content: "a" }],
+/** What a chat template is made of: its Jinja source, and the texts that it may write of the tokenizer. */
+export type ChatTemplateSource = {
+  readonly source: string;
+  readonly bos: string;
+  readonly eos: string;
+  /** Whether the tokenizer writes `bos` before a text whatever the template says. */
+  readonly addBos: boolean;
 };
 
-/** @throws KvspliceError `bad_model` if the model file has no chat template, or one that does not render. */
-export function createChatTemplate(metadata: Readonly<Record<string, unknown>>, controlText: (id: unknown) => string): ChatTemplate {
-  const source = metadata["tokenizer.chat_template"];
-  if (typeof source !== "string") throw new KvspliceError("bad_model", "The model file has no chat template. Use an instruction-tuned model.");
+type Message = { readonly role: Role; readonly content: string };
+type Render = (messages: readonly Message[], generate: boolean) => string;
+
+/** What stands between a system message and the user's, where one turn has both. */
+const FOLD = "\n\n";
+
+const THOUGHTS: readonly ThoughtTags[] = [
+  { begin: "<think>", end: "</think>" },
+  { begin: "[THINK]", end: "[/THINK]" },
+];
+
+/**
+ * Finds the frames of a Jinja chat template. Whole conversations are rendered with a marker for each message's content,
+ * and cut at the markers; frames that put together another conversation than the template renders are refused. A
+ * system message that the template does not take first and in its place becomes the beginning of the user's turn.
+ *
+ * Thinking is off where the template has a switch for it (`enable_thinking`, `thinking`).
+ *
+ * @throws KvspliceError `bad_model` with what cannot be framed
+ */
+export function createChatTemplate({ source, bos, eos, addBos }: ChatTemplateSource): ChatTemplate {
+  const render = renderer(source, bos, eos);
+  const takesSystem = inOrder(render, ["system", "user", "assistant", "user"]) !== undefined;
+  const rendered: Render = takesSystem ? render : (messages, generate) => render(folded(messages), generate);
+  const between = (roles: readonly Role[], generate: boolean) => textsAround(rendered, roles, generate);
+  const inMiddle = (roles: readonly Role[]) => inOrder(rendered, roles);
+
+  const alone = between(["user"], true);
+  const talk = between(["user", "assistant", "user"], true);
+  const userClose = commonStart([talk[1]!, talk[3]!, inOrder(rendered, ["user"])?.[1] ?? talk[3]!]);
+  const assistantClose = commonStart([talk[2]!, inOrder(rendered, ["user", "assistant"])?.[2] ?? talk[2]!]);
+  const nextUser = talk[2]!.slice(assistantClose.length);
+  const assistant: Frame = { open: talk[1]!.slice(userClose.length), close: assistantClose };
+  const instructed = between(["system", "user"], true);
+  const systemClose = instructed[1]!.endsWith(nextUser) ? instructed[1]!.slice(0, instructed[1]!.length - nextUser.length) : instructed[1]!;
+
+  const userOpen: Record<Role | "start", string> = {
+    start: alone[0]!,
+    system: instructed[1]!.slice(systemClose.length),
+    assistant: nextUser,
+    user: inMiddle(["user", "user"])?.[1]?.slice(userClose.length) ?? nextUser,
+  };
+  const later = inMiddle(["user", "assistant", "system", "user"]);
+  const laterFrame = later?.[2]!.startsWith(assistantClose) && later[3]!.endsWith(nextUser) && {
+    open: later[2]!.slice(assistantClose.length),
+    close: later[3]!.slice(0, later[3]!.length - nextUser.length),
+  };
+  const systemFrame = (after: Role | undefined): Frame => {
+    if (after === undefined) return { open: instructed[0]!, close: systemClose };
+    return laterFrame || { open: userOpen[after], close: userClose }; // a template that takes it at the beginning alone
+  };
+
+  const asked = talk[3]!.slice(userClose.length);
+  // A template that opens past answers with more than it opens a new one leaves it to the model what to open: an answer.
+  const generationPrompt = assistant.open.startsWith(asked) && assistant.open !== asked ? assistant.open : asked;
+  const tags = THOUGHTS.find(({ end }) => source.includes(end));
+  const trims = new Set((["user", "assistant", "system"] as const).filter((role) => trimsContent(rendered, role)));
+  const frames: ChatTemplate = {
+    frame(role, after) {
+      const frame = role === "system" ? systemFrame(after) : role === "assistant" ? assistant : { open: userOpen[after ?? "start"], close: userClose };
+      return after === undefined && addBos && bos !== "" && !frame.open.startsWith(bos) ? { ...frame, open: bos + frame.open } : frame;
+    },
+    content: (role, text) => (trims.has(role) ? text.trim() : text),
+    generationPrompt,
+    stop: [],
+    thought: tags && { ...tags, begun: generationPrompt.lastIndexOf(tags.begin) > generationPrompt.lastIndexOf(tags.end) },
+  };
+  for (const roles of CONVERSATIONS) mustRender(frames, roles, between(roles, true), asked, addBos ? bos : "");
+  return frames;
+}
+
+/**
+ * Frames for a model without a chat template, such as a base model: turns by name, which any model has read. It does not
+ * end its turn by a control token, so the next one's name ends the answer.
+ */
+export function plainChatTemplate(bos: string): ChatTemplate {
+  const names = { system: "", user: "User: ", assistant: "Assistant: " };
+  return {
+    frame: (role, after) => ({ open: (after === undefined ? bos : "") + names[role], close: role === "system" ? "\n\n" : "\n" }),
+    content: (_, text) => text.trim(),
+    generationPrompt: "Assistant:",
+    stop: ["\nUser:"],
+    thought: undefined,
+  };
+}
+
+/** Conversations that frames must put together as the template renders them. */
+const CONVERSATIONS: readonly (readonly Role[])[] = [
+  ["user"],
+  ["system", "user"],
+  ["user", "assistant", "user"],
+  ["system", "user", "assistant", "user"],
+  ["user", "assistant", "user", "assistant", "user"],
+];
+
+function renderer(source: string, bos: string, eos: string): Render {
   let template: Template;
   try {
     template = new Template(source);
   } catch (cause) {
-    throw new KvspliceError("bad_model", "The model's chat template cannot be parsed.", { cause });
+    throw new KvspliceError("bad_model", `The model's chat template cannot be parsed: ${messageOf(cause)}.`, { cause });
   }
-  const render = (messages: readonly Message[], generate = false): string => {
-    try {
-      return template.render({
-        messages,
-        add_generation_prompt: generate,
-        bos_token: controlText(metadata["tokenizer.ggml.bos_token_id"]),
-        eos_token: controlText(metadata["tokenizer.ggml.eos_token_id"]),
-      });
-    } catch (cause) {
-      throw new KvspliceError("bad_model", "The model's chat template does not render plain conversations.", { cause });
+  return (messages, generate) =>
+    template.render({ messages, add_generation_prompt: generate, bos_token: bos, eos_token: eos, enable_thinking: false, thinking: false });
+}
+
+/** A system message at the beginning, within the user's turn that follows it. */
+function folded(messages: readonly Message[]): readonly Message[] {
+  const [first, second, ...rest] = messages;
+  if (first?.role !== "system" || second?.role !== "user") return messages;
+  return [{ role: "user", content: first.content + FOLD + second.content }, ...rest];
+}
+
+/** Stands for the content of message i while the text around it is found. */
+const marker = (i: number) => `\u0001${i}\u0001`;
+
+/** The texts before, between and behind the contents of a conversation. */
+function textsAround(render: Render, roles: readonly Role[], generate: boolean): readonly string[] {
+  let text: string;
+  try {
+    text = render(roles.map((role, i) => ({ role, content: marker(i) })), generate);
+  } catch (cause) {
+    throw new KvspliceError("bad_model", `The model's chat template does not render a conversation of ${roles.join(", ")}: ${messageOf(cause)}.`, { cause });
+  }
+  const texts: string[] = [];
+  let at = 0;
+  for (let i = 0; i < roles.length; i++) {
+    const place = text.indexOf(marker(i), at);
+    if (place < 0 || text.indexOf(marker(i), place + 1) >= 0) {
+      const how = text.split(marker(i)).length;
+      throw new KvspliceError(
+        "bad_model",
+        `The model's chat template cannot be cut into messages: of a conversation of ${roles.join(", ")}, message ${i + 1} stands ${how === 2 ? "out of its order" : how === 1 ? "nowhere" : "more than once"}.`,
+      );
     }
-  };
-  const turn = BEFORE.assistant;
-  return {
-    frame(role, options = {}) {
-      const before = options.first ? [] : BEFORE[role];
-      const start = before.length ? render(before).length : 0;
-      const [open, close] = render([...before, { role, content: CONTENT }]).slice(start).split(CONTENT) as [string, string];
-      return { open, close };
-    },
-    generationPrompt: render(turn, true).slice(render(turn).length),
-  };
+    texts.push(text.slice(at, place));
+    at = place + marker(i).length;
+  }
+  return [...texts, text.slice(at)];
+}
+
+/** `textsAround` of a conversation that the model does not answer; undefined where the template does not render it in order. */
+function inOrder(render: Render, roles: readonly Role[]): readonly string[] | undefined {
+  try {
+    return textsAround(render, roles, false);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What all texts begin with, not cut within a control token. */
+function commonStart(texts: readonly string[]): string {
+  const [first = ""] = texts;
+  let length = first.length;
+  for (const text of texts) {
+    let same = 0;
+    while (same < length && text[same] === first[same]) same++;
+    length = same;
+  }
+  const start = first.slice(0, length);
+  if (texts.every((text) => text === start)) return start;
+  const opened = Math.max(start.lastIndexOf("<"), start.lastIndexOf("["));
+  const closed = Math.max(start.lastIndexOf(">"), start.lastIndexOf("]"));
+  return opened > closed ? start.slice(0, opened) : start;
+}
+
+function trimsContent(render: Render, role: Role): boolean {
+  const roles: readonly Role[] = role === "system" ? ["system", "user", "assistant", "user"] : ["user", "assistant", "user"];
+  const text = (around: string) =>
+    render(roles.map((each, i) => ({ role: each, content: each === role ? around + marker(i) + around : marker(i) })), true);
+  try {
+    return text(" \n") === text("");
+  } catch {
+    return false;
+  }
+}
+
+function mustRender(frames: ChatTemplate, roles: readonly Role[], expected: readonly string[], asked: string, bos: string): void {
+  const texts = roles.map((role, i) => frames.frame(role, roles[i - 1]));
+  const own = [texts[0]!.open, ...texts.map(({ close }, i) => close + (texts[i + 1]?.open ?? asked))];
+  const start = own[0]! === expected[0]! || own[0]! === bos + expected[0]!;
+  const different = start ? own.findIndex((text, i) => i > 0 && text !== expected[i]) : 0;
+  if (different < 0) return;
+  throw new KvspliceError(
+    "bad_model",
+    `The model's chat template writes what stands before message ${different + 1} otherwise in a conversation of ${roles.join(", ")} than in others, ` +
+      `so messages cannot be kept apart: ${JSON.stringify(expected[different])}, elsewhere ${JSON.stringify(own[different])}.`,
+  );
+}
+
+function messageOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).replace(/\.$/, "");
 }

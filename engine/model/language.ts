@@ -2,7 +2,8 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readCard, type ModelCard } from "./card.js";
-import { createChatTemplate } from "./chat-template.js";
+import { createChatTemplate, plainChatTemplate } from "./chat-template.js";
+import { endTokensOf } from "./end-tokens.js";
 import { type ChatTemplate, KvspliceError, type Tokenizer } from "../../plan/index.js";
 import { createTokenizer } from "./tokenizers/tokenizer.js";
 import { readContextLength } from "./arch/config.js";
@@ -13,6 +14,8 @@ export interface Language {
   readonly contextLength: number;
   readonly tokenizer: Tokenizer;
   readonly chat: ChatTemplate;
+  /** Tokens that end an answer. */
+  readonly endTokens: ReadonlySet<number>;
   readonly card: ModelCard;
 }
 
@@ -29,8 +32,17 @@ export async function loadTokenizer(options: { readonly path?: string } = {}): P
 
 export async function languageOf(path: string, metadata: GgufMetadata): Promise<Language> {
   const { tokenizer, control } = createTokenizer(metadata);
-  const chat = createChatTemplate(metadata, (id) => control.get(Number(id)) ?? "");
-  return { contextLength: readContextLength(metadata), tokenizer, chat, card: await readCard(path, chat) };
+  const chat = chatTemplateOf(metadata, control);
+  const endTokens = endTokensOf(metadata, control);
+  return { contextLength: readContextLength(metadata), tokenizer, chat, endTokens, card: await readCard(path, chat) };
+}
+
+function chatTemplateOf(metadata: GgufMetadata, control: ReadonlyMap<number, string>): ChatTemplate {
+  const textOf = (name: string) => control.get(Number(metadata[`tokenizer.ggml.${name}_token_id`])) ?? "";
+  const source = metadata["tokenizer.chat_template"];
+  const addBos = Boolean(metadata["tokenizer.ggml.add_bos_token"] ?? metadata["tokenizer.ggml.model"] === "llama");
+  if (typeof source !== "string") return plainChatTemplate(addBos ? textOf("bos") : "");
+  return createChatTemplate({ source, bos: textOf("bos"), eos: textOf("eos"), addBos });
 }
 
 /** The model in the package, from sources and from the build alike. */

@@ -58,7 +58,7 @@ describe("a turn", () => {
     const messages = [system("Be kind."), user("Hello"), assistant("Hi"), user("How are you?")];
     const { chat } = language;
     const said = messages.map(({ role, content }, index) => {
-      const { open, close } = chat.frame(role, { first: index === 0 });
+      const { open, close } = chat.frame(role, messages[index - 1]?.role);
       return open + content + close;
     });
     expect(tokensOf(conversations().continue(messages, { answerTokens: 10 }))).toEqual(rendered(said.join("") + chat.generationPrompt));

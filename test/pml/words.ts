@@ -24,11 +24,14 @@ export function wordTokenizer(): Tokenizer {
 
 /** ChatML, with a word that stands at the very start alone. */
 export const chat: ChatTemplate = {
-  frame: (role, { first = false } = {}) => ({
-    open: `${first ? "<|bos|>" : ""}<|im_start|>${role}\n`,
+  frame: (role, after) => ({
+    open: `${after === undefined ? "<|bos|>" : ""}<|im_start|>${role}\n`,
     close: "<|im_end|>\n",
   }),
+  content: (_, text) => text,
   generationPrompt: "<|im_start|>assistant\n",
+  stop: [],
+  thought: undefined,
 };
 
 /**

@@ -44,7 +44,8 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
     tokenizer,
     encoded,
     plans,
-    chat: { frame: () => ({ open: "", close: "" }), generationPrompt: "" },
+    chat: { frame: () => ({ open: "", close: "" }), content: (_, text) => text, generationPrompt: "", stop: [], thought: undefined },
+    endTokens: new Set(),
     card: {
       prompt: { system: "<|start|>system\nAnswer.<|end|>\n", document: "Title: {title}\n{text}\n", question: "\nQuestion: {question}<|end|>\n" },
       linkTokens: { tokens: ["<|link_0|>", "<|link_1|>"], default: 0 },

@@ -44,7 +44,7 @@ describe("a chat", () => {
     expect(completion_tokens).toBeLessThanOrEqual(12);
     expect(total_tokens).toBe(prompt_tokens + completion_tokens);
     const { tokenizer, chat } = model;
-    const frame = chat.frame("user", { first: true });
+    const frame = chat.frame("user", undefined);
     expect(prompt_tokens).toBe(tokenizer.encode(frame.open + GREETING[0]!.content + frame.close + chat.generationPrompt, { control: true }).length);
   });
 
