@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type BlockPiece, type BlockSource, type ChatTemplate, isBlockPiece, KvspliceError, type Piece, type Plan, type Tokenizer } from "../plan/index.js";
+import { type BlockPiece, type BlockSource, type ChatTemplate, isBlockPiece, KvspliceError, type Piece, type Plan, PlanWriter, type Tokenizer } from "../plan/index.js";
 import { exchangesOf, type Exchange, type Message } from "./message.js";
 import { chatPhrasing, type ChatPhrasing, type Phrasing } from "./phrasing.js";
 import type { Records } from "./records.js";
@@ -81,7 +81,8 @@ export class Conversations {
       const question = index === 0 ? phrasing.ask(asked, { first: true }).slice(openingTokens) : [...tail, ...phrasing.afterAnswer, ...phrasing.ask(asked, { first: false })];
       return [question, answer === undefined ? [] : tokenizer.encode(answer)].filter((tokens) => tokens.length > 0);
     };
-    const start = lengthOfPieces(opening);
+    const writer = new PlanWriter().moved(opening);
+    const start = writer.at;
     const room = contextTokens - start - answerTokens;
     const fresh: number[][][] = [];
     let left = room;
@@ -100,12 +101,9 @@ export class Conversations {
     }
     const kept = fresh.length === exchanges.length - 1 - known ? newestWithin(window.exchanges, left) : [];
 
-    const pieces: Piece[] = [...opening];
-    let at = start;
     const lay = (segment: Segment): Segment => {
-      pieces.push({ tokens: segment.tokens, at, keep: segment.key });
+      writer.fresh(segment.tokens, segment.key);
       keys.push(segment.key);
-      at += segment.tokens.length;
       return segment;
     };
     kept.flat().forEach(lay);
@@ -113,7 +111,7 @@ export class Conversations {
 
     let answer: Segment | undefined;
     return {
-      plan: { pieces },
+      plan: writer.plan,
       dropped: exchanges.length - laid.length,
       keepAnswer(tokens) {
         const text = tokenizer.decode(tokens);
@@ -174,8 +172,4 @@ function sha256(...parts: readonly (string | Int32Array)[]): string {
   const hash = createHash("sha256");
   for (const part of parts) hash.update(part);
   return hash.digest("hex");
-}
-
-function lengthOfPieces(pieces: readonly Piece[]): number {
-  return pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? piece.block.tokens.length : piece.tokens.length), 0);
 }

@@ -1,6 +1,7 @@
 export { KvspliceError, cancelledError, type ErrorCode } from "./error.js";
 export { endOf, isBlockPiece, positionsOf, tokensOf, withoutCache } from "./plan.js";
 export type { BlockKey, BlockPiece, BlockSource, FreshPiece, Piece, Plan } from "./plan.js";
+export { PlanWriter } from "./plan-writer.js";
 export { keptRuns, type Range } from "./ranges.js";
 export type { ChatTemplate, Frame, Role, ThoughtTags } from "./chat-template.js";
 export type { Tokenizer } from "./tokenizer.js";

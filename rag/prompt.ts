@@ -1,4 +1,5 @@
-import { KvspliceError, type Model, type ModelCard, type Piece, type Plan, type Tokenizer } from "../engine/index.js";
+import type { Model, ModelCard } from "../engine/index.js";
+import { KvspliceError, type Plan, PlanWriter, type Tokenizer } from "../plan/index.js";
 
 /** The text whose tokens are a document's block. It has no index: the block must fit any place of any prompt. */
 export function renderDocument(card: ModelCard, title: string, text: string): string {
@@ -25,17 +26,11 @@ export function layOut(
   const links = linkTokensOf(model, linkTokens);
   const asked = questionTokens(tokenizer, card.prompt.question, question);
 
-  const pieces: Piece[] = [{ block: { tokens: system }, at: 0 }];
-  let at = system.length;
-  for (const tokens of documents) {
-    pieces.push({ block: { tokens }, at });
-    at += tokens.length;
-    if (links.length > 0) pieces.push({ tokens: links, at });
-    at += links.length;
-  }
-  pieces.push({ tokens: asked, at });
-  checkLength(model, asked.length, at + asked.length);
-  return { pieces };
+  const writer = new PlanWriter().block({ tokens: system });
+  for (const tokens of documents) writer.block({ tokens }).fresh(links);
+  writer.fresh(asked);
+  checkLength(model, asked.length, writer.at);
+  return writer.plan;
 }
 
 /**

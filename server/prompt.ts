@@ -1,5 +1,5 @@
 import type { Turn } from "../chat/index.js";
-import type { BlockSource, Piece, Plan } from "../engine/index.js";
+import { type BlockSource, type Piece, type Plan, PlanWriter } from "../plan/index.js";
 import { splitDocument, type Source } from "../rag/index.js";
 import type { ChatRequest } from "./chat-request.js";
 import { ApiError } from "./error.js";
@@ -101,8 +101,7 @@ function withInstructions(opening: readonly Piece[], instructions: ChatRequest["
   const text = instructions.map(({ content }) => content).join("\n");
   const control = (each: string) => tokenizer.encode(each, { control: true });
   const tokens = [...control(system.open), ...tokenizer.encode(chat.content("system", text)), ...control(system.close), ...control(chat.frame("user", "system").open)];
-  const by = tokens.length - (opening[1]?.at ?? tokens.length);
-  return [{ block: { tokens }, at: 0 }, ...opening.slice(1).map((piece) => ({ ...piece, at: piece.at + by }))];
+  return new PlanWriter().block({ tokens }).moved(opening.slice(1)).pieces;
 }
 
 /** Questions as the card has them. What was said since the last answer is one question: the model knows no other form. */

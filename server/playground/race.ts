@@ -1,4 +1,4 @@
-import { isBlockPiece, type Plan } from "../../engine/index.js";
+import { endOf, type Plan } from "../../plan/index.js";
 import { ApiError } from "../error.js";
 import type { Service } from "../service.js";
 import type { AskEvent, RunName } from "./events.js";
@@ -26,16 +26,10 @@ export async function* race(runners: readonly Runner[], service: Service, signal
 
 /** @throws ApiError 400 where the server's context has no room for the prompt and an answer */
 function answerTokens({ pieces }: Plan, { model, limits }: Service): number {
-  const end = pieces.reduce((furthest, piece) => Math.max(furthest, piece.at + lengthOf(piece)), 0);
+  const end = Math.max(0, ...pieces.map(endOf));
   const room = limits.contextTokens - end;
   if (room < 1) {
     throw new ApiError(400, `This server's context holds ${limits.contextTokens} tokens, and the prompt reaches ${end}; ask over fewer documents.`, { code: "context_length_exceeded" });
   }
   return Math.min(model.card.maxAnswerTokens, room);
-}
-
-function lengthOf(piece: Plan["pieces"][number]): number {
-  if (!isBlockPiece(piece)) return piece.tokens.length;
-  const { tokens, offsets } = piece.block;
-  return (offsets?.at(-1) ?? tokens.length - 1) + 1;
 }
