@@ -225,7 +225,7 @@ class LoadedModel implements Model {
     try {
       const first = performance.now();
       const limit = this.limitOf(options);
-      const text = new TextStream(this.tokenizer, options.stop);
+      const text = new TextStream(this.tokenizer, [...this.chat.stop, ...(options.stop ?? [])], this.chat.thought);
       const ids: number[] = [];
       const { prompt, end } = prefilled;
       let chosen = this.choose(prefilled.logits, [], sample, options);

@@ -1,4 +1,5 @@
-import type { Tokenizer } from "../plan/index.js";
+import type { ChatTemplate, Tokenizer } from "../plan/index.js";
+import { withoutThought } from "./thought.js";
 
 /** Makes text of tokens one by one, up to the first of the stop texts; a character that spans several tokens comes with its last. */
 export class TextStream {
@@ -10,11 +11,12 @@ export class TextStream {
   constructor(
     private readonly tokenizer: Tokenizer,
     private readonly stops: readonly string[] = [],
+    private readonly thought?: ChatTemplate["thought"],
   ) {}
 
   push(id: number): string {
     this.ids.push(id);
-    const text = this.tokenizer.decode(this.ids);
+    const text = this.text();
     const found = Math.min(...this.stops.map((stop) => text.indexOf(stop)).filter((at) => at >= 0));
     if (found < Infinity) {
       this.stopped = true;
@@ -27,8 +29,13 @@ export class TextStream {
   /** What is left when no further token comes. */
   end(): string {
     if (this.stopped) return "";
-    const text = this.tokenizer.decode(this.ids);
+    const text = this.text();
     return this.advance(text, text.length);
+  }
+
+  private text(): string {
+    const text = this.tokenizer.decode(this.ids);
+    return this.thought ? withoutThought(text, this.thought) : text;
   }
 
   /** Length of the text's end that may be the beginning of a stop text. */

@@ -14,6 +14,8 @@ export type Prompt = {
   /** The best first. */
   readonly citations: readonly Citation[];
   readonly maxNewTokens: number;
+  /** Texts that end the answer. */
+  readonly stop: readonly string[];
   readonly retrieve_ms: number;
   /** Where the prompt is a turn of a conversation. */
   readonly turn?: Turn;
@@ -42,13 +44,14 @@ function schemaPrompt(request: ChatRequest, { schemas, corpus, model, limits }: 
     const message = `The context holds ${limits.contextTokens} tokens; the prompt takes ${end} and the answer may take ${maxNewTokens}. Include fewer modules, or lower max_tokens.`;
     throw new ApiError(400, message, { param: "prompt", code: "context_length_exceeded" });
   }
-  return { plan, citations: [], maxNewTokens, retrieve_ms: 0 };
+  return { plan, citations: [], maxNewTokens, stop: request.stop, retrieve_ms: 0 };
 }
 
-function chatPrompt(request: ChatRequest, { conversations, limits }: Service): Prompt {
+function chatPrompt(request: ChatRequest, { conversations, limits, model }: Service): Prompt {
   const maxNewTokens = answerLimit(request) ?? Math.min(CHAT_TOKENS, Math.floor(limits.contextTokens * CHAT_SHARE));
-  const turn = conversations.continue(request.messages, { answerTokens: maxNewTokens, stop: request.stop });
-  return { plan: turn.plan, turn, citations: [], maxNewTokens, retrieve_ms: 0 };
+  const stop = [...model.chat.stop, ...request.stop];
+  const turn = conversations.continue(request.messages, { answerTokens: maxNewTokens, stop });
+  return { plan: turn.plan, turn, citations: [], maxNewTokens, stop, retrieve_ms: 0 };
 }
 
 async function documentsPrompt(request: ChatRequest, service: Service, signal: AbortSignal): Promise<Prompt> {
@@ -57,15 +60,16 @@ async function documentsPrompt(request: ChatRequest, service: Service, signal: A
   const { citations, chunks } = request.corpus == null ? given(request, service) : await retrieved(request, service, signal);
   const retrieve_ms = performance.now() - start;
   const maxNewTokens = answerLimit(request) ?? model.card.maxAnswerTokens;
+  const stop = [...(model.card.stop ?? []), ...request.stop];
   const plan = corpus.plan("", chunks, request.link_tokens == null ? {} : { linkTokens: request.link_tokens });
   const instructions = request.messages.findIndex(({ role }) => role !== "system");
   const opening = withInstructions(plan.pieces.slice(0, -1), request.messages.slice(0, instructions), service);
   const turn = conversations.continue(request.messages.slice(instructions), {
     answerTokens: maxNewTokens,
-    stop: request.stop,
+    stop,
     setting: { opening, phrasing: questionPhrasing(service) },
   });
-  return { plan: turn.plan, turn, citations, maxNewTokens, retrieve_ms };
+  return { plan: turn.plan, turn, citations, maxNewTokens, stop, retrieve_ms };
 }
 
 /** What is cited, and the chunks that are laid: both with the best first. */

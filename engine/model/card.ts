@@ -16,6 +16,8 @@ export type ModelCard = {
   /** The longest document that the model was trained on, in tokens, its template included. */
   readonly maxDocumentTokens: number;
   readonly maxAnswerTokens: number;
+  /** Texts that end an answer over documents; none when left out. */
+  readonly stop?: readonly string[];
 };
 
 /** The card beside the model, or one made of its chat template where there is none. */
@@ -25,7 +27,7 @@ export async function readCard(modelPath: string, chat: ChatTemplate): Promise<M
   try {
     text = await readFile(path, "utf8");
   } catch {
-    return defaultCard(chat);
+    return chat.stop.length > 0 ? plainCard(chat) : defaultCard(chat);
   }
   let card: unknown;
   try {
@@ -47,7 +49,22 @@ function missingField(card: Partial<ModelCard>): string | undefined {
   if (typeof card.chunkTokens !== "number") return "chunkTokens";
   if (typeof card.maxDocumentTokens !== "number") return "maxDocumentTokens";
   if (typeof card.maxAnswerTokens !== "number") return "maxAnswerTokens";
+  if (card.stop !== undefined && !Array.isArray(card.stop)) return "stop as a list";
   return undefined;
+}
+
+/** For a model that was not trained to chat: documents, then questions and answers a line each, as texts have them. */
+function plainCard(chat: ChatTemplate): ModelCard {
+  return {
+    ...defaultCard(chat),
+    prompt: {
+      system: `${chat.frame("system", undefined).open}Short answers to questions about the documents below.\n\n`,
+      document: "Title: {title}\n{text}\n\n",
+      question: "Question: {question}\nAnswer:",
+    },
+    maxAnswerTokens: 64,
+    stop: ["\n"],
+  };
 }
 
 function defaultCard(chat: ChatTemplate): ModelCard {

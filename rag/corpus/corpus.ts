@@ -206,6 +206,7 @@ export class Corpus {
     const retrieve_ms = performance.now() - start;
     const generation = model.generate(plan, {
       store: this.store,
+      stop: model.card.stop ?? [],
       ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
       ...(promptLookup === undefined ? {} : { promptLookup }),
       ...(signal === undefined ? {} : { signal }),

@@ -58,7 +58,6 @@ export function chatRoutes(service: Service): Hono<Environment> {
 
 function samplingOf(request: ChatRequest): GenerateOptions {
   return {
-    stop: request.stop,
     ...(request.temperature != null && { temperature: request.temperature }),
     ...(request.top_p != null && { topP: request.top_p }),
     ...(request.seed != null && { seed: request.seed }),

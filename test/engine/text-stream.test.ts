@@ -43,3 +43,21 @@ test("nothing of a stop text, and nothing behind it, is ever given out", () => {
     }),
   );
 });
+
+test("what the model thinks before it answers is no part of the answer", () => {
+  const thought = { begin: "<think>", end: "</think>", begun: false };
+  const shown = (text: string, begun = false) => {
+    const stream = new TextStream(bytes, [], { ...thought, begun });
+    return bytes.encode(text).map((id) => stream.push(id)).join("") + stream.end();
+  };
+  const words = fc.string({ unit: "grapheme-ascii" }).filter((text) => !text.includes("<") && !text.includes(">"));
+  fc.assert(
+    fc.property(words, words, (inner, answer) => {
+      expect(shown(`<think>${inner}</think>\n\n${answer}`)).toBe(answer.trimStart());
+      expect(shown(`${inner}</think>${answer}`, true)).toBe(answer.trimStart());
+      expect(shown(`x${answer}<think>`)).toBe(`x${answer}<think>`);
+    }),
+  );
+  expect(shown("<think>cut short")).toBe("");
+  expect(shown("<thin")).toBe("");
+});
