@@ -30,7 +30,6 @@ const { values } = parseArgs({
 });
 const DOCUMENTS = 10;
 const NEW_TOKENS = 24;
-const HEAD_SIZE = 64;
 const until = performance.now() + 1000 * Number(values.seconds);
 
 const linesOf = (path: string) => (path.endsWith(".gz") ? gunzipSync(readFileSync(path)) : readFileSync(path)).toString("utf8").trim().split("\n");
@@ -67,7 +66,7 @@ async function answer(file: string, index: number, { question }: Question, docum
   const pieces = [...blocks.map(({ tokens }) => ({ block: { tokens }, at: (at += tokens.length) - tokens.length })), { tokens: control(prompt.question.replace("{question}", () => question)), at }];
   const result = { file, index, answers: {} } as Result;
   for (const precision of PRECISIONS) {
-    const kept = new Map(blocks.map(({ tokens, block }) => [models[precision].keyOf({ tokens }), keptAs(block, precision, HEAD_SIZE)]));
+    const kept = new Map(blocks.map(({ tokens, block }) => [models[precision].keyOf({ tokens }), keptAs(block, precision)]));
     let text = "";
     for await (const token of models[precision].generate({ pieces }, { store: storeOf(kept), maxNewTokens: NEW_TOKENS })) text += token.text;
     result.answers[precision] = text;

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { globSync } from "tinyglobby";
 import { loadModel } from "../engine/index.js";
 import type { Float32Block } from "../engine/kv/block.js";
+import { widthOf } from "../engine/kv/form.js";
 
 const [ARTICLES, TOKENS, HEAD_SIZE, SCALE_BYTES] = [24, 256, 64, 4];
 const GROUPS = [16, 32, 64, 128, 160, 256];
@@ -33,7 +34,8 @@ function round(scheme: string, values: Float32Array, places: readonly number[], 
 
 const range = (from: number, count: number, step = 1) => Array.from({ length: count }, (_, i) => from + i * step);
 
-function measure({ k, v, layers, tokens, width }: Float32Block): void {
+function measure({ k, v, layers: { length: layers, 0: layer }, tokens }: Float32Block): void {
+  const width = widthOf(layer!); // the default model's layers are alike
   for (const asymmetric of [false, true]) {
     const form = asymmetric ? "asymmetric" : "symmetric";
     for (let row = 0; row < layers * tokens; row++) {

@@ -14,7 +14,7 @@ import { GraphWriter } from "../engine/backend/cpu/onnx.js";
 import { allocateBlock, GROUP_TOKENS, type Float32Block, type Int8Block } from "../engine/kv/block.js";
 import { KvCache } from "../engine/backend/cpu/cache.js";
 import { createKernels } from "../engine/backend/cpu/kernels.js";
-import { keptAs } from "../test/engine/plain-kv.js";
+import { keptAs, likeLayers } from "../test/engine/plain-kv.js";
 import { createRotaryTable } from "../engine/kv/rotary.js";
 
 const ROUNDS = Number(process.argv[2] ?? 31);
@@ -22,25 +22,26 @@ const [DOCUMENTS, TOKENS, LAYERS, HEADS, HEAD_SIZE] = [10, 130, 30, 3, 64];
 const WIDTH = HEADS * HEAD_SIZE;
 const HALF = HEAD_SIZE / 2;
 const LAYER = TOKENS * WIDTH;
+const FORM = { layers: likeLayers(LAYERS, HEADS, HEAD_SIZE) };
 const GROUPS = Math.ceil(TOKENS / GROUP_TOKENS);
 
 const table = createRotaryTable(8192, HEAD_SIZE, 100_000);
 const floats = Array.from({ length: DOCUMENTS }, (): Float32Block => {
-  const block = allocateBlock({ layers: LAYERS, width: WIDTH }, TOKENS);
+  const block = allocateBlock(FORM.layers, TOKENS);
   for (const values of [block.k, block.v]) values.forEach((_, i) => (values[i] = Math.random() - 0.5));
   return block;
 });
-const bytes = floats.map((block) => keptAs(block, "int8", HEAD_SIZE) as Int8Block);
+const bytes = floats.map((block) => keptAs(block, "int8") as Int8Block);
 const rowsOf = () => Array.from({ length: LAYERS }, () => new Float32Array(DOCUMENTS * LAYER));
 const [k, v] = [rowsOf(), rowsOf()];
 
 const variants = new Map<string, () => void | Promise<void>>();
 
 for (const [name, blocks] of [["float32", floats], ["int8", bytes]] as const) {
-  const cache = new KvCache({ layers: LAYERS, width: WIDTH }, table);
+  const cache = new KvCache(FORM, [table]);
   const positions = blocks.map((_, i) => Int32Array.from({ length: TOKENS }, (_, token) => i * TOKENS + token));
   variants.set(`${name}: kvsplice`, () => {
-    cache.length = 0;
+    cache.truncate(0);
     blocks.forEach((block, i) => cache.splice(block, positions[i]!));
   });
 }
@@ -71,7 +72,7 @@ variants.set("int8: JavaScript", () => {
 });
 
 const memory = new WebAssembly.Memory({ initial: 32, maximum: 32 });
-const kernels = createKernels(memory, HEADS, HEAD_SIZE);
+const kernels = createKernels(memory, FORM.layers[0]!, HALF);
 const [angles, scales, from, to] = [0, 128 << 10, 256 << 10, 1 << 20] as const;
 const f32 = new Float32Array(memory.buffer);
 const i8 = new Int8Array(memory.buffer);

@@ -10,15 +10,16 @@ import { cpus } from "node:os";
 import { openStore, PRECISIONS } from "../engine/index.js";
 import { allocateBlock, blockBytes } from "../engine/kv/block.js";
 import { KvCache } from "../engine/backend/cpu/cache.js";
-import { keptAs } from "../test/engine/plain-kv.js";
+import { keptAs, likeLayers } from "../test/engine/plain-kv.js";
 import { createRotaryTable } from "../engine/kv/rotary.js";
 
 const ROUNDS = Number(process.argv[2] ?? 51);
 const [DOCUMENTS, TOKENS, HEAD_SIZE, POSITIONS] = [10, 130, 64, 8192];
-const SHAPE = { layers: 30, width: 3 * HEAD_SIZE };
+const [LAYERS, HEADS] = [30, 3];
+const FORM = { layers: likeLayers(LAYERS, HEADS, HEAD_SIZE) };
 const table = createRotaryTable(POSITIONS, HEAD_SIZE, 100_000);
 const documents = Array.from({ length: DOCUMENTS }, () => {
-  const block = allocateBlock(SHAPE, TOKENS);
+  const block = allocateBlock(FORM.layers, TOKENS);
   for (const values of [block.k, block.v]) values.forEach((_, i) => (values[i] = Math.random() - 0.5));
   return block;
 });
@@ -28,11 +29,11 @@ const spliced_bytes = documents.reduce((sum, block) => sum + blockBytes(block), 
 const [whole, copy] = [Buffer.alloc(spliced_bytes, 1), Buffer.alloc(spliced_bytes)];
 runs.set("copy in one piece", { run: () => void whole.copy(copy), bytes: spliced_bytes, tokens: DOCUMENTS * TOKENS, times_ms: [] });
 
-const layer = TOKENS * SHAPE.width;
-const rows = Array.from({ length: 2 * SHAPE.layers }, () => new Float32Array(DOCUMENTS * layer));
+const layer = TOKENS * HEADS * HEAD_SIZE;
+const rows = Array.from({ length: 2 * LAYERS }, () => new Float32Array(DOCUMENTS * layer));
 const copyRows = () =>
   documents.forEach(({ k, v }, document) => {
-    for (let i = 0; i < SHAPE.layers; i++) {
+    for (let i = 0; i < LAYERS; i++) {
       rows[2 * i]!.set(k.subarray(i * layer, (i + 1) * layer), document * layer);
       rows[2 * i + 1]!.set(v.subarray(i * layer, (i + 1) * layer), document * layer);
     }
@@ -41,7 +42,7 @@ runs.set("copy of each document's layers", { run: copyRows, bytes: spliced_bytes
 
 for (const precision of PRECISIONS) {
   const store = openStore({ memory: { budget: 2 ** 30 } });
-  const blocks = documents.map((block) => keptAs(block, precision, HEAD_SIZE));
+  const blocks = documents.map((block) => keptAs(block, precision));
   for (const [i, block] of blocks.entries()) await store.put(String(i), block);
   const positions = documents.map((_, i) => Int32Array.from({ length: TOKENS }, (_, token) => i * TOKENS + token));
   const splice = (name: string, cacheOf: () => KvCache) =>
@@ -51,23 +52,23 @@ for (const precision of PRECISIONS) {
       times_ms: [],
       async run() {
         const cache = cacheOf();
-        cache.length = 0;
+        cache.truncate(0);
         cache.reserve(DOCUMENTS * TOKENS);
         const found = await Promise.all(blocks.map((_, i) => store.get(String(i))));
         found.forEach((block, i) => cache.splice(block!, positions[i]!));
       },
     });
-  const cache = new KvCache(SHAPE, table);
+  const cache = new KvCache(FORM, [table]);
   splice(`splice ${precision}`, () => cache);
-  if (precision === "int8") splice("splice int8 into a new cache", () => new KvCache(SHAPE, table));
+  if (precision === "int8") splice("splice int8 into a new cache", () => new KvCache(FORM, [table]));
 }
 for (const precision of PRECISIONS) {
-  const cache = new KvCache(SHAPE, table);
+  const cache = new KvCache(FORM, [table]);
   const positions = Int32Array.from({ length: TOKENS }, (_, token) => token);
   cache.splice(documents[0]!, positions);
   runs.set(`take out one document as ${precision}`, {
-    run: () => void cache.extract(0, TOKENS, positions, precision),
-    bytes: blockBytes(cache.extract(0, TOKENS, positions, precision)),
+    run: () => void cache.extract(0, TOKENS, precision),
+    bytes: blockBytes(cache.extract(0, TOKENS, precision)),
     tokens: TOKENS,
     times_ms: [],
   });

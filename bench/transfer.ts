@@ -16,7 +16,7 @@ import { fakeEmbedder, fakeModel } from "../test/rag/fakes.js";
 
 const { values } = parseArgs({ options: { blocks: { type: "string", default: "300" }, dir: { type: "string", default: tmpdir() } } });
 const dir = await mkdtemp(join(values.dir, "kvsplice-transfer-"));
-const whole = allocateBlock({ layers: 30, width: 192 }, 160);
+const whole = allocateBlock(Array.from({ length: 30 }, () => ({ heads: 3, headSize: 64 })), 160);
 whole.k.forEach((_, i) => (whole.k[i] = Math.sin(i)));
 whole.v.set(whole.k);
 let peak = 0;

@@ -147,7 +147,7 @@ class LoadedModel implements Model {
     private readonly release: () => Promise<void>,
   ) {
     this.scheduler = new Scheduler(runner);
-    this.caches = new CachePool(() => new KvCache(runner.shape, table), BATCH_SLOTS);
+    this.caches = new CachePool(() => new KvCache(runner.form, [table]), BATCH_SLOTS);
   }
 
   get contextLength(): number {
@@ -175,7 +175,7 @@ class LoadedModel implements Model {
     const { cache } = this.caches.take(tokens.length);
     try {
       await this.scheduler.compute({ cache, tokens, positions: [...positions], logits: 0 }, signal);
-      return this.blockOf(cache, 0, positions);
+      return cache.extract(0, tokens.length, this.precision);
     } finally {
       this.caches.giveBack(cache);
       this.encodings.leave();
@@ -254,7 +254,7 @@ class LoadedModel implements Model {
         const logits = await this.scheduler.compute({ cache, tokens, positions: tokens.map((_, i) => position + i), logits: tokens.length }, signal);
         chosen = this.choose(logits, guess, sample, options);
         // The rows of guesses that were not chosen are written over.
-        cache.length = rows + chosen.length;
+        cache.truncate(rows + chosen.length);
         position += chosen.length;
         drafted += guess.length;
         accepted += chosen.length - 1;
@@ -334,13 +334,13 @@ class LoadedModel implements Model {
   }
 
   /** Puts the KV of the prompt's computed pieces and of the answer into the store, where it has a name; returns warnings. */
-  private async keep({ prompt, end }: Prefilled, answer: readonly number[], { keepAnswer, store }: GenerateOptions): Promise<string[]> {
+  private async keep({ prompt }: Prefilled, answer: readonly number[], { keepAnswer, store }: GenerateOptions): Promise<string[]> {
     const key = answer.length > 0 ? keepAnswer?.(answer) : undefined;
     const row = prompt.spliced + prompt.tokens.length;
-    const kept: readonly KeptRows[] = key === undefined ? prompt.unkept : [...prompt.unkept, { key, row, tokens: answer.length, at: end }];
+    const kept: readonly KeptRows[] = key === undefined ? prompt.unkept : [...prompt.unkept, { key, row, tokens: answer.length }];
     const warnings: string[] = [];
-    for (const { key, row, tokens, at } of kept) {
-      const block = this.blockOf(prompt.cache, row, Int32Array.from({ length: tokens }, (_, i) => at + i));
+    for (const { key, row, tokens } of kept) {
+      const block = prompt.cache.extract(row, row + tokens, this.precision);
       await store?.put(key, block).catch((error: unknown) => {
         warnings.push(`The KV of ${tokens} tokens could not be stored. ${error instanceof Error ? error.message : String(error)}`);
       });
@@ -350,11 +350,6 @@ class LoadedModel implements Model {
 
   private limitOf({ maxNewTokens }: GenerateOptions): number {
     return maxNewTokens ?? this.card.maxAnswerTokens;
-  }
-
-  /** Rows of a cache, from `row` on, as a block is kept. */
-  private blockOf(cache: KvCache, row: number, positions: Int32Array): Block {
-    return cache.extract(row, row + positions.length, positions, this.precision);
   }
 
   /** The token after a pass, and those before it that were guessed right; `logits` is `[guess.length + 1, vocabulary]`. */

@@ -8,8 +8,8 @@ import type { BlockKey } from "./store/store.js";
 /** KV of a piece that need not be computed. */
 export type CachedPiece = { readonly key: BlockKey; readonly block: Block };
 
-/** Computed rows of a cache that are to be kept under a key; their positions are `at`, `at + 1`, ... */
-export type KeptRows = { readonly key: BlockKey; readonly row: number; readonly tokens: number; readonly at: number };
+/** Computed rows of a cache that are to be kept under a key. */
+export type KeptRows = { readonly key: BlockKey; readonly row: number; readonly tokens: number };
 
 /** A plan whose cached pieces are spliced, and what is left of it to compute. */
 export type Prompt = {
@@ -52,7 +52,7 @@ export function splicePlan(plan: Plan, cached: ReadonlyMap<Piece, CachedPiece>, 
         continue;
       }
       if (isBlockPiece(piece)) throw new Error("A block of the plan was not fetched.");
-      if (piece.keep !== undefined) unkept.push({ key: piece.keep, row: tokens.length, tokens: piece.tokens.length, at: piece.at });
+      if (piece.keep !== undefined) unkept.push({ key: piece.keep, row: tokens.length, tokens: piece.tokens.length });
       piece.tokens.forEach((token, i) => {
         tokens.push(token);
         positions.push(piece.at + i);

@@ -1,9 +1,4 @@
-/** What one token's KV is made of in this model. */
-export type KvShape = {
-  readonly layers: number;
-  /** kv_heads * head_size: the length of one token's K (or V) in one layer. */
-  readonly width: number;
-};
+import { layerOffsets, type KvForm, type LayerShape } from "./form.js";
 
 /** How a block's values are kept: whole, as IEEE 754 binary16, or as multiples of a scale. */
 export const PRECISIONS = ["float32", "float16", "int8"] as const;
@@ -14,11 +9,11 @@ export const DEFAULT_PRECISION: Precision = "int8";
 
 /**
  * The KV states of one block, without position: K is kept before the rotary embedding.
- * `k` and `v` are `[layers, tokens, kv_heads, head_size]` each.
+ * `k` and `v` are the layers' `[tokens, heads, head_size]`, one after the other.
  */
 export type Block = Float32Block | Float16Block | Int8Block;
 
-type Common = KvShape & { readonly tokens: number };
+type Common = { readonly layers: readonly LayerShape[]; readonly tokens: number };
 
 export type Float32Block = Common & { readonly precision: "float32"; readonly k: Float32Array; readonly v: Float32Array };
 
@@ -34,34 +29,36 @@ export type Int8Block = Common & {
   readonly precision: "int8";
   readonly k: Int8Array;
   readonly v: Int8Array;
-  /** `[layers, ceil(tokens / GROUP_TOKENS), kv_heads, head_size]` */
+  /** The layers' `[ceil(tokens / GROUP_TOKENS), heads, head_size]`, one after the other. */
   readonly kScales: Float32Array;
-  /** `[layers, tokens, kv_heads]` */
+  /** The layers' `[tokens, heads]`, one after the other. */
   readonly vScales: Float32Array;
 };
 
 /** Tokens that share the scale of a K channel: a chunk is mostly one group. */
 export const GROUP_TOKENS = 160;
 
-export function allocateBlock(shape: KvShape, tokens: number): Float32Block {
-  const size = shape.layers * tokens * shape.width;
-  return { layers: shape.layers, width: shape.width, tokens, precision: "float32", k: new Float32Array(size), v: new Float32Array(size) };
+/** Lengths of a block's arrays. */
+export function blockSizes(layers: readonly LayerShape[], tokens: number): { readonly values: number; readonly kScales: number; readonly vScales: number } {
+  const { widths, heads } = layerOffsets(layers);
+  return { values: tokens * widths.at(-1)!, kScales: Math.ceil(tokens / GROUP_TOKENS) * widths.at(-1)!, vScales: tokens * heads.at(-1)! };
+}
+
+export function allocateBlock(layers: readonly LayerShape[], tokens: number): Float32Block {
+  const { values } = blockSizes(layers, tokens);
+  return { layers, tokens, precision: "float32", k: new Float32Array(values), v: new Float32Array(values) };
 }
 
 /** A block of zeros. */
-export function emptyBlock(shape: KvShape, tokens: number, precision: Precision, headSize: number): Block {
-  const { layers, width } = shape;
-  const size = layers * tokens * width;
-  const common = { layers, width, tokens };
+export function emptyBlock(layers: readonly LayerShape[], tokens: number, precision: Precision): Block {
+  const { values, kScales, vScales } = blockSizes(layers, tokens);
   switch (precision) {
     case "float32":
-      return allocateBlock(shape, tokens);
+      return allocateBlock(layers, tokens);
     case "float16":
-      return { ...common, precision, k: new Uint16Array(size), v: new Uint16Array(size) };
-    case "int8": {
-      const kScales = new Float32Array(layers * Math.ceil(tokens / GROUP_TOKENS) * width);
-      return { ...common, precision, k: new Int8Array(size), v: new Int8Array(size), kScales, vScales: new Float32Array(size / headSize) };
-    }
+      return { layers, tokens, precision, k: new Uint16Array(values), v: new Uint16Array(values) };
+    case "int8":
+      return { layers, tokens, precision, k: new Int8Array(values), v: new Int8Array(values), kScales: new Float32Array(kScales), vScales: new Float32Array(vScales) };
   }
 }
 
@@ -69,4 +66,13 @@ export function emptyBlock(shape: KvShape, tokens: number, precision: Precision,
 export function blockBytes(block: Block): number {
   const values = block.k.byteLength + block.v.byteLength;
   return block.precision === "int8" ? values + block.kScales.byteLength + block.vScales.byteLength : values;
+}
+
+/** Whether a block is one of so many tokens in a model of this form. What is not must not be spliced. */
+export function blockFits({ layers }: KvForm, tokens: number, block: Block): boolean {
+  const alike = block.layers.length === layers.length && layers.every(({ heads, headSize }, i) => heads === block.layers[i]!.heads && headSize === block.layers[i]!.headSize);
+  if (!alike || block.tokens !== tokens) return false;
+  const { values, kScales, vScales } = blockSizes(layers, tokens);
+  if (block.k.length !== values || block.v.length !== values) return false;
+  return block.precision !== "int8" || (block.kScales.length === kScales && block.vScales.length === vScales);
 }

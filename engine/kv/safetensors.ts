@@ -1,11 +1,15 @@
 import { crc32 } from "node:zlib";
-import { GROUP_TOKENS, PRECISIONS, type Block, type Precision } from "./block.js";
+import { blockSizes, PRECISIONS, type Block, type Precision } from "./block.js";
+import type { LayerShape } from "./form.js";
 
 /** Version of the form below; blocks of another version do not verify. */
-const FORMAT = "kvsplice-block-2";
+const FORMAT = "kvsplice-block-3";
 
-/** The longest header that is read; a block's own takes about 500 bytes. */
-const MAX_HEADER_BYTES = 4096;
+/** The longest header that is read; a block's own takes about 500 bytes, and more where its layers differ. */
+const MAX_HEADER_BYTES = 16_384;
+
+/** More layers than any model has: what a header claims is not allocated for. */
+const MAX_LAYERS = 1024;
 
 const DTYPES = { float32: "F32", float16: "F16", int8: "I8" } as const;
 const BYTES = { F32: 4, F16: 2, I8: 1 } as const;
@@ -13,21 +17,21 @@ const BYTES = { F32: 4, F16: 2, I8: 1 } as const;
 type TensorName = "k" | "v" | "k_scales" | "v_scales";
 type TensorEntry = {
   readonly dtype: keyof typeof BYTES;
-  readonly shape: readonly [layers: number, rows: number, values: number];
+  readonly shape: readonly [values: number];
   readonly data_offsets: readonly [start: number, end: number];
 };
 type Tensors = { readonly [name in TensorName]?: TensorEntry };
-type Header = { readonly __metadata__: { readonly format: string; readonly key: string; readonly checksum: string } } & Tensors;
+type Metadata = { readonly format: string; readonly key: string; readonly tokens: string; readonly layers: string; readonly checksum: string };
+type Header = { readonly __metadata__: Metadata } & Tensors;
 
-/** What tells a block's tensors: their dtypes, shapes and places follow. `heads` counts where V has scales. */
-type Layout = { readonly precision: Precision; readonly layers: number; readonly tokens: number; readonly width: number; readonly heads: number };
+/** What tells a block's tensors: their dtypes, shapes and places follow. */
+type Layout = { readonly precision: Precision; readonly tokens: number; readonly layers: readonly LayerShape[] };
 
 /** A block as a safetensors file that says its key. Its checksum (CRC-32) covers header and data. */
 export function encodeSafetensors(key: string, block: Block): Uint8Array[] {
   const arrays = block.precision === "int8" ? [block.kScales, block.vScales, block.k, block.v] : [block.k, block.v];
   const data = arrays.map((values) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-  const heads = block.precision === "int8" ? block.vScales.length / (block.layers * block.tokens) : 0;
-  const json = Buffer.from(headerText(key, tensorsOf({ ...block, heads }), data));
+  const json = Buffer.from(headerText(key, block, data));
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, " ");
   json.copy(padded);
   const length = Buffer.alloc(8);
@@ -46,7 +50,7 @@ export function decodeSafetensors(key: string, file: Buffer): Block | undefined 
   const tensors = tensorsOf(layout);
   const data = file.subarray(8 + headerLength);
   // Of one layout, key and data there is one right header: whatever else stands there does not verify.
-  if (data.length !== tensors.v!.data_offsets[1] || text.replace(/ +$/, "") !== headerText(key, tensors, [data])) return undefined;
+  if (data.length !== tensors.v!.data_offsets[1] || text.replace(/ +$/, "") !== headerText(key, layout, [data])) return undefined;
   return blockOf(layout, tensors, data.byteOffset % 4 === 0 ? data : new Uint8Array(data));
 }
 
@@ -58,29 +62,50 @@ function layoutOf(text: string): Layout | undefined {
   } catch {
     return undefined;
   }
+  if (typeof header !== "object" || header === null) return undefined;
   const precision = PRECISIONS.find((each) => DTYPES[each] === header.k?.dtype);
-  if (precision === undefined || !Array.isArray(header.k?.shape)) return undefined;
-  const [layers, tokens, width] = header.k.shape as TensorEntry["shape"];
-  const heads = precision === "int8" ? Number(header.v_scales?.shape?.[2]) : 0;
-  const sound = [layers, tokens, width, heads].every((count) => Number.isSafeInteger(count) && count >= 0);
-  return sound ? { precision, layers, tokens, width, heads } : undefined;
+  const tokens = Number(header.__metadata__?.tokens);
+  const layers = parseLayers(String(header.__metadata__?.layers));
+  return precision !== undefined && layers && Number.isSafeInteger(tokens) && tokens >= 0 ? { precision, tokens, layers } : undefined;
+}
+
+/** Layers as text, equal neighbours together: `30x3x64` are 30 layers of 3 heads of 64. */
+function layersText(layers: readonly LayerShape[]): string {
+  const runs: { count: number; heads: number; headSize: number }[] = [];
+  for (const { heads, headSize } of layers) {
+    const run = runs.at(-1);
+    if (run?.heads === heads && run.headSize === headSize) run.count++;
+    else runs.push({ count: 1, heads, headSize });
+  }
+  return runs.map(({ count, heads, headSize }) => `${count}x${heads}x${headSize}`).join(",");
+}
+
+function parseLayers(text: string): LayerShape[] | undefined {
+  const layers: LayerShape[] = [];
+  for (const run of text.split(",")) {
+    const [, count, heads, headSize] = /^(\d{1,4})x(\d{1,6})x(\d{1,6})$/.exec(run) ?? [];
+    if (count === undefined || layers.length + Number(count) > MAX_LAYERS) return undefined;
+    for (let i = 0; i < Number(count); i++) layers.push({ heads: Number(heads), headSize: Number(headSize) });
+  }
+  return layers;
 }
 
 /** The tensors in the order of their data; scales go first, so that all lie at multiples of their size. */
-function tensorsOf({ precision, layers, tokens, width, heads }: Layout): Tensors {
+function tensorsOf({ precision, tokens, layers }: Layout): Tensors {
   let at = 0;
-  const entry = (dtype: TensorEntry["dtype"], rows: number, values: number): TensorEntry => {
+  const entry = (dtype: TensorEntry["dtype"], values: number): TensorEntry => {
     const start = at;
-    at += layers * rows * values * BYTES[dtype];
-    return { dtype, shape: [layers, rows, values], data_offsets: [start, at] };
+    at += values * BYTES[dtype];
+    return { dtype, shape: [values], data_offsets: [start, at] };
   };
-  const scales = precision === "int8" && { k_scales: entry("F32", Math.ceil(tokens / GROUP_TOKENS), width), v_scales: entry("F32", tokens, heads) };
+  const sizes = blockSizes(layers, tokens);
+  const scales = precision === "int8" && { k_scales: entry("F32", sizes.kScales), v_scales: entry("F32", sizes.vScales) };
   const dtype = DTYPES[precision];
-  return { ...scales, k: entry(dtype, tokens, width), v: entry(dtype, tokens, width) };
+  return { ...scales, k: entry(dtype, sizes.values), v: entry(dtype, sizes.values) };
 }
 
-function blockOf({ precision, layers, tokens, width }: Layout, tensors: Tensors, data: Uint8Array): Block {
-  const common = { layers, tokens, width };
+function blockOf({ precision, tokens, layers }: Layout, tensors: Tensors, data: Uint8Array): Block {
+  const common = { layers, tokens };
   const part = (name: TensorName): [buffer: ArrayBufferLike, offset: number, length: number] => {
     const { dtype, data_offsets: [start, end] } = tensors[name]!;
     return [data.buffer, data.byteOffset + start, (end - start) / BYTES[dtype]];
@@ -102,8 +127,10 @@ function blockOf({ precision, layers, tokens, width }: Layout, tensors: Tensors,
   }
 }
 
-function headerText(key: string, tensors: Tensors, data: readonly Uint8Array[]): string {
-  const header = (checksum: string) => JSON.stringify({ __metadata__: { format: FORMAT, key, checksum }, ...tensors } satisfies Header);
+function headerText(key: string, layout: Layout, data: readonly Uint8Array[]): string {
+  const metadata = { format: FORMAT, key, tokens: String(layout.tokens), layers: layersText(layout.layers) };
+  const tensors = tensorsOf(layout);
+  const header = (checksum: string) => JSON.stringify({ __metadata__: { ...metadata, checksum }, ...tensors } satisfies Header);
   return header(checksum(header(""), data));
 }
 

@@ -81,7 +81,7 @@ describe("stats, verify and gc", () => {
 
   test("gc removes a block that no chunk refers to, once it is asked to", async () => {
     const blocks = openDiskStore(store);
-    await blocks.put("ab".repeat(32), allocateBlock({ layers: 1, width: 4 }, 2));
+    await blocks.put("ab".repeat(32), allocateBlock([{ heads: 1, headSize: 4 }], 2));
     await blocks.close();
     const gc = (...args: string[]) => JSON.parse(kvsplice("store", "gc", "--store", store, "--json", ...args).stdout) as object;
     expect(gc("--dry-run")).toMatchObject({ unreferenced: 1, removed: 1 });

@@ -52,7 +52,7 @@ describe.each(["int8", "float32"] as const)("the default model with %s activatio
     const block = await model.encode({ tokens: ids });
     const tolerance = activations === "float32" ? 0.01 : 0.25;
     for (const { layer, token, head, k, v } of probe) {
-      const at = (layer * block.tokens + token) * block.width + head * 64;
+      const at = ((layer * block.tokens + token) * block.layers[layer]!.heads + head) * 64;
       k.forEach((value, i) => expect(Math.abs(block.k[at + i]! - value)).toBeLessThan(tolerance));
       v.forEach((value, i) => expect(Math.abs(block.v[at + i]! - value)).toBeLessThan(tolerance));
     }

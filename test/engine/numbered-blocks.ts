@@ -19,7 +19,7 @@ export function numberedEncoder(onEncode: (number: number) => Promise<void> | vo
 }
 
 export function numberedBlock(number: number, tokens = 16): Block {
-  const block = allocateBlock({ layers: 2, width: 24 }, tokens);
+  const block = allocateBlock(Array.from({ length: 2 }, () => ({ heads: 1, headSize: 24 })), tokens);
   block.k.fill(number);
   block.v.fill(-number);
   return block;

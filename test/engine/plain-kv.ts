@@ -1,27 +1,39 @@
 import { GROUP_TOKENS, type Block, type Float32Block, type Precision } from "../../engine/kv/block.js";
+import type { LayerForm } from "../../engine/kv/form.js";
 import { KvCache } from "../../engine/backend/cpu/cache.js";
-import { createRotaryTable } from "../../engine/kv/rotary.js";
 
-/** The block as a model of that precision keeps it: spliced and taken out again, at position 0, which turns nothing. */
-export function keptAs(block: Float32Block, precision: Precision, headSize: number): Block {
-  const cache = new KvCache(block, createRotaryTable(1, headSize, 10_000));
-  const nowhere = new Int32Array(block.tokens);
-  cache.splice(block, nowhere);
-  return cache.extract(0, block.tokens, nowhere, precision);
+/** Layers of one shape, K of each turned by rotary kind 0. */
+export function likeLayers(count: number, heads: number, headSize: number): LayerForm[] {
+  return Array.from({ length: count }, () => ({ kind: "kv", heads, headSize, rotary: 0 }));
+}
+
+/** The block as a model of that precision keeps it: spliced and taken out again, by layers that turn nothing. */
+export function keptAs(block: Float32Block, precision: Precision): Block {
+  const cache = new KvCache({ layers: block.layers.map((layer) => ({ kind: "kv", ...layer, rotary: undefined })) }, []);
+  cache.splice(block, new Int32Array(block.tokens));
+  return { ...cache.extract(0, block.tokens, precision), layers: block.layers };
 }
 
 /** A block's K and V as float32, value by value. */
 export function widened(block: Block): { k: Float32Array; v: Float32Array } {
   if (block.precision === "float32") return block;
   if (block.precision === "float16") return { k: Float32Array.from(block.k, float16), v: Float32Array.from(block.v, float16) };
-  const { layers, tokens, width, kScales, vScales } = block;
+  const { layers, tokens, kScales, vScales } = block;
   const groups = Math.ceil(tokens / GROUP_TOKENS);
-  const perRow = (layers * tokens * width) / vScales.length;
-  const k = Float32Array.from(block.k, (value, i) => {
-    const [channel, token, layer] = [i % width, Math.floor(i / width) % tokens, Math.floor(i / width / tokens)];
-    return value * kScales[(layer * groups + Math.floor(token / GROUP_TOKENS)) * width + channel]!;
-  });
-  return { k, v: Float32Array.from(block.v, (value, i) => value * vScales[Math.floor(i / perRow)]!) };
+  const [k, v] = [new Float32Array(block.k.length), new Float32Array(block.v.length)];
+  let [at, group, row] = [0, 0, 0];
+  for (const { heads, headSize } of layers) {
+    const width = heads * headSize;
+    for (let token = 0; token < tokens; token++) {
+      for (let channel = 0; channel < width; channel++, at++) {
+        k[at] = block.k[at]! * kScales[group + Math.floor(token / GROUP_TOKENS) * width + channel]!;
+        v[at] = block.v[at]! * vScales[row + token * heads + Math.floor(channel / headSize)]!;
+      }
+    }
+    group += groups * width;
+    row += tokens * heads;
+  }
+  return { k, v };
 }
 
 /** IEEE 754 binary16 by its definition. */
@@ -31,10 +43,9 @@ export function float16(bits: number): number {
   return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** The rotary embedding (Su et al. 2021) of one head, by its definition. */
-export function rotated(head: readonly number[], position: number, base: number): number[] {
-  const half = head.length / 2;
-  const turned = new Array<number>(head.length);
+/** The rotary embedding (Su et al. 2021) of one head, by its definition: of its first `2 * half` dimensions. */
+export function rotated(head: readonly number[], position: number, base: number, half = head.length / 2): number[] {
+  const turned = [...head];
   for (let i = 0; i < half; i++) {
     const angle = position * base ** (-i / half);
     turned[i] = head[i]! * Math.cos(angle) - head[half + i]! * Math.sin(angle);

@@ -1,11 +1,9 @@
 import { expect, test } from "vitest";
 import { KvCache } from "../../engine/backend/cpu/cache.js";
 import { CachePool } from "../../engine/backend/cpu/pool.js";
-import { createRotaryTable } from "../../engine/kv/rotary.js";
 
-const table = createRotaryTable(16, 16, 10_000);
 const MOST = 3;
-const poolOf = () => new CachePool(() => new KvCache({ layers: 1, width: 16 }, table), MOST);
+const poolOf = () => new CachePool(() => new KvCache({ layers: [{ kind: "kv", heads: 1, headSize: 16, rotary: undefined }] }, []), MOST);
 
 /** Caches of these sizes, given back in this order. */
 function idle(pool: CachePool, ...sizes: number[]): KvCache[] {
@@ -17,7 +15,7 @@ function idle(pool: CachePool, ...sizes: number[]): KvCache[] {
 /** As many rows as pieces are laid into a cache, and it is given back. */
 function laid(pool: CachePool, cache: KvCache, ...pieces: string[]): void {
   for (const piece of pieces) {
-    cache.length++;
+    cache.append([cache.length]);
     pool.splicedPiece(cache, piece);
   }
   pool.giveBack(cache);

@@ -2,12 +2,12 @@ import { expect, test } from "vitest";
 import { allocateBlock, GROUP_TOKENS, type Float16Block, type Float32Block, type Int8Block } from "../../engine/kv/block.js";
 import { decodeSafetensors, encodeSafetensors } from "../../engine/kv/safetensors.js";
 import { PRECISIONS } from "../../engine/index.js";
-import { float16, keptAs, widened } from "./plain-kv.js";
+import { float16, keptAs, likeLayers, widened } from "./plain-kv.js";
 
 /** Values of many magnitudes; some channels of K and some tokens of V are outliers, one channel and one head are 0. */
 function blockOf(tokens: number, headSize: number): Float32Block {
   const width = 3 * headSize;
-  const block = allocateBlock({ layers: 2, width }, tokens);
+  const block = allocateBlock(likeLayers(2, 3, headSize), tokens);
   block.k.forEach((_, i) => (block.k[i] = i % width === 5 ? 0 : (Math.random() - 0.5) * (i % 7 === 0 ? 300 : 3)));
   block.v.forEach((_, i) => (block.v[i] = i < headSize ? 0 : (Math.random() - 0.5) * (Math.floor(i / width) % 9 === 0 ? 80 : 0.5)));
   return block;
@@ -18,17 +18,18 @@ const HEAD_SIZE = 16;
 /** Values as float16; they come in whole heads. */
 function float16Bits(values: readonly number[]): Uint16Array {
   const padded = Float32Array.from({ length: Math.ceil(values.length / HEAD_SIZE) * HEAD_SIZE }, (_, i) => values[i] ?? 0);
-  const block: Float32Block = { layers: 1, width: HEAD_SIZE, tokens: padded.length / HEAD_SIZE, precision: "float32", k: padded, v: padded };
-  const { k, v } = keptAs(block, "float16", HEAD_SIZE) as Float16Block;
+  const block: Float32Block = { layers: likeLayers(1, 1, HEAD_SIZE), tokens: padded.length / HEAD_SIZE, precision: "float32", k: padded, v: padded };
+  const { k, v } = keptAs(block, "float16") as Float16Block;
   expect(k).toEqual(v);
   return k.slice(0, values.length);
 }
 
-test.each([16, 18, 64, 80, 128])("int8 of heads of %i is off by half a step at most: a 254th of the largest in K's channel and group, or in V's token and head", (headSize) => {
+test.each([6, 16, 18, 64, 80, 128])("int8 of heads of %i is off by half a step at most: a 254th of the largest in K's channel and group, or in V's token and head", (headSize) => {
   const tokens = GROUP_TOKENS + 9;
   const block = blockOf(tokens, headSize);
-  const { k, v, layers, width } = block;
-  const int8 = keptAs(block, "int8", headSize) as Int8Block;
+  const { k, v, layers } = block;
+  const width = 3 * headSize;
+  const int8 = keptAs(block, "int8") as Int8Block;
   const off = widened(int8);
   /** The largest magnitude by what shares a scale, and the largest error there over that. */
   const worst = (values: Float32Array, kept: Float32Array, scaleOf: (i: number) => number) => {
@@ -40,7 +41,7 @@ test.each([16, 18, 64, 80, 128])("int8 of heads of %i is off by half a step at m
   const channelOf = (i: number) => (Math.floor(i / width / tokens) * 2 + (Math.floor(i / width) % tokens >= GROUP_TOKENS ? 1 : 0)) * width + (i % width);
   expect(worst(k, off.k, channelOf)).toBeLessThanOrEqual(halfStep);
   expect(worst(v, off.v, (i) => Math.floor(i / headSize))).toBeLessThanOrEqual(halfStep);
-  expect([int8.kScales.length, int8.vScales.length]).toEqual([layers * 2 * width, layers * tokens * 3]);
+  expect([int8.kScales.length, int8.vScales.length]).toEqual([layers.length * 2 * width, layers.length * tokens * 3]);
 });
 
 test("every float16 comes back from float32 as it was", () => {
@@ -65,7 +66,9 @@ test("float16 is the nearest one: ties go to the even one, and nothing becomes i
 });
 
 test.each(PRECISIONS)("a %s block is a safetensors file and back; with any byte changed or cut off it does not verify", (precision) => {
-  const block = keptAs(blockOf(3, HEAD_SIZE), precision, HEAD_SIZE);
+  const mixed = allocateBlock([{ heads: 2, headSize: 16 }, { heads: 2, headSize: 16 }, { heads: 1, headSize: 6 }], 3);
+  for (const values of [mixed.k, mixed.v]) values.forEach((_, i) => (values[i] = Math.random() - 0.5));
+  const block = keptAs(mixed, precision);
   const file = Buffer.concat(encodeSafetensors("key", block));
   expect(decodeSafetensors("key", file)).toEqual(block);
   expect(decodeSafetensors("another", file)).toBeUndefined();

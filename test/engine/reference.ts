@@ -20,7 +20,7 @@ export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32
   const sessions = await openSessions(id, file, config, table, { cacheDir: defaultCacheDir(), activations: "float32" });
   const runner = new PassRunner(sessions, config, new Embedding(file));
   return async (plan) => {
-    const cache = new KvCache(runner.shape, table);
+    const cache = new KvCache(runner.form, [table]);
     cache.reserve(4096);
     const fresh: { tokens: number[]; positions: number[]; counts: number[] } = { tokens: [], positions: [], counts: [] };
     for (const piece of plan.pieces) {
@@ -33,15 +33,16 @@ export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32
         continue;
       }
       const { tokens, offsets } = piece.block;
-      const own = new KvCache(runner.shape, table);
-      await runner.run([{ cache: own, tokens, positions: tokens.map((_, i) => piece.at + (offsets?.[i] ?? i)), logits: 0 }]);
+      const positions = tokens.map((_, i) => piece.at + (offsets?.[i] ?? i));
+      const own = new KvCache(runner.form, [table]);
+      await runner.run([{ cache: own, tokens, positions, logits: 0 }]);
       for (const [start, end] of keptRuns(tokens.length, piece.omit ?? [])) {
         for (let layer = 0; layer < config.layers; layer++) {
           const [from, to] = [own.rows(layer, start, end), cache.rows(layer, cache.length, cache.length + end - start)];
           to.k.set(from.k);
           to.v.set(from.v);
         }
-        cache.length += end - start;
+        cache.append(positions.slice(start, end));
       }
     }
     const [logits] = await runner.run([

@@ -9,7 +9,7 @@ export const fileOf = (dir: string) => join(dir, "blocks.lmdb");
 export function placesOf(dir: string, key = ""): number[] {
   const file = readFileSync(fileOf(dir));
   const places: number[] = [];
-  const opening = Buffer.from('{"__metadata__":{"format":"kvsplice-block-2","key":"' + key);
+  const opening = Buffer.from('{"__metadata__":{"format":"kvsplice-block-3","key":"' + key);
   for (let at = file.indexOf(opening); at >= 0; at = file.indexOf(opening, at + 1)) places.push(at - 8);
   return places;
 }

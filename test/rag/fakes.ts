@@ -57,7 +57,7 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
     async encode({ tokens }: BlockSource) {
       await onEncode?.();
       encoded.push(tokenizer.decode(tokens));
-      return allocateBlock({ layers: 1, width: 1 }, tokens.length);
+      return allocateBlock([{ heads: 1, headSize: 1 }], tokens.length);
     },
     generate(plan): Generation {
       plans.push(plan);

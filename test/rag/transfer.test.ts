@@ -34,7 +34,7 @@ async function setUp() {
 /** A block whose values are its tokens', so that no two are alike. */
 function blockOf(tokens: readonly number[]): Block {
   const k = Float32Array.from({ length: 2 * tokens.length * 4 }, (_, i) => Math.sin(tokens[i % tokens.length]! + i));
-  return { precision: "float32", layers: 2, width: 4, tokens: tokens.length, k, v: k.map((value) => -value) };
+  return { precision: "float32", layers: [{ heads: 1, headSize: 4 }, { heads: 1, headSize: 4 }], tokens: tokens.length, k, v: k.map((value) => -value) };
 }
 
 type Header = { __metadata__: Record<string, string> } & Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>;
@@ -80,7 +80,7 @@ test("the file is one of safetensors: JSON header, every byte of the data in one
   const [source] = await corpus.retrieve("Text 3 2", { topK: 1 });
   const key = model.keyOf({ tokens: source!.tokens });
   const k = tensors[`${key}.k`]!;
-  expect(k).toMatchObject({ dtype: "F32", shape: [2, source!.tokens.length, 4] });
+  expect(k).toMatchObject({ dtype: "F32", shape: [2 * source!.tokens.length * 4] });
   expect(data.readFloatLE(k.data_offsets[0])).toBe(blockOf(source!.tokens).k[0]);
   expect(metadata).toMatchObject({ format: "kvsplice-corpus-1", model: model.id, precision: "float32" });
 });

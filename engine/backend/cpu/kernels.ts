@@ -1,14 +1,15 @@
+import type { LayerShape } from "../../kv/form.js";
 import { f32x4, get, i16x8, i32, i32x4, i8x16, increase, repeat, set, v128, wasmModule, type Code, type WasmFunction } from "./wasm.js";
 
 /**
  * The inner loops between stored KV and a cache, in WebAssembly with 128-bit SIMD. Arguments are addresses in the memory
  * that the kernels were made over; every count is at least 1.
  *
- * `rotate_*` read K of some tokens, `[tokens, heads, head_size]`, widen it to float32, and give each head the rotary
- * embedding of its token: `angles` is `[tokens, 2, head_size / 2]`, cosines and sines; `scales` is
- * `[heads, head_size]`. `widen_*` read `[rows, head_size]`; `scales` is `[rows]`. `narrow_*` are the way back from
- * float32: to the nearest float16, what is larger than the largest becoming it; to int8 with a scale for each channel
- * (`scales` is 0 before) or each row, a 127th of its largest magnitude.
+ * `rotate_*` read K of some tokens, `[tokens, heads, head_size]`, widen it to float32, and give the first `2 * half`
+ * dimensions of each head the rotary embedding of its token; the others are copied. `angles` is `[tokens, 2, half]`,
+ * cosines and sines; `scales` is `[heads, head_size]`. `widen_*` read `[rows, head_size]`; `scales` is `[rows]`.
+ * `narrow_*` are the way back from float32: to the nearest float16, what is larger than the largest becoming it; to int8
+ * with a scale for each channel (`scales` is 0 before) or each row, a 127th of its largest magnitude.
  */
 export type Kernels = {
   rotate_float32(from: number, to: number, angles: number, tokens: number): void;
@@ -24,19 +25,22 @@ export type Kernels = {
 /** Compiled once for each shape: that takes longer than a splice. */
 const modules = new Map<string, WebAssembly.Module>();
 
-/** Makes the kernels for one shape; their loops over a head are unrolled. A head has an even size of at least 16. */
-export function createKernels(memory: WebAssembly.Memory, heads: number, headSize: number): Kernels {
-  const shape = `${heads} ${headSize}`;
-  const module = modules.get(shape) ?? compile(heads, headSize);
+/**
+ * Makes the kernels for one shape; their loops over a head are unrolled.
+ * @param half pairs of dimensions of a head that turn; at most half of the head, 0 where nothing does
+ */
+export function createKernels(memory: WebAssembly.Memory, { heads, headSize }: LayerShape, half: number): Kernels {
+  const shape = `${heads} ${headSize} ${half}`;
+  const module = modules.get(shape) ?? compile(heads, headSize, half);
   modules.set(shape, module);
   return new WebAssembly.Instance(module, { env: { memory } }).exports as Kernels;
 }
 
-function compile(heads: number, headSize: number): WebAssembly.Module {
+function compile(heads: number, headSize: number, half: number): WebAssembly.Module {
   const bytes = wasmModule([
-    rotate("rotate_float32", float32, heads, headSize),
-    rotate("rotate_float16", float16, heads, headSize),
-    rotate("rotate_int8", int8, heads, headSize),
+    rotate("rotate_float32", float32, heads, headSize, half),
+    rotate("rotate_float16", float16, heads, headSize, half),
+    rotate("rotate_int8", int8, heads, headSize, half),
     widen("widen_float16", float16, headSize),
     widen("widen_int8", int8, headSize),
     narrowFloat16(headSize),
@@ -46,35 +50,61 @@ function compile(heads: number, headSize: number): WebAssembly.Module {
   return new WebAssembly.Module(bytes);
 }
 
-/** How values are stored, and how eight of them become two vectors of float32. */
+/** Neighbouring values of a row that are handled at once, from value `at` on: two vectors of float32, or one lane. */
+type Run = { readonly at: number; readonly lanes: 8 | 1 };
+
+/** Runs that cover `[from, to)`: the last may overlap the one before it, and what is shorter than a run goes one by one. */
+function runs(from: number, to: number): Run[] {
+  const length = to - from;
+  if (length < 8) return Array.from({ length }, (_, i) => ({ at: from + i, lanes: 1 }));
+  return Array.from({ length: Math.ceil(length / 8) }, (_, i) => ({ at: from + Math.min(8 * i, length - 8), lanes: 8 }));
+}
+
+/** Byte offsets of the float32 vectors of a run in their row. */
+function vectorsOf({ at, lanes }: Run): number[] {
+  return lanes === 8 ? [4 * at, 4 * at + 16] : [4 * at];
+}
+
+function loadFloats({ lanes }: Run, address: Code, offset: number): Code {
+  return lanes === 8 ? v128.load(address, offset) : v128.load32_splat(address, offset);
+}
+
+function storeFloats({ lanes }: Run, address: Code, offset: number, value: Code): Code {
+  return lanes === 8 ? v128.store(address, offset, value) : v128.store32_lane(address, offset, value);
+}
+
+/** How values are stored, and how those of a run become vectors of float32. */
 type Form = {
   readonly bytes: number;
   /** Whether the values are multiples of a scale. */
   readonly scaled: boolean;
-  /** Reads values `at` to `at + 8` of a row; may use the v128 local `spare`. */
-  read(row: Code, at: number, spare: number): { readonly before: Code; readonly low: Code; readonly high: Code };
+  /** Reads a run of a row; may use the v128 local `spare`. */
+  read(row: Code, run: Run, spare: number): { readonly before: Code; readonly vectors: readonly Code[] };
 };
 
 const float32: Form = {
   bytes: 4,
   scaled: false,
-  read: (row, at) => ({ before: [], low: v128.load(row, 4 * at), high: v128.load(row, 4 * at + 16) }),
+  read: (row, run) => ({ before: [], vectors: vectorsOf(run).map((offset) => loadFloats(run, row, offset)) }),
 };
 
 const float16: Form = {
   bytes: 2,
   scaled: false,
-  read: (row, at) => ({ before: [], low: widenFloat16(v128.load16x4_u(row, 2 * at)), high: widenFloat16(v128.load16x4_u(row, 2 * at + 8)) }),
+  read(row, { at, lanes }) {
+    const bits = lanes === 8 ? [v128.load16x4_u(row, 2 * at), v128.load16x4_u(row, 2 * at + 8)] : [i32x4.extend_low_i16x8_u(v128.load16_splat(row, 2 * at))];
+    return { before: [], vectors: bits.map(widenFloat16) };
+  },
 };
 
 const int8: Form = {
   bytes: 1,
   scaled: true,
-  read: (row, at, spare) => ({
-    before: set(spare, v128.load8x8_s(row, at)),
-    low: f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(get(spare))),
-    high: f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(get(spare))),
-  }),
+  read(row, { at, lanes }, spare) {
+    const low = f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(get(spare)));
+    if (lanes === 1) return { before: set(spare, i16x8.extend_low_i8x16_s(v128.load8_splat(row, at))), vectors: [low] };
+    return { before: set(spare, v128.load8x8_s(row, at)), vectors: [low, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(get(spare)))] };
+  },
 };
 
 /**
@@ -87,29 +117,34 @@ function widenFloat16(bits: Code): Code {
   return f32x4.mul(placed, twoTo112);
 }
 
-function rotate(name: string, form: Form, heads: number, headSize: number): WasmFunction {
+function rotate(name: string, form: Form, heads: number, headSize: number, half: number): WasmFunction {
   const [from, to, angles, tokens, scales] = [0, 1, 2, 3, 4] as const;
   const [head, scale, spare, x, y] = [5, 6, 7, 8, 10] as const; // x and y are two vectors each
-  const half = headSize / 2;
-  const widened = (at: number, into: number): Code => {
-    const { before, low, high } = form.read(get(from), at, spare);
-    const scaled = (value: Code, next: number) => (form.scaled ? f32x4.mul(value, v128.load(get(scale), 4 * at + next)) : value);
-    return [...before, ...set(into, scaled(low, 0)), ...set(into + 1, scaled(high, 16))];
+  const widened = (run: Run, into: number): Code => {
+    const { before, vectors } = form.read(get(from), run, spare);
+    const offsets = vectorsOf(run);
+    const scaled = (value: Code, i: number) => (form.scaled ? f32x4.mul(value, loadFloats(run, get(scale), offsets[i]!)) : value);
+    return [...before, ...vectors.flatMap((value, i) => set(into + i, scaled(value, i)))];
   };
-  const turned = (at: number, vector: 0 | 1): Code => {
-    const [offset, a, b] = [4 * at + 16 * vector, get(x + vector), get(y + vector)];
-    const [cos, sin] = [v128.load(get(angles), offset), v128.load(get(angles), 4 * half + offset)];
-    return [
-      ...v128.store(get(to), offset, f32x4.sub(f32x4.mul(a, cos), f32x4.mul(b, sin))),
-      ...v128.store(get(to), 4 * half + offset, f32x4.add(f32x4.mul(b, cos), f32x4.mul(a, sin))),
-    ];
-  };
-  const oneHead = eights(half).flatMap((at) => [...widened(at, x), ...widened(half + at, y), ...turned(at, 0), ...turned(at, 1)]);
+  const turned = (run: Run): Code =>
+    vectorsOf(run).flatMap((offset, i) => {
+      const [a, b] = [get(x + i), get(y + i)];
+      const [cos, sin] = [loadFloats(run, get(angles), offset), loadFloats(run, get(angles), 4 * half + offset)];
+      return [
+        ...storeFloats(run, get(to), offset, f32x4.sub(f32x4.mul(a, cos), f32x4.mul(b, sin))),
+        ...storeFloats(run, get(to), 4 * half + offset, f32x4.add(f32x4.mul(b, cos), f32x4.mul(a, sin))),
+      ];
+    });
+  const copied = (run: Run): Code => [...widened(run, x), ...vectorsOf(run).flatMap((offset, i) => storeFloats(run, get(to), offset, get(x + i)))];
+  const oneHead = [
+    ...runs(0, half).flatMap((run) => [...widened(run, x), ...widened({ ...run, at: half + run.at }, y), ...turned(run)]),
+    ...runs(2 * half, headSize).flatMap(copied),
+  ];
   const oneToken = [
     ...set(head, i32(heads)),
     ...set(scale, get(scales)),
     ...repeat(head, [...oneHead, ...increase(from, form.bytes * headSize), ...increase(to, 4 * headSize), ...increase(scale, 4 * headSize)]),
-    ...increase(angles, 4 * headSize),
+    ...increase(angles, 8 * half),
   ];
   return { name, parameters: 5, locals: ["i32", "i32", "v128", "v128", "v128", "v128", "v128"], body: repeat(tokens, oneToken) };
 }
@@ -118,9 +153,9 @@ function widen(name: string, form: Form, headSize: number): WasmFunction {
   const [from, to, rows, scales] = [0, 1, 2, 3] as const;
   const [scale, spare] = [4, 5] as const;
   const scaled = (value: Code) => (form.scaled ? f32x4.mul(value, get(scale)) : value);
-  const oneRow = eights(headSize).flatMap((at) => {
-    const { before, low, high } = form.read(get(from), at, spare);
-    return [...before, ...v128.store(get(to), 4 * at, scaled(low)), ...v128.store(get(to), 4 * at + 16, scaled(high))];
+  const oneRow = runs(0, headSize).flatMap((run) => {
+    const { before, vectors } = form.read(get(from), run, spare);
+    return [...before, ...vectorsOf(run).flatMap((offset, i) => storeFloats(run, get(to), offset, scaled(vectors[i]!)))];
   });
   const nextScale = [...set(scale, v128.load32_splat(get(scales))), ...increase(scales, 4)];
   return {
@@ -134,24 +169,23 @@ function widen(name: string, form: Form, headSize: number): WasmFunction {
 function narrowFloat16(headSize: number): WasmFunction {
   const [from, to, rows] = [0, 1, 2] as const;
   const [word, magnitude] = [3, 4] as const;
-  const narrowed = (at: number, into: number): Code => {
+  const narrowed = (run: Run, offset: number, into: number): Code => {
     const normal = i32x4.sub(i32x4.add(get(magnitude), i32x4.add(i32x4.splat(0xfff), oddBit(get(magnitude)))), i32x4.splat((127 - 15) << 23));
     // Below 2^-14, float16 are multiples of 2^-24, which is the last place of numbers next to a half.
     const subnormal = i32x4.sub(f32x4.add(get(magnitude), f32x4.splat(0.5)), f32x4.splat(0.5));
     const isSubnormal = i32x4.lt_s(get(magnitude), f32x4.splat(2 ** -14));
     const sign = v128.and(i32x4.shr_u(get(word), 16), i32x4.splat(0x8000));
     return [
-      ...set(word, v128.load(get(from), 4 * at)),
+      ...set(word, loadFloats(run, get(from), offset)),
       ...set(magnitude, i32x4.min_s(v128.and(get(word), i32x4.splat(0x7fff_ffff)), f32x4.splat(65_504))),
       ...set(into, v128.or(sign, v128.bitselect(subnormal, i32x4.shr_u(normal, 13), isSubnormal))),
     ];
   };
   const [low, high] = [5, 6] as const;
-  const oneRow = eights(headSize).flatMap((at) => [
-    ...narrowed(at, low),
-    ...narrowed(at + 4, high),
-    ...v128.store(get(to), 2 * at, i16x8.narrow_i32x4_u(get(low), get(high))),
-  ]);
+  const oneRow = runs(0, headSize).flatMap((run) => {
+    const store = run.lanes === 8 ? v128.store : v128.store16_lane;
+    return [...vectorsOf(run).flatMap((offset, i) => narrowed(run, offset, low + i)), ...store(get(to), 2 * run.at, i16x8.narrow_i32x4_u(get(low), get(high)))];
+  });
   const body = repeat(rows, [...oneRow, ...increase(from, 4 * headSize), ...increase(to, 2 * headSize)]);
   return { name: "narrow_float16", parameters: 3, locals: ["v128", "v128", "v128", "v128"], body };
 }
@@ -173,9 +207,10 @@ function narrowInt8Channels(heads: number, headSize: number): WasmFunction {
       ...repeat(head, [...oneHead, ...increase(row, 4 * headSize), ...increase(scale, 4 * headSize)]),
     ]),
   ];
-  const enlarge = (offset: number) => v128.store(get(scale), offset, f32x4.max(v128.load(get(scale), offset), step(v128.load(get(row), offset))));
-  const largest = eights(headSize).flatMap((at) => [...enlarge(4 * at), ...enlarge(4 * at + 16)]);
-  const narrowed = eights(headSize).flatMap((at) => storeInt8(row, to, at, packed, (offset) => v128.load(get(scale), offset)));
+  const enlarge = (run: Run, offset: number) =>
+    storeFloats(run, get(scale), offset, f32x4.max(loadFloats(run, get(scale), offset), step(loadFloats(run, get(row), offset))));
+  const largest = runs(0, headSize).flatMap((run) => vectorsOf(run).flatMap((offset) => enlarge(run, offset)));
+  const narrowed = runs(0, headSize).flatMap((run) => storeInt8(row, to, run, packed, (offset) => loadFloats(run, get(scale), offset)));
   const body = [...overAllHeads(largest), ...overAllHeads([...narrowed, ...increase(to, headSize)])];
   return { name: "narrow_int8_channels", parameters: 4, locals: ["i32", "i32", "i32", "i32", "v128"], body };
 }
@@ -184,9 +219,9 @@ function narrowInt8Rows(headSize: number): WasmFunction {
   const [from, to, rows, scales] = [0, 1, 2, 3] as const;
   const [scale, packed] = [4, 5] as const;
   const enlarge = (value: Code) => set(scale, f32x4.max(get(scale), value));
-  const largest = eights(headSize).flatMap((at) => [...enlarge(step(v128.load(get(from), 4 * at))), ...enlarge(step(v128.load(get(from), 4 * at + 16)))]);
+  const largest = runs(0, headSize).flatMap((run) => vectorsOf(run).flatMap((offset) => enlarge(step(loadFloats(run, get(from), offset)))));
   const inAllLanes = [...enlarge(i32x4.shuffle(get(scale), [1, 0, 3, 2])), ...enlarge(i32x4.shuffle(get(scale), [2, 3, 0, 1]))];
-  const narrowed = eights(headSize).flatMap((at) => storeInt8(from, to, at, packed, () => get(scale)));
+  const narrowed = runs(0, headSize).flatMap((run) => storeInt8(from, to, run, packed, () => get(scale)));
   const oneRow = [...set(scale, f32x4.splat(0)), ...largest, ...inAllLanes, ...v128.store32_lane(get(scales), 0, get(scale)), ...narrowed];
   const body = repeat(rows, [...oneRow, ...increase(scales, 4), ...increase(from, 4 * headSize), ...increase(to, headSize)]);
   return { name: "narrow_int8_rows", parameters: 4, locals: ["v128", "v128"], body };
@@ -197,13 +232,9 @@ function step(value: Code): Code {
   return f32x4.mul(f32x4.abs(value), f32x4.splat(1 / 127));
 }
 
-/** Eight values of a row over their scales, to the nearest int8; where the scale is 0, so are they. */
-function storeInt8(row: number, to: number, at: number, packed: number, scale: (offset: number) => Code): Code {
-  const whole = (offset: number) => i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.div(v128.load(get(row), offset), scale(offset))));
-  return [...set(packed, i16x8.narrow_i32x4_s(whole(4 * at), whole(4 * at + 16))), ...v128.store64_lane(get(to), at, i8x16.narrow_i16x8_s(get(packed), get(packed)))];
-}
-
-/** Where runs of eight begin that cover `[0, length)`; the last may overlap the one before it. */
-function eights(length: number): number[] {
-  return Array.from({ length: Math.ceil(length / 8) }, (_, i) => Math.min(8 * i, length - 8));
+/** A run of a row over its scales, to the nearest int8; where the scale is 0, so is the value. */
+function storeInt8(row: number, to: number, run: Run, packed: number, scale: (offset: number) => Code): Code {
+  const whole = vectorsOf(run).map((offset) => i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.div(loadFloats(run, get(row), offset), scale(offset)))));
+  const store = run.lanes === 8 ? v128.store64_lane : v128.store8_lane;
+  return [...set(packed, i16x8.narrow_i32x4_s(whole[0]!, whole.at(-1)!)), ...store(get(to), run.at, i8x16.narrow_i16x8_s(get(packed), get(packed)))];
 }

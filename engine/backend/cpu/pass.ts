@@ -1,5 +1,5 @@
 import { Tensor } from "../../../runtime/index.js";
-import type { KvShape } from "../../kv/block.js";
+import type { KvForm } from "../../kv/form.js";
 import type { KvCache } from "./cache.js";
 import type { ModelConfig } from "../../model/arch/config.js";
 import type { Embedding } from "./embedding.js";
@@ -28,7 +28,7 @@ export class PassRunner {
   private logits: Float32Array;
   private batch: "closed" | "opening" | "open" = "closed";
   private readonly emptyRow: Float32Array;
-  readonly shape: KvShape;
+  readonly form: KvForm;
   /** Of one token for each row that it sees. */
   readonly scoreBytes: number;
 
@@ -37,10 +37,10 @@ export class PassRunner {
     private readonly config: ModelConfig,
     private readonly embedding: Embedding,
   ) {
-    this.shape = { layers: config.layers, width: config.kvHeads * config.headSize };
+    this.form = { layers: Array.from({ length: config.layers }, () => ({ kind: "kv", heads: config.kvHeads, headSize: config.headSize, rotary: 0 })) };
     this.scoreBytes = config.heads * Float32Array.BYTES_PER_ELEMENT;
     this.logits = new Float32Array(config.vocabulary);
-    this.emptyRow = new Float32Array(this.shape.width);
+    this.emptyRow = new Float32Array(config.kvHeads * config.headSize);
   }
 
   /** Whether passes over several parts can be made; if not yet, `open` has the session for them opened. */
@@ -87,26 +87,24 @@ export class PassRunner {
       this.addSlots(parts, feeds);
       await (await this.sessions.batch()).run(feeds, fetches);
     }
-    for (const { cache, tokens } of parts) cache.length += tokens.length;
+    for (const { cache, positions } of parts) cache.append(positions);
     let at = 0;
     return parts.map((part) => logits.subarray(at, (at += part.logits * config.vocabulary)));
   }
 
   private addPart(part: PassPart, slot: number, feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): void {
-    const { kvHeads, headSize } = this.config;
-    const { layers, width } = this.shape;
     const count = part.tokens.length;
     const rows = part.cache.length + count;
     feeds[`mask.${slot}`] = this.mask(part, slot);
-    for (let layer = 0; layer < layers; layer++) {
+    this.form.layers.forEach(({ heads, headSize }, layer) => {
       // The rows that the pass writes are the last of those that it reads.
       const read = part.cache.rows(layer, 0, rows);
       const write = part.cache.rows(layer, part.cache.length, rows);
-      feeds[`keys.${layer}.${slot}`] = new Tensor("float32", read.k, [rows, kvHeads, headSize]);
-      feeds[`values.${layer}.${slot}`] = new Tensor("float32", read.v, [rows, kvHeads, headSize]);
-      fetches[`k.${layer}.${slot}`] = new Tensor("float32", write.k, [1, count, width]);
-      fetches[`v.${layer}.${slot}`] = new Tensor("float32", write.v, [1, count, width]);
-    }
+      feeds[`keys.${layer}.${slot}`] = new Tensor("float32", read.k, [rows, heads, headSize]);
+      feeds[`values.${layer}.${slot}`] = new Tensor("float32", read.v, [rows, heads, headSize]);
+      fetches[`k.${layer}.${slot}`] = new Tensor("float32", write.k, [1, count, heads * headSize]);
+      fetches[`v.${layer}.${slot}`] = new Tensor("float32", write.v, [1, count, heads * headSize]);
+    });
   }
 
   /** What the batch graph has beside: where each slot's tokens are, and a row in the place of those without. */

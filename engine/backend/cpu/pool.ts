@@ -37,7 +37,7 @@ export class CachePool {
     const place = this.idle.indexOf(cache);
     if (place >= 0) this.idle.splice(place, 1);
     const has = this.spliced.get(cache)?.slice(0, shared(cache)) ?? [];
-    cache.length = has.at(-1)?.end ?? 0;
+    cache.truncate(has.at(-1)?.end ?? 0);
     cache.reserve(tokens);
     this.spliced.set(cache, has);
     return { cache, pieces: has.map(({ end }) => end) };

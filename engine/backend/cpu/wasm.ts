@@ -32,9 +32,13 @@ export const v128 = {
   load8x8_s: load(0x01),
   /** Four uint16, as int32. */
   load16x4_u: load(0x04),
-  /** One 32-bit value, in all four lanes. */
+  /** One value, in all lanes of its size. */
+  load8_splat: load(0x07),
+  load16_splat: load(0x08),
   load32_splat: load(0x09),
   store: (address: Code, offset: number, value: Code): Code => [...address, ...value, ...simd(0x0b), 0, ...unsigned(offset)],
+  store8_lane: storeLane(0x58),
+  store16_lane: storeLane(0x59),
   store32_lane: storeLane(0x5a),
   store64_lane: storeLane(0x5b),
   and: binary(0x4e),
@@ -48,6 +52,7 @@ export const i8x16 = {
 };
 
 export const i16x8 = {
+  extend_low_i8x16_s: unary(0x87),
   narrow_i32x4_s: binary(0x85),
   narrow_i32x4_u: binary(0x86),
 };
@@ -56,6 +61,7 @@ export const i32x4 = {
   splat: (value: number): Code => [...i32(value | 0), ...simd(0x11)],
   extend_low_i16x8_s: unary(0xa7),
   extend_high_i16x8_s: unary(0xa8),
+  extend_low_i16x8_u: unary(0xa9),
   shl: shift(0xab),
   shr_s: shift(0xac),
   shr_u: shift(0xad),
