@@ -102,7 +102,7 @@ export class Conversations {
     const kept = fresh.length === exchanges.length - 1 - known ? newestWithin(window.exchanges, left) : [];
 
     const lay = (segment: Segment): Segment => {
-      writer.fresh(segment.tokens, segment.key);
+      writer.fresh(segment.tokens, { keep: segment.key });
       keys.push(segment.key);
       return segment;
     };

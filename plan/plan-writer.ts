@@ -1,5 +1,4 @@
-import { endOf, type BlockKey, type BlockPiece, type BlockSource, type Piece, type Plan } from "./plan.js";
-import type { Range } from "./ranges.js";
+import { endOf, type BlockPiece, type BlockSource, type FreshPiece, type Piece, type Plan } from "./plan.js";
 
 /** Lays pieces of a plan one behind the other. The cursor is the position where the next one begins. */
 export class PlanWriter {
@@ -20,13 +19,13 @@ export class PlanWriter {
   }
 
   /** A cached block; the next piece begins behind the last token that it keeps. */
-  block(block: BlockSource, omit?: readonly Range[]): this {
-    return this.lay({ block, at: this.cursor, ...(omit && { omit }) } satisfies BlockPiece);
+  block(block: BlockSource, options: Pick<BlockPiece, "omit" | "loose"> = {}): this {
+    return this.lay({ block, at: this.cursor, ...options });
   }
 
-  /** Tokens that are computed now; none lay no piece. `keep` names their KV, which is then kept. */
-  fresh(tokens: readonly number[], keep?: BlockKey): this {
-    return tokens.length === 0 ? this : this.lay({ tokens, at: this.cursor, ...(keep !== undefined && { keep }) });
+  /** Tokens that are computed now; none lay no piece. */
+  fresh(tokens: readonly number[], options: Pick<FreshPiece, "keep" | "asks"> = {}): this {
+    return tokens.length === 0 ? this : this.lay({ tokens, at: this.cursor, ...options });
   }
 
   /** Pieces that were laid side by side elsewhere, moved so that the first of them begins at the cursor. */

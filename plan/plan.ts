@@ -23,8 +23,14 @@ export type BlockSource = {
   readonly offsets?: readonly number[];
 };
 
-/** Cached KV: the block's token i takes position `at + offsets[i]`. Tokens within `omit` are left out of the KV. */
-export type BlockPiece = { readonly block: BlockSource; readonly at: number; readonly omit?: readonly Range[] };
+/**
+ * Cached KV: the block's token i takes position `at + offsets[i]`. Tokens within `omit` are left out of the KV.
+ *
+ * A `loose` block stands among others that it did not see when it was encoded, and would have seen in one prompt: a
+ * document. A way of linking may compute some of its tokens again, or change its place among loose neighbours. What is
+ * not loose stays as it is.
+ */
+export type BlockPiece = { readonly block: BlockSource; readonly at: number; readonly omit?: readonly Range[]; readonly loose?: true };
 
 /**
  * Computed now: token i takes position `at + i`.
@@ -34,7 +40,13 @@ export type BlockPiece = { readonly block: BlockSource; readonly at: number; rea
  * pieces, so whoever names the key vouches that it stands for the tokens and for all that they saw (a hash chain over a
  * conversation, CachedAttention, Gao et al. 2024).
  */
-export type FreshPiece = { readonly tokens: readonly number[]; readonly at: number; readonly keep?: BlockKey };
+export type FreshPiece = {
+  readonly tokens: readonly number[];
+  readonly at: number;
+  readonly keep?: BlockKey;
+  /** What these tokens attend to says which loose tokens matter: a question. */
+  readonly asks?: true;
+};
 
 export type Piece = BlockPiece | FreshPiece;
 

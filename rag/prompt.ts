@@ -27,8 +27,8 @@ export function layOut(
   const asked = questionTokens(tokenizer, card.prompt.question, question);
 
   const writer = new PlanWriter().block({ tokens: system });
-  for (const tokens of documents) writer.block({ tokens }).fresh(links);
-  writer.fresh(asked);
+  for (const tokens of documents) writer.block({ tokens }, { loose: true }).fresh(links);
+  writer.fresh(asked, { asks: true });
   checkLength(model, asked.length, writer.at);
   return writer.plan;
 }
