@@ -22,7 +22,8 @@ import { TextStream } from "./text-stream.js";
 import { readConfig, type ModelConfig } from "./model/arch/config.js";
 import { Embedding } from "./backend/cpu/embedding.js";
 import { dequantize } from "./model/tensors/quant.js";
-import { type GgufFile, readGguf } from "./model/files/gguf.js";
+import type { ModelFile } from "./model/files/model-file.js";
+import { openModelFile } from "./model/files/open.js";
 
 export type LoadOptions = {
   /** A GGUF file of a Llama-shaped model; the model that kvsplice carries when left out. */
@@ -96,7 +97,7 @@ const BLOCK_VERSION = 2;
  */
 export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   const path = options.path ?? (await defaultModelPath());
-  const file = await readGguf(path);
+  const file = openModelFile(path);
   try {
     return await modelOf(path, file, options);
   } catch (error) {
@@ -105,11 +106,11 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   }
 }
 
-async function modelOf(path: string, file: GgufFile, options: LoadOptions): Promise<Model> {
+async function modelOf(path: string, file: ModelFile, options: LoadOptions): Promise<Model> {
   const config = readConfig(file);
   const { tokenizer, chat, card, endTokens } = await languageOf(path, file.metadata);
   const activations = options.activations ?? DEFAULT_ACTIVATIONS;
-  const id = graphId(file.contentHash, activations);
+  const id = graphId(await file.contentHash(), activations);
   const factors = file.has("rope_freqs.weight") ? dequantize(file.tensor("rope_freqs.weight")) : undefined;
   const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase, factors);
   const sessions = await openSessions(id, file, config, table, {

@@ -7,7 +7,8 @@ import { endTokensOf } from "./end-tokens.js";
 import { type ChatTemplate, KvspliceError, type Tokenizer } from "../../plan/index.js";
 import { createTokenizer } from "./tokenizers/tokenizer.js";
 import { readContextLength } from "./arch/config.js";
-import { type GgufMetadata, readGgufMetadata } from "./files/gguf.js";
+import { readMetadata } from "./files/open.js";
+import type { ModelMetadata } from "./files/model-file.js";
 
 /** What of a model prompts are written with: all that needs no weights. */
 export interface Language {
@@ -27,17 +28,17 @@ export interface Language {
  */
 export async function loadTokenizer(options: { readonly path?: string } = {}): Promise<Language> {
   const path = options.path ?? (await defaultModelPath());
-  return languageOf(path, await readGgufMetadata(path));
+  return languageOf(path, readMetadata(path));
 }
 
-export async function languageOf(path: string, metadata: GgufMetadata): Promise<Language> {
+export async function languageOf(path: string, metadata: ModelMetadata): Promise<Language> {
   const { tokenizer, control } = createTokenizer(metadata);
   const chat = chatTemplateOf(metadata, control);
   const endTokens = endTokensOf(metadata, control);
   return { contextLength: readContextLength(metadata), tokenizer, chat, endTokens, card: await readCard(path, chat) };
 }
 
-function chatTemplateOf(metadata: GgufMetadata, control: ReadonlyMap<number, string>): ChatTemplate {
+function chatTemplateOf(metadata: ModelMetadata, control: ReadonlyMap<number, string>): ChatTemplate {
   const textOf = (name: string) => control.get(Number(metadata[`tokenizer.ggml.${name}_token_id`])) ?? "";
   const source = metadata["tokenizer.chat_template"];
   const addBos = Boolean(metadata["tokenizer.ggml.add_bos_token"] ?? metadata["tokenizer.ggml.model"] === "llama");

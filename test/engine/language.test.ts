@@ -12,5 +12,5 @@ test("the tokenizer alone is the model's: tokens, template, card and context", a
 });
 
 test("a path that is no GGUF file is an error that says so", async () => {
-  await expect(loadTokenizer({ path: "package.json" })).rejects.toMatchObject({ code: "bad_model", message: expect.stringContaining("package.json cannot be read as a GGUF file") });
+  await expect(loadTokenizer({ path: "package.json" })).rejects.toMatchObject({ code: "bad_model", message: expect.stringContaining("package.json is not a GGUF file") });
 });

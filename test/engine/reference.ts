@@ -6,17 +6,17 @@ import { KvCache } from "../../engine/backend/cpu/cache.js";
 import { createRotaryTable } from "../../engine/kv/rotary.js";
 import { readConfig } from "../../engine/model/arch/config.js";
 import { Embedding } from "../../engine/backend/cpu/embedding.js";
-import { readGguf } from "../../engine/model/files/gguf.js";
+import { openModelFile } from "../../engine/model/files/open.js";
 
 /**
  * Logits of a plan without any block: each document is computed by the graph at its very positions, K rotated by the
  * graph itself, seeing its own document alone. Nothing of block, lookup in JavaScript or splice takes part.
  */
 export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32Array>> {
-  const file = await readGguf(new URL("../../models/kvsplice-135m.gguf", import.meta.url).pathname);
+  const file = openModelFile(new URL("../../models/kvsplice-135m.gguf", import.meta.url).pathname);
   const config = readConfig(file);
   const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase);
-  const id = graphId(file.contentHash, "float32");
+  const id = graphId(await file.contentHash(), "float32");
   const sessions = await openSessions(id, file, config, table, { cacheDir: defaultCacheDir(), activations: "float32" });
   const runner = new PassRunner(sessions, config, new Embedding(file));
   return async (plan) => {

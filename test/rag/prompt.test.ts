@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { isBlockPiece, type Plan } from "../../engine/index.js";
 import { readCard } from "../../engine/model/card.js";
 import { createTokenizer } from "../../engine/model/tokenizers/tokenizer.js";
-import { readGguf } from "../../engine/model/files/gguf.js";
+import { readMetadata } from "../../engine/model/files/open.js";
 import { layOut, renderDocument } from "../../rag/prompt.js";
 import { golden } from "../engine/golden.js";
 import { fakeModel } from "./fakes.js";
@@ -14,7 +14,7 @@ const tokensOf = ({ pieces }: Plan) => pieces.flatMap((piece) => [...(isBlockPie
 
 describe("with the default model's tokenizer and card", async () => {
   const path = join(import.meta.dirname, "../../models/kvsplice-135m.gguf");
-  const { tokenizer } = createTokenizer((await readGguf(path)).metadata);
+  const { tokenizer } = createTokenizer(readMetadata(path));
   const card = await readCard(path, fakeModel().chat);
   const model = { tokenizer, card, contextLength: 8192 };
   const rendered = (title: string) => tokenizer.encode(renderDocument(card, title, golden.documents[title]!));

@@ -1,6 +1,6 @@
 import type { RotaryTable } from "../../kv/rotary.js";
 import type { ModelConfig } from "../../model/arch/config.js";
-import type { GgufFile } from "../../model/files/gguf.js";
+import type { ModelFile } from "../../model/files/model-file.js";
 import { dequantize } from "../../model/tensors/quant.js";
 import { linear, type Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
@@ -28,7 +28,7 @@ export const GRAPH_VERSION = 2;
  * Attention is grouped: queries that share a KV head are rows of one matrix. Q's rows are ordered by their place in the
  * group first, so that this matrix, `[S * group, kv_heads, head_size]`, is the linear layer's result as it lies.
  */
-export function writeDecoder(graph: GraphWriter, file: GgufFile, config: ModelConfig, table: RotaryTable, activations: Activations, slots: number): void {
+export function writeDecoder(graph: GraphWriter, file: ModelFile, config: ModelConfig, table: RotaryTable, activations: Activations, slots: number): void {
   const { hidden, heads, kvHeads, headSize, layers, normEpsilon: epsilon } = config;
   const group = heads / kvHeads;
   const width = kvHeads * headSize;

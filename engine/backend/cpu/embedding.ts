@@ -1,11 +1,11 @@
-import type { GgufFile } from "../../model/files/gguf.js";
+import type { ModelFile } from "../../model/files/model-file.js";
 import { dequantize } from "../../model/tensors/quant.js";
 
 const TENSOR = "token_embd.weight";
 
 /** The token embedding: its rows are read from the model's file when they are wanted, and take no memory. */
 export class Embedding {
-  constructor(private readonly file: GgufFile) {}
+  constructor(private readonly file: ModelFile) {}
 
   /** Writes the rows of `ids` into `out`, `[ids.length, hidden]`. */
   gather(ids: readonly number[], out: Float32Array): void {

@@ -1,4 +1,4 @@
-import type { RawTensor } from "../../model/files/gguf.js";
+import type { RawTensor } from "../../model/files/model-file.js";
 import { BLOCK_SIZE, dequantize, repack, type QuantizedMatrix } from "../../model/tensors/quant.js";
 import type { GraphWriter } from "./onnx.js";
 

@@ -7,7 +7,7 @@ import { env, InferenceSession } from "../../../runtime/index.js";
 import { storageError, writeFully } from "../../../storage/index.js";
 import type { RotaryTable } from "../../kv/rotary.js";
 import type { ModelConfig } from "../../model/arch/config.js";
-import type { GgufFile } from "../../model/files/gguf.js";
+import type { ModelFile } from "../../model/files/model-file.js";
 import { GRAPH_VERSION, writeDecoder } from "./decoder.js";
 import type { Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
@@ -51,7 +51,7 @@ export type Sessions = {
 };
 
 /** Opens the sessions over graphs that are built once for each content and kept in `cacheDir`. */
-export async function openSessions(id: string, file: GgufFile, config: ModelConfig, table: RotaryTable, options: SessionOptions): Promise<Sessions> {
+export async function openSessions(id: string, file: ModelFile, config: ModelConfig, table: RotaryTable, options: SessionOptions): Promise<Sessions> {
   const folder = graphFolder(id, options.cacheDir);
   const create = (graph: string) =>
     InferenceSession.create(join(folder, graph), {
@@ -84,7 +84,7 @@ export async function openSessions(id: string, file: GgufFile, config: ModelConf
 }
 
 /** Builds beside the final place and renames, so that the graphs are there whole or not at all. */
-async function buildGraphs(folder: string, file: GgufFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
+async function buildGraphs(folder: string, file: ModelFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
   await mkdir(dirname(folder), { recursive: true });
   const draft = await mkdtemp(`${folder}.`);
   const [plain, prepacked] = [join(draft, "plain"), join(draft, "prepacked")];
@@ -105,7 +105,7 @@ async function buildGraphs(folder: string, file: GgufFile, config: ModelConfig, 
   }
 }
 
-async function writeGraphs(folder: string, file: GgufFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
+async function writeGraphs(folder: string, file: ModelFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
   const weights = await open(join(folder, WEIGHTS_FILE), "w");
   try {
     const writeWeights = (bytes: Uint8Array, offset: number) => writeFully(weights.fd, bytes, offset);

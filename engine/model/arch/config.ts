@@ -1,5 +1,5 @@
 import { KvspliceError } from "../../../plan/index.js";
-import type { GgufFile, GgufMetadata } from "../files/gguf.js";
+import type { ModelFile, ModelMetadata } from "../files/model-file.js";
 
 /** The shape of a Llama-like decoder, as its GGUF metadata tells it. */
 export type ModelConfig = {
@@ -32,7 +32,7 @@ const LLAMA_SHAPED: Record<string, { interleavedRows: boolean }> = {
 const MIN_HEAD_SIZE = 16;
 
 /** @throws KvspliceError `bad_model` for another architecture or missing metadata. */
-export function readConfig(file: GgufFile): ModelConfig {
+export function readConfig(file: ModelFile): ModelConfig {
   const architecture = String(file.metadata["general.architecture"]);
   const known = LLAMA_SHAPED[architecture];
   if (!known) {
@@ -61,7 +61,7 @@ export function readConfig(file: GgufFile): ModelConfig {
     kvHeads: number("attention.head_count_kv", heads),
     headSize,
     feedForward: number("feed_forward_length"),
-    vocabulary: file.tensor("token_embd.weight").shape[0]!,
+    vocabulary: file.info("token_embd.weight").shape[0]!,
     contextLength: readContextLength(file.metadata),
     rotaryBase: number("rope.freq_base", 10000),
     normEpsilon: number("attention.layer_norm_rms_epsilon"),
@@ -71,11 +71,11 @@ export function readConfig(file: GgufFile): ModelConfig {
 }
 
 /** Positions that the model was trained on. @throws KvspliceError `bad_model` where the file does not say */
-export function readContextLength(metadata: GgufMetadata): number {
+export function readContextLength(metadata: ModelMetadata): number {
   return numberOf(metadata, "context_length");
 }
 
-function numberOf(metadata: GgufMetadata, key: string, fallback?: number): number {
+function numberOf(metadata: ModelMetadata, key: string, fallback?: number): number {
   const name = `${String(metadata["general.architecture"])}.${key}`;
   const value = metadata[name] ?? fallback;
   if (typeof value !== "number") throw new KvspliceError("bad_model", `The model file lacks ${name}. Convert the model to GGUF again.`);

@@ -1,100 +1,141 @@
-import { gguf, GGMLQuantizationType } from "@huggingface/gguf";
 import { createHash } from "node:crypto";
-import { closeSync, createReadStream, existsSync, openSync } from "node:fs";
+import { closeSync, createReadStream, existsSync, fstatSync, openSync, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { KvspliceError } from "../../../plan/index.js";
 import { readFully } from "../../../storage/index.js";
+import { type PlacedTensor, readGgufHeader } from "./gguf-header.js";
+import { bytesOf } from "./layout.js";
+import type { ModelFile, ModelMetadata, RawTensor } from "./model-file.js";
 
-/** One tensor of the file, as its raw bytes. `shape` is row-major: `[rows, columns]`. */
-export type RawTensor = {
-  readonly name: string;
-  readonly type: keyof typeof GGMLQuantizationType;
-  readonly shape: readonly number[];
-  readonly bytes: Uint8Array;
-};
+/** One file of a model: most have one, large ones are split over several. */
+type Part = { readonly path: string; readonly file: number; readonly metadata: ModelMetadata; readonly tensors: readonly PlacedTensor[] };
 
-export type GgufMetadata = Readonly<Record<string, unknown>>;
+/** The names of a split model's parts, as llama.cpp's gguf-split writes them. */
+const PART_NAME = /^(?<prefix>.+)-(?<number>\d{5})-of-(?<count>\d{5})\.gguf$/i;
 
-/** A GGUF file: its metadata, and its tensors by name. */
-export type GgufFile = {
-  readonly metadata: GgufMetadata;
-  /** SHA-256 of the whole file, hex. */
-  readonly contentHash: string;
-  tensor(name: string): RawTensor;
-  /** One row of a matrix, as a tensor of its own. */
-  row(name: string, index: number): RawTensor;
-  has(name: string): boolean;
-  /** Nothing is read after it. */
-  close(): void;
-};
-
-/** Bytes and elements of one quantisation block, for the types that can be read. */
-const BLOCK_LAYOUT: Partial<Record<keyof typeof GGMLQuantizationType, { elements: number; bytes: number }>> = {
-  F32: { elements: 1, bytes: 4 },
-  F16: { elements: 1, bytes: 2 },
-  BF16: { elements: 1, bytes: 2 },
-  Q8_0: { elements: 32, bytes: 34 },
-  Q4_0: { elements: 32, bytes: 18 },
-  Q4_1: { elements: 32, bytes: 20 },
-};
+/** llama.cpp's own bound for the parts of one model is of 16 bits; none has over a few hundred. */
+const MAX_PARTS = 1_000;
 
 /**
- * Opens a GGUF file: its tensors are read one by one, when they are asked for, so that it is never in memory as a whole.
- * @throws KvspliceError `bad_model` if it is not a GGUF file; `tensor` does if it is cut short, lacks the tensor, or the
- *   tensor has a type that is not read.
+ * Opens a GGUF file, or all parts of a split one, whichever of them is named.
+ *
+ * @throws KvspliceError `bad_model` for what is missing of it, or what is wrong with it
  */
-export async function readGguf(path: string): Promise<GgufFile> {
-  const parsed = await parse(path);
-  const base = Number(parsed.tensorDataOffset);
-  const infos = new Map(parsed.tensorInfos.map((info) => [info.name, info]));
-  const file = openSync(path, "r");
+export function openGguf(path: string): ModelFile {
+  const parts: Part[] = [];
+  const close = () => parts.forEach(({ file }) => closeSync(file));
+  try {
+    for (const each of partPaths(path)) parts.push(openPart(each));
+    mustBeInOrder(parts);
+    return modelFileOf(path, parts, placesOf(parts), close);
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
 
-  const read = (name: string, rowIndex?: number): RawTensor => {
-    const info = infos.get(name);
-    if (!info) throw new KvspliceError("bad_model", `${path} has no tensor ${name}. Only Llama-shaped models are supported.`);
-    const type = GGMLQuantizationType[info.dtype] as keyof typeof GGMLQuantizationType;
-    const layout = BLOCK_LAYOUT[type];
-    if (!layout) {
-      throw new KvspliceError(
-        "bad_model",
-        `Tensor ${name} of ${path} is ${type}; kvsplice reads ${Object.keys(BLOCK_LAYOUT).join(", ")}. Quantise the model to one of these.`,
-      );
-    }
-    const whole = info.shape.map(Number).reverse();
-    const shape = rowIndex === undefined ? whole : [1, whole[1]!];
-    const length = (shape.reduce((a, b) => a * b, 1) / layout.elements) * layout.bytes;
-    const bytes = readFully(file, base + Number(info.offset) + (rowIndex ?? 0) * length, length);
-    if (!bytes) throw new KvspliceError("bad_model", `${path} is cut short: ${name} is not whole. Copy the file again.`);
+function modelFileOf(path: string, parts: readonly Part[], places: ReadonlyMap<string, PlacedTensor & { part: Part }>, close: () => void): ModelFile {
+  const placeOf = (name: string) => {
+    const place = places.get(name);
+    if (!place) throw new KvspliceError("bad_model", `${path} has no tensor ${name}.`);
+    return place;
+  };
+  const read = ({ name, type, part }: PlacedTensor & { part: Part }, shape: readonly number[], offset: number, length: number): RawTensor => {
+    const bytes = readFully(part.file, offset, length);
+    if (!bytes) throw new KvspliceError("bad_model", `${part.path} became shorter while it was open: ${name} is not whole. Copy the file again.`);
     return { name, type, shape, bytes };
   };
+  let hash: Promise<string> | undefined;
   return {
-    metadata: parsed.metadata,
-    contentHash: await hashOf(path),
-    has: (name) => infos.has(name),
-    tensor: (name) => read(name),
-    row: read,
-    close: () => closeSync(file),
+    path,
+    origin: "gguf",
+    metadata: parts[0]!.metadata,
+    names: () => places.keys(),
+    has: (name) => places.has(name),
+    info(name) {
+      const { type, shape } = placeOf(name);
+      return { name, type, shape };
+    },
+    tensor(name) {
+      const place = placeOf(name);
+      return read(place, place.shape, place.offset, place.length);
+    },
+    row(name, index) {
+      const place = placeOf(name);
+      const columns = place.shape.at(-1)!;
+      const length = bytesOf(place.type, columns);
+      return read(place, [1, columns], place.offset + index * length, length);
+    },
+    contentHash: () => (hash ??= hashOf(parts.map((part) => part.path))),
+    close,
   };
 }
 
-/**
- * Reads what a GGUF file says before its tensors, and not these.
- * @throws KvspliceError `bad_model` if it is not a GGUF file
- */
-export async function readGgufMetadata(path: string): Promise<GgufMetadata> {
-  return (await parse(path)).metadata;
+/** The model's files in order, for the name of any of them. */
+function partPaths(path: string): readonly string[] {
+  const match = PART_NAME.exec(basename(path))?.groups as { prefix: string; number: string; count: string } | undefined;
+  const count = Number(match?.count ?? 1);
+  if (!match || count < 2) return [path];
+  if (count > MAX_PARTS) throw new KvspliceError("bad_model", `${path} says it is one of ${count} parts; no model has over ${MAX_PARTS}.`);
+  const paths = Array.from({ length: count }, (_, i) => join(dirname(path), `${match.prefix}-${String(i + 1).padStart(5, "0")}-of-${match.count}.gguf`));
+  const missing = paths.filter((each) => each !== path && !existsSync(each));
+  if (missing.length > 0) {
+    throw new KvspliceError("bad_model", `${path} is one of ${count} parts, and ${missing.map((each) => basename(each)).join(", ")} is not beside it. Put all parts into one folder.`);
+  }
+  return paths;
 }
 
-async function parse(path: string) {
-  const parsed = await gguf(path, { allowLocalFile: true }).catch((cause: unknown) => {
-    const what = existsSync(path) ? "cannot be read as a GGUF file" : "does not exist";
-    throw new KvspliceError("bad_model", `${path} ${what}. Give the path of a .gguf model.`, { cause });
-  });
-  return { ...parsed, metadata: parsed.metadata as Record<string, unknown> };
+function openPart(path: string): Part {
+  if (!existsSync(path)) throw new KvspliceError("bad_model", `${path} does not exist. Give the path of a model.`);
+  if (!statSync(path).isFile()) throw new KvspliceError("bad_model", `${path} is not a file. Give the path of a .gguf model.`);
+  let file: number;
+  try {
+    file = openSync(path, "r");
+  } catch (cause) {
+    throw new KvspliceError("bad_model", `${path} cannot be opened (${(cause as NodeJS.ErrnoException).code}). Make it readable.`, { cause });
+  }
+  try {
+    return { path, file, ...readGgufHeader(file, fstatSync(file).size, path) };
+  } catch (error) {
+    closeSync(file);
+    throw error;
+  }
 }
 
-async function hashOf(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
-  return hash.digest("hex");
+function mustBeInOrder(parts: readonly Part[]): void {
+  for (const [i, { path, metadata }] of parts.entries()) {
+    const count = Number(metadata["split.count"] ?? 1);
+    const number = Number(metadata["split.no"] ?? 0);
+    if (count === parts.length && number === i) continue;
+    const says = `${path} says that it is part ${number + 1} of ${count}`;
+    const want = `-${String(number + 1).padStart(5, "0")}-of-${String(count).padStart(5, "0")}.gguf`;
+    throw new KvspliceError("bad_model", `${says}, and its name says otherwise. Give each part back the name that it had, which ends in ${want} for this one.`);
+  }
+}
+
+function placesOf(parts: readonly Part[]): ReadonlyMap<string, PlacedTensor & { part: Part }> {
+  const places = new Map<string, PlacedTensor & { part: Part }>();
+  for (const part of parts) {
+    for (const tensor of part.tensors) {
+      if (places.has(tensor.name)) throw new KvspliceError("bad_model", `${part.path} is damaged: tensor ${tensor.name} is there twice. Download or convert it again.`);
+      places.set(tensor.name, { ...tensor, part });
+    }
+  }
+  const promised = parts[0]!.metadata["split.tensors.count"];
+  if (promised !== undefined && Number(promised) !== places.size) {
+    throw new KvspliceError("bad_model", `${parts[0]!.path} and its other parts have ${places.size} tensors of ${Number(promised)}: they are not parts of one model. Download all of them again.`);
+  }
+  return places;
+}
+
+/** The file's SHA-256; of several, that of theirs. */
+async function hashOf(paths: readonly string[]): Promise<string> {
+  const hashes = [];
+  for (const path of paths) {
+    const hash = createHash("sha256");
+    await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+    hashes.push(hash.digest("hex"));
+  }
+  return hashes.length === 1 ? hashes[0]! : createHash("sha256").update(hashes.join("\n")).digest("hex");
 }

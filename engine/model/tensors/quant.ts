@@ -1,5 +1,5 @@
 import { KvspliceError } from "../../../plan/index.js";
-import type { RawTensor } from "../files/gguf.js";
+import type { RawTensor } from "../files/model-file.js";
 
 /** Elements of one quantisation block, in GGUF and in ONNX Runtime's MatMulNBits alike. */
 export const BLOCK_SIZE = 32;
