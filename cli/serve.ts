@@ -18,6 +18,7 @@ type Options = StoreOptions & {
   readonly host: string;
   readonly port: number;
   readonly apiKey: readonly string[];
+  readonly corsOrigin: readonly string[];
   readonly maxQueue: number;
   readonly maxContext?: number;
   readonly requestTimeout: number;
@@ -35,8 +36,9 @@ export function serveCommand(): Command {
     .description("answer over HTTP, in the words of OpenAI's API (docs/server.md describes it)")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled; made where there is none")
     .option("--host <address>", "address to listen on; others than this machine's own need a key", "127.0.0.1")
-    .option("--port <n>", "port to listen on; 0 for any free one", wholeNumber(0, 65_535), 8080)
+    .option("--port <n>", "port to listen on; 0 for any free one", wholeNumber(0, 65_535), 8585)
     .option("--api-key <key...>", "keys, of which requests must carry one (KVSPLICE_API_KEY is not seen by others of this machine)", [])
+    .option("--cors-origin <origin...>", "web origins whose pages may ask, such as https://chat.example; * for any", [])
     .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--max-queue <n>", "answers that may wait for their first token; one more is refused", wholeNumber(1, 100_000), 64)
     .option("--max-context <tokens>", "tokens of a prompt and its answer (default: the model's context)", wholeNumber(64, 2 ** 31))
@@ -54,7 +56,7 @@ Its log goes to standard error, one JSON object a line. Ctrl-C lets running answ
 Examples:
   $ kvsplice serve --store handbook.kv
   $ KVSPLICE_API_KEY=secret kvsplice serve --store handbook.kv --host 0.0.0.0 --port 80
-  $ curl localhost:8080/v1/chat/completions -H 'content-type: application/json' \\
+  $ curl localhost:8585/v1/chat/completions -H 'content-type: application/json' \\
       -d '{"model": "kvsplice-135m", "corpus": true, "messages": [{"role": "user", "content": "Who kept the lighthouse?"}]}'`,
     )
     .action(serve);
@@ -99,6 +101,7 @@ async function serve(options: Options): Promise<void> {
           records,
           ...(options.schemas !== undefined && { schemasDir: options.schemas }),
           apiKeys,
+          corsOrigins: options.corsOrigin,
           limits: { queue: options.maxQueue, contextTokens, request_ms: options.requestTimeout * 1000, body_bytes: options.maxBody * MIB },
           log,
         });

@@ -17,7 +17,9 @@ export function isLoopback(host: string): boolean {
 export function onlyLoopbackNames(): MiddlewareHandler {
   return async (c, next) => {
     const name = (c.req.header("host") ?? "").replace(/:\d+$/, "").toLowerCase();
-    if (!LOOPBACK_NAMES.has(name)) throw new ApiError(403, "This server answers to localhost alone; start it with a key to use another name.", { code: "host_not_allowed" });
+    if (!LOOPBACK_NAMES.has(name)) {
+      throw new ApiError(403, `This server answers to localhost alone, and was asked as '${name.slice(0, 100)}'. To be asked by other names, from a container for instance, start it with --host 0.0.0.0 and --api-key.`, { code: "host_not_allowed" });
+    }
     await next();
   };
 }

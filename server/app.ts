@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
+import { cors } from "hono/cors";
 import { routePath } from "hono/route";
 import { secureHeaders } from "hono/secure-headers";
 import { onlyLoopbackNames, onlyWithKey } from "./access.js";
@@ -7,15 +8,19 @@ import type { Environment } from "./environment.js";
 import { ApiError, apiErrorOf, CLIENT_GONE } from "./error.js";
 import { playgroundRoutes } from "./playground/index.js";
 import { chatRoutes } from "./routes/chat.js";
+import { meantPath } from "./paths.js";
 import { embeddingRoutes } from "./routes/embeddings.js";
 import { modelRoutes } from "./routes/models.js";
 import { statusRoutes } from "./routes/status.js";
 import type { Service } from "./service.js";
 
+/** A browser asks again after an hour. */
+const PREFLIGHT_s = 3_600;
+
 /** Every route of the server. What it answers from is the caller's to open and close. */
 export function createApp(service: Service): Hono<Environment> {
-  const { apiKeys, limits, log, metrics } = service;
-  const app = new Hono<Environment>();
+  const { apiKeys, corsOrigins, limits, log, metrics } = service;
+  const app = new Hono<Environment>({ getPath: ({ url }) => meantPath(new URL(url).pathname) });
   app.use(async (c, next) => {
     const id = `req_${randomUUID()}`;
     const start = performance.now();
@@ -47,6 +52,8 @@ export function createApp(service: Service): Hono<Environment> {
     }),
   );
   if (apiKeys.length === 0) app.use(onlyLoopbackNames());
+  // Before keys are asked for: a browser asks whether it may send one without sending it.
+  if (corsOrigins.length > 0) app.use("/v1/*", cors({ origin: [...corsOrigins], exposeHeaders: ["x-request-id"], maxAge: PREFLIGHT_s }));
   for (const path of ["/v1/*", "/playground/api/*", "/metrics"]) app.use(path, onlyWithKey(apiKeys));
   app.route("/", chatRoutes(service));
   app.route("/", modelRoutes(service));

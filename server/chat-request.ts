@@ -34,7 +34,7 @@ const givenText = z.strictObject({ title: z.string().max(1_000).default(""), tex
 
 export const chatRequest = z
   .strictObject({
-    model: z.string(),
+    model: z.string().optional(),
     messages: z.array(message).default([]),
 
     temperature: z.number().min(0).max(2).nullish(),
@@ -97,7 +97,8 @@ export const chatRequest = z
     }
     if (value.prompt != null) refuse("schema", "expected the name of the schema that prompt belongs to");
     if (value.messages.length === 0) refuse("messages", "expected at least one message");
-    else if (value.messages.at(-1)!.role !== "user") refuse("messages", "expected the last message to be the user's: it is what is answered");
+    else if (value.messages.at(-1)!.role === "assistant") refuse("messages", "expected the last message to be the user's: it is what is answered");
+    else if (!value.messages.some(({ role }) => role === "user")) refuse("messages", "expected a message of the user: it is what is answered");
     if (value.documents != null && value.corpus != null) refuse("documents", "expected either documents or corpus");
     if (value.top_k != null && value.corpus == null) refuse("top_k", "top_k belongs to corpus, and no corpus is named");
     if (value.link_tokens != null && value.corpus == null && value.documents == null) refuse("link_tokens", "link tokens stand after documents, and there are none");

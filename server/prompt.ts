@@ -1,9 +1,9 @@
 import type { Turn } from "../chat/index.js";
-import { type BlockSource, type Piece, type Plan, PlanWriter } from "../plan/index.js";
+import { type BlockSource, endOf, type Piece, type Plan, PlanWriter } from "../plan/index.js";
 import { splitDocument, type Source } from "../rag/index.js";
 import type { ChatRequest } from "./chat-request.js";
 import { ApiError } from "./error.js";
-import type { Service } from "./service.js";
+import type { Limits, Service } from "./service.js";
 
 /** A document that the model reads for an answer; `ref` where it is the corpus's. */
 export type Citation = { readonly ref?: string; readonly title: string; readonly text: string; readonly score?: number };
@@ -21,9 +21,10 @@ export type Prompt = {
   readonly turn?: Turn;
 };
 
-/** Most tokens of a chat's answer that sets no limit, and their most of the context: the rest is the conversation's. */
+/** Most tokens of a chat's answer that sets no limit. */
 const CHAT_TOKENS = 512;
-const CHAT_SHARE = 1 / 4;
+/** Of the context, what is kept free for an answer; one that may be longer has what the prompt leaves. */
+const ANSWER_SHARE = 1 / 4;
 
 /**
  * Lays out a request's prompt: messages by the model's chat template, or over documents as its card has it, or PML.
@@ -39,36 +40,40 @@ export async function promptOf(request: ChatRequest, service: Service, signal: A
 function schemaPrompt(request: ChatRequest, { schemas, corpus, model, limits }: Service): Prompt {
   if (!schemas) throw new ApiError(404, "This server has no schemas; start it with --schemas DIR.", { param: "schema", code: "schema_not_found" });
   const { plan, end } = schemas.compile(request.schema!, request.prompt!, corpus.blockOf);
-  const maxNewTokens = answerLimit(request) ?? model.card.maxAnswerTokens;
-  if (end + maxNewTokens > limits.contextTokens) {
-    const message = `The context holds ${limits.contextTokens} tokens; the prompt takes ${end} and the answer may take ${maxNewTokens}. Include fewer modules, or lower max_tokens.`;
+  const asked = answerLimit(request) ?? model.card.maxAnswerTokens;
+  const room = limits.contextTokens - end;
+  if (room < Math.min(asked, reserved(limits))) {
+    const message = `The context holds ${limits.contextTokens} tokens; the prompt takes ${end} and the answer may take ${asked}. Include fewer modules, or lower max_tokens.`;
     throw new ApiError(400, message, { param: "prompt", code: "context_length_exceeded" });
   }
+  const maxNewTokens = Math.min(asked, room);
   return { plan, citations: [], maxNewTokens, stop: request.stop, retrieve_ms: 0 };
 }
 
 function chatPrompt(request: ChatRequest, { conversations, limits, model }: Service): Prompt {
-  const maxNewTokens = answerLimit(request) ?? Math.min(CHAT_TOKENS, Math.floor(limits.contextTokens * CHAT_SHARE));
+  const asked = answerLimit(request) ?? Math.min(CHAT_TOKENS, reserved(limits));
   const stop = [...model.chat.stop, ...request.stop];
-  const turn = conversations.continue(request.messages, { answerTokens: maxNewTokens, stop });
+  const turn = conversations.continue(request.messages, { answerTokens: Math.min(asked, reserved(limits)), stop });
+  const maxNewTokens = withinContext(asked, turn.plan, limits);
   return { plan: turn.plan, turn, citations: [], maxNewTokens, stop, retrieve_ms: 0 };
 }
 
 async function documentsPrompt(request: ChatRequest, service: Service, signal: AbortSignal): Promise<Prompt> {
-  const { conversations, corpus, model } = service;
+  const { conversations, corpus, limits, model } = service;
   const start = performance.now();
   const { citations, chunks } = request.corpus == null ? given(request, service) : await retrieved(request, service, signal);
   const retrieve_ms = performance.now() - start;
-  const maxNewTokens = answerLimit(request) ?? model.card.maxAnswerTokens;
+  const asked = answerLimit(request) ?? model.card.maxAnswerTokens;
   const stop = [...(model.card.stop ?? []), ...request.stop];
   const plan = corpus.plan("", chunks, request.link_tokens == null ? {} : { linkTokens: request.link_tokens });
   const instructions = request.messages.findIndex(({ role }) => role !== "system");
   const opening = withInstructions(plan.pieces.slice(0, -1), request.messages.slice(0, instructions), service);
   const turn = conversations.continue(request.messages.slice(instructions), {
-    answerTokens: maxNewTokens,
+    answerTokens: Math.min(asked, reserved(limits)),
     stop,
     setting: { opening, phrasing: questionPhrasing(service) },
   });
+  const maxNewTokens = withinContext(asked, turn.plan, limits);
   return { plan: turn.plan, turn, citations, maxNewTokens, stop, retrieve_ms };
 }
 
@@ -120,6 +125,15 @@ function questionPhrasing({ corpus, model: { tokenizer, chat } }: Service) {
       return [...(first ? [] : user), ...question.tokens];
     },
   };
+}
+
+function reserved({ contextTokens }: Limits): number {
+  return Math.floor(contextTokens * ANSWER_SHARE);
+}
+
+/** As many tokens of an answer as were asked for, or as there is room for behind its prompt. */
+function withinContext(asked: number, { pieces }: Plan, { contextTokens }: Limits): number {
+  return Math.min(asked, contextTokens - endOf(pieces.at(-1)!));
 }
 
 function answerLimit({ max_completion_tokens, max_tokens }: ChatRequest): number | undefined {

@@ -29,6 +29,8 @@ export type ServiceOptions = {
   readonly schemasDir?: string;
   /** Requests carry one of these; where there is none, no key is asked for. */
   readonly apiKeys: readonly string[];
+  /** Web origins whose pages may ask: `https://chat.example`, or `*` for any. */
+  readonly corsOrigins: readonly string[];
   readonly limits: Limits;
   readonly log: Logger;
 };

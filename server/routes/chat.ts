@@ -11,14 +11,14 @@ import { cachedTokens, promptTokens } from "../metrics.js";
 import { promptOf, type Prompt } from "../prompt.js";
 import { requestSignal } from "../request-signal.js";
 import type { Service } from "../service.js";
-import { mustBeModel } from "./models.js";
+import { corpusModel, mustBeModel, withoutTag } from "./models.js";
 
 /** `POST /v1/chat/completions` (https://platform.openai.com/docs/api-reference/chat) */
 export function chatRoutes(service: Service): Hono<Environment> {
   const { model, limits, waiting } = service;
   return new Hono<Environment>().post("/v1/chat/completions", async (c) => {
     const arrived = performance.now();
-    const request = await readJson(c, chatRequest);
+    const request = overCorpus(await readJson(c, chatRequest), service);
     mustBeModel(request.model, model.name);
     const leave = waiting.enter();
     const ending = requestSignal(c.req.raw.signal, limits.request_ms);
@@ -54,6 +54,17 @@ export function chatRoutes(service: Service): Hono<Environment> {
       throw ending.explain(error);
     }
   });
+}
+
+/** Prompts by which clients make titles, tags and the like of a conversation (Open WebUI's begin so): no questions to a corpus. */
+const SIDE_TASK = /^### Task:\n/;
+
+/** A request to the model id of a corpus is one to the model over that corpus. */
+function overCorpus(request: ChatRequest, { model, corpusName }: Service): ChatRequest {
+  if (request.model === undefined || withoutTag(request.model) !== corpusModel(model.name, corpusName)) return request;
+  const named = { ...request, model: model.name };
+  const asksDocuments = request.documents == null && request.schema == null && !SIDE_TASK.test(request.messages.at(-1)?.content ?? "");
+  return asksDocuments ? { ...named, corpus: corpusName } : named;
 }
 
 function samplingOf(request: ChatRequest): GenerateOptions {

@@ -7,22 +7,34 @@ import type { Service } from "../service.js";
 export const EMBEDDING_MODEL = "all-MiniLM-L6-v2";
 
 /** `GET /v1/models` and `/v1/models/:id` */
-export function modelRoutes({ model }: Service): Hono<Environment> {
+export function modelRoutes({ model, corpusName }: Service): Hono<Environment> {
   const created = Math.floor(Date.now() / 1000);
-  const models = [model.name, EMBEDDING_MODEL].map((id) => ({ id, object: "model", created, owned_by: "kvsplice" }));
+  const entry = (id: string) => ({ id, object: "model", created, owned_by: "kvsplice" });
+  // Whatever is listed, clients offer for chats: the embedder is there for those who ask for it by name.
+  const listed = [model.name, corpusModel(model.name, corpusName)].map(entry);
   return new Hono<Environment>()
-    .get("/v1/models", (c) => c.json({ object: "list", data: models }))
-    .get("/v1/models/:id", (c) => {
+    .get("/v1/models", (c) => c.json({ object: "list", data: listed }))
+    .get("/v1/models/:id{.+}", (c) => {
       const { id } = c.req.param();
-      const found = models.find((each) => each.id === id);
+      const found = [...listed, entry(EMBEDDING_MODEL)].find((each) => each.id === withoutTag(id));
       if (!found) throw unknownModel();
       return c.json(found);
     });
 }
 
-/** @throws ApiError 404 for a model that this route does not have */
-export function mustBeModel(asked: string, id: string): void {
-  if (asked !== id) throw unknownModel(id);
+/** The id under which clients that can name a model, and nothing else, ask a corpus. */
+export function corpusModel(model: string, corpus: string): string {
+  return `${model}/${corpus}`;
+}
+
+/** @throws ApiError 404 for a model that this route does not have; none, and `default`, mean the one that it has */
+export function mustBeModel(asked: string | undefined, id: string): void {
+  if (asked !== undefined && withoutTag(asked) !== id && asked !== "default") throw unknownModel(id);
+}
+
+/** Ollama's clients add a tag to names that have none. */
+export function withoutTag(id: string): string {
+  return id.replace(/:latest$/, "");
 }
 
 function unknownModel(id?: string): ApiError {

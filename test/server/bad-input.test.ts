@@ -105,7 +105,6 @@ describe("a field", () => {
     [{ messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "x" } }] }] }, "messages[0].content[0].type", "invalid_value"],
     [{ messages: [...HELLO, { role: "assistant", content: "Hi" }] }, "messages", "invalid_value"],
     [{ model: 7 }, "model", "invalid_type"],
-    [{ model: undefined }, "model", "missing_required_parameter"],
     [{ temperature: "warm" }, "temperature", "invalid_type"],
     [{ temperature: -1 }, "temperature", "invalid_value"],
     [{ temperature: 3 }, "temperature", "invalid_value"],
@@ -173,7 +172,7 @@ describe("what is not there", () => {
 describe("what is too much", () => {
   test("a message and an answer beyond the context are refused, with the counts", async () => {
     const long = [{ role: "user", content: "word ".repeat(2000) }];
-    for (const refusal of [await chat({ messages: long }), await chat({ max_tokens: 2000 }), await chat({ messages: long, corpus: true })]) {
+    for (const refusal of [await chat({ messages: long }), await chat({ messages: long, corpus: true })]) {
       expect(refusal.status).toBe(400);
       expectRefusal(refusal, { code: "context_length_exceeded", message: /holds 1024 tokens/ });
     }

@@ -241,7 +241,9 @@ describe("models", () => {
   test("are listed, and found by their names", async () => {
     const ids: string[] = [];
     for await (const { id } of client.models.list()) ids.push(id);
-    expect(ids).toEqual([model.name, "all-MiniLM-L6-v2"]);
+    expect(ids).toEqual([model.name, `${model.name}/articles`]);
+    expect(await client.models.retrieve(ids[1]!)).toMatchObject({ id: ids[1] });
+    expect(await client.models.retrieve("all-MiniLM-L6-v2")).toMatchObject({ id: "all-MiniLM-L6-v2" });
     expect(await client.models.retrieve(ids[0]!)).toMatchObject({ id: model.name, object: "model", owned_by: "kvsplice" });
     await expect(client.models.retrieve("gpt-4o")).rejects.toMatchObject({ status: 404, code: "model_not_found" });
   });

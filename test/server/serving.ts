@@ -21,6 +21,7 @@ export type ServingOptions = {
   readonly folder?: string;
   readonly limits?: Partial<Limits>;
   readonly apiKeys?: readonly string[];
+  readonly corsOrigins?: readonly string[];
   readonly schemasDir?: string;
   readonly host?: string;
 };
@@ -58,6 +59,7 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
     embedder,
     records,
     apiKeys,
+    corsOrigins: options.corsOrigins ?? [],
     ...(options.schemasDir !== undefined && { schemasDir: options.schemasDir }),
     limits: { queue: 64, contextTokens: model.contextLength, request_ms: 60_000, body_bytes: 2 ** 20, ...options.limits },
     log: pino({ base: null }, { write: (line) => void logged.push(JSON.parse(line) as Record<string, unknown>) }),
