@@ -21,7 +21,7 @@ import type { BlockKey, BlockStore } from "./store/store.js";
 import { TextStream } from "./text-stream.js";
 import { readConfig, type ModelConfig } from "./model/arch/config.js";
 import { Embedding } from "./backend/cpu/embedding.js";
-import { dequantize } from "./model/tensors/quant.js";
+import { dequantize } from "./model/tensors/index.js";
 import type { ModelFile } from "./model/files/model-file.js";
 import { openModelFile } from "./model/files/open.js";
 

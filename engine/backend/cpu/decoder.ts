@@ -1,12 +1,12 @@
 import type { RotaryTable } from "../../kv/rotary.js";
 import type { ModelConfig } from "../../model/arch/config.js";
 import type { ModelFile } from "../../model/files/model-file.js";
-import { dequantize } from "../../model/tensors/quant.js";
+import { dequantize } from "../../model/tensors/index.js";
 import { linear, type Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
 
 /** Raise it with every change of what the graph computes: blocks and cached graphs of another version are not used. */
-export const GRAPH_VERSION = 2;
+export const GRAPH_VERSION = 3;
 
 /**
  * Writes the decoder as an ONNX graph over the tokens of up to `slots` prompts, one after the other: slot i has S_i

@@ -1,5 +1,5 @@
 import type { ModelFile } from "../../model/files/model-file.js";
-import { dequantize } from "../../model/tensors/quant.js";
+import { dequantize } from "../../model/tensors/index.js";
 
 const TENSOR = "token_embd.weight";
 

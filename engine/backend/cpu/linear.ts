@@ -1,5 +1,6 @@
+import { isDeepStrictEqual } from "node:util";
 import type { RawTensor } from "../../model/files/model-file.js";
-import { BLOCK_SIZE, dequantize, repack, type QuantizedMatrix } from "../../model/tensors/quant.js";
+import { dequantize, formOf, keepsGroups, pack, type Form, type Ordered, type Packed } from "../../model/tensors/index.js";
 import type { GraphWriter } from "./onnx.js";
 
 /** How activations enter the linear layers: quantised to 8 bits on the way (fast), or as they are (exact). */
@@ -12,26 +13,78 @@ export const DEFAULT_ACTIVATIONS: Activations = "int8";
 /** MatMulNBits' `accuracy_level`: 4 multiplies in int8, 0 in float32. */
 const ACCURACY_LEVEL: Record<Activations, number> = { int8: 4, float32: 0 };
 
-/** A weight, its rows and columns in the order that the graph wants them; the file's order when left out. */
-export type Weight = {
-  readonly tensor: RawTensor;
-  /** Source row of each row, of each bias too. */
-  readonly rowOrder?: Int32Array;
-  readonly columnOrder?: Int32Array;
+/** A weight `[rows, columns]`, in the order that the graph wants it. */
+export type Weight = Ordered & {
+  /** `[rows]`, in the file's order. */
   readonly bias?: RawTensor | undefined;
 };
 
-/** One linear layer `[1, tokens, columns] -> [1, tokens, rows]`; several weights over the same input become one. */
+/**
+ * One linear layer `[1, tokens, columns] -> [1, tokens, rows]`; several weights over the same input become one, of the
+ * rows of all in order. Each may be of another tensor type: those that lie side by side in the same form are one product.
+ */
 export function linear(graph: GraphWriter, input: string, weights: readonly Weight[], activations: Activations): string {
-  const packed = weights.map(({ tensor, rowOrder, columnOrder }) => repack(tensor, rowOrder, columnOrder));
-  const bits = packed[0]?.bits;
-  const product =
-    bits && packed.every((matrix) => matrix?.bits === bits)
-      ? quantizedProduct(graph, input, packed as QuantizedMatrix[], ACCURACY_LEVEL[activations])
-      : floatProduct(graph, input, weights);
+  const source = new Source(graph, input);
+  const products: string[] = [];
+  for (const { form, parts } of runsOfOneForm(weights)) {
+    if (form.kind === "float") products.push(floatProduct(graph, source, parts));
+    else if (parts.every(({ columnOrder }) => !columnOrder || keepsGroups(columnOrder, form.group))) products.push(packedProduct(graph, source, pack(form, parts), activations));
+    else {
+      // Codes of one group stay together: where the order would part them, the input is put into the file's order.
+      for (const { columnOrder, ...part } of parts) products.push(packedProduct(graph, source.before(columnOrder), pack(form, [part]), activations));
+    }
+  }
+  const product = products.length === 1 ? products[0]! : graph.node("Concat", products, { axis: 2 });
   if (!weights.some(({ bias }) => bias)) return product;
   const bias = joinFloat(weights.map(biasOf));
   return graph.node("Add", [product, graph.weight(bias, [bias.length])]);
+}
+
+type Run = { readonly form: Form; readonly parts: Weight[] };
+
+function runsOfOneForm(weights: readonly Weight[]): readonly Run[] {
+  const runs: Run[] = [];
+  for (const weight of weights) {
+    const form = formOf(weight.tensor);
+    const last = runs.at(-1);
+    if (last && isDeepStrictEqual(last.form, form)) last.parts.push(weight);
+    else runs.push({ form, parts: [weight] });
+  }
+  return runs;
+}
+
+/** A layer's input `[1, tokens, columns]`, and what is made of it at most once. */
+class Source {
+  private readonly sums = new Map<number, string>();
+
+  constructor(
+    private readonly graph: GraphWriter,
+    readonly input: string,
+  ) {}
+
+  /** The sum of each group's activations, `[1, tokens, columns / group]`. */
+  groupSums(columns: number, group: number): string {
+    let sums = this.sums.get(group);
+    if (!sums) {
+      const grouped = this.graph.node("Reshape", [this.input, this.graph.integers([1, -1, columns / group, group])]);
+      sums = this.graph.node("ReduceSum", [grouped, this.graph.integers([3])], { keepdims: 0 });
+      this.sums.set(group, sums);
+    }
+    return sums;
+  }
+
+  /** The input as it is for a weight whose columns were not put in this order; it moves in runs as long as the order leaves. */
+  before(order: Int32Array | undefined): Source {
+    if (!order) return this;
+    let run = order.length;
+    while (!keepsGroups(order, run)) do run--; while (order.length % run !== 0);
+    const runs = order.length / run;
+    const apart = this.graph.node("Reshape", [this.input, this.graph.integers([1, -1, runs, run])]);
+    const from = new Array<number>(runs);
+    for (let i = 0; i < runs; i++) from[order[i * run]! / run] = i;
+    const moved = this.graph.node("Gather", [apart, this.graph.integers(from)], { axis: 2 });
+    return new Source(this.graph, this.graph.node("Reshape", [moved, this.graph.integers([1, -1, order.length])]));
+  }
 }
 
 function biasOf({ tensor, rowOrder, bias }: Weight): Float32Array {
@@ -40,19 +93,19 @@ function biasOf({ tensor, rowOrder, bias }: Weight): Float32Array {
   return rowOrder ? Float32Array.from(rowOrder, (row) => values[row]!) : values;
 }
 
-function quantizedProduct(graph: GraphWriter, input: string, parts: readonly QuantizedMatrix[], accuracyLevel: number): string {
-  const { bits, columns } = parts[0]!;
-  const rows = parts.reduce((sum, part) => sum + part.rows, 0);
-  const blocks = columns / BLOCK_SIZE;
-  const weights = [
-    graph.weight(joinBytes(parts.map((part) => part.data)), [rows, blocks, (BLOCK_SIZE * bits) / 8]),
-    graph.weight(joinFloat(parts.map((part) => part.scales)), [rows * blocks]),
-    graph.weight(joinBytes(parts.map((part) => part.zeroPoints)), [rows * Math.ceil((blocks * bits) / 8)]),
-  ];
-  return graph.contrib("MatMulNBits", [input, ...weights], { K: columns, N: rows, bits, block_size: BLOCK_SIZE, accuracy_level: accuracyLevel });
+function packedProduct(graph: GraphWriter, source: Source, packed: Packed, activations: Activations): string {
+  const { bits, group, rows, columns, data, scales, zeroPoints, minima } = packed;
+  const groups = columns / group;
+  const weights = [graph.weight(data, [rows, groups, (group * bits) / 8]), graph.weight(scales, [rows * groups])];
+  if (zeroPoints) weights.push(graph.weight(zeroPoints, [zeroPoints.length]));
+  const attributes = { K: columns, N: rows, bits, block_size: group, accuracy_level: ACCURACY_LEVEL[activations] };
+  const product = graph.contrib("MatMulNBits", [source.input, ...weights], attributes);
+  if (!minima) return product;
+  const added = graph.node("MatMul", [source.groupSums(columns, group), graph.weight(minima, [groups, rows])]);
+  return graph.node("Add", [product, added]);
 }
 
-function floatProduct(graph: GraphWriter, input: string, parts: readonly Weight[]): string {
+function floatProduct(graph: GraphWriter, { input }: Source, parts: readonly Weight[]): string {
   const columns = parts[0]!.tensor.shape[1]!;
   const rows = parts.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
   const transposed = new Float32Array(columns * rows);
@@ -75,8 +128,4 @@ function joinFloat(parts: readonly Float32Array[]): Float32Array {
     at += part.length;
   }
   return out;
-}
-
-function joinBytes(parts: readonly Uint8Array[]): Uint8Array {
-  return new Uint8Array(Buffer.concat(parts));
 }

@@ -1,0 +1,142 @@
+import type { RawTensor } from "../files/model-file.js";
+import { encodingOf } from "./table.js";
+import { newCodes, type Codes, type CodeEncoding } from "./encoding.js";
+
+/** A matrix of a model's file, its rows and columns in the order that they are wanted; the file's order when left out. */
+export type Ordered = {
+  readonly tensor: RawTensor;
+  /** The source row of each row. */
+  readonly rowOrder?: Int32Array;
+  /** The source column of each column. */
+  readonly columnOrder?: Int32Array;
+};
+
+/** How a matrix lies in ONNX Runtime's MatMulNBits, or that it must be floats. */
+export type Form = { readonly kind: "float" } | PackedForm;
+
+export type PackedForm = {
+  readonly kind: "packed";
+  readonly bits: 4 | 8;
+  /** Weights that share a scale. */
+  readonly group: 16 | 32;
+  /** Where a code of 0 stands for another number than the middle of all codes. */
+  readonly offset: "none" | "zero points" | "minima";
+};
+
+/**
+ * A matrix `[rows, columns]` as codes, bit for bit those of the file: a weight is `scale * (code - zero) + minimum`.
+ * The zero is that of its group, or half of the codes' range.
+ */
+export type Packed = PackedForm & {
+  readonly rows: number;
+  readonly columns: number;
+  /** `[rows, columns / group, group * bits / 8]`; 4-bit codes lie two a byte, the earlier one in the low half. */
+  readonly data: Uint8Array;
+  /** `[rows, columns / group]` */
+  readonly scales: Float32Array;
+  /** `[rows, ceil(columns / group / 2)]`, laid out as the codes. */
+  readonly zeroPoints: Uint8Array | undefined;
+  /** `[columns / group, rows]`, so that sums of the groups' activations times it are what the minima add. */
+  readonly minima: Float32Array | undefined;
+};
+
+/** How a matrix of this type is held. */
+export function formOf(tensor: RawTensor): Form {
+  const type = encodingOf(tensor);
+  if (type.kind === "float") return { kind: "float" };
+  const { bits, group } = type;
+  return { kind: "packed", bits, group, offset: !type.minima ? "none" : hasIntegerZeros(tensor, type) ? "zero points" : "minima" };
+}
+
+/** Whether an order of columns moves whole groups, so that a packed matrix can follow it. */
+export function keepsGroups(columnOrder: Int32Array, group: number): boolean {
+  return columnOrder.every((column, i) => (i % group === 0 ? column % group === 0 : column === columnOrder[i - 1]! + 1));
+}
+
+/** The rows of several matrices of one form and width, one below the other. */
+export function pack(form: PackedForm, parts: readonly Ordered[]): Packed {
+  const { bits, group, offset } = form;
+  const columns = parts[0]!.tensor.shape[1]!;
+  const rows = parts.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
+  const groups = columns / group;
+  const zeroBytes = Math.ceil(groups / 2);
+  const packed = {
+    ...form,
+    rows,
+    columns,
+    data: new Uint8Array((rows * columns * bits) / 8),
+    scales: new Float32Array(rows * groups),
+    zeroPoints: offset === "zero points" ? new Uint8Array(rows * zeroBytes) : undefined,
+    minima: offset === "minima" ? new Float32Array(groups * rows) : undefined,
+  };
+  let row = 0;
+  for (const { tensor, rowOrder, columnOrder } of parts) {
+    const type = encodingOf(tensor) as CodeEncoding;
+    const middle = offset === "zero points" ? 8 : (type.minima?.middle ?? 0);
+    const source = rowSource(tensor, type, columnOrder);
+    for (let i = 0; i < tensor.shape[0]!; i++, row++) {
+      const { codes, scales, minima } = source(rowOrder ? rowOrder[i]! : i);
+      writeCodes(codes, bits, middle, packed.data, (row * columns * bits) / 8);
+      packed.scales.set(scales, row * groups);
+      for (let at = 0; packed.minima && at < groups; at++) packed.minima[at * rows + row] = minima[at]! + scales[at]! * middle;
+      for (let at = 0; packed.zeroPoints && at < groups; at++) packed.zeroPoints[row * zeroBytes + (at >> 1)]! |= integerZero(scales[at]!, minima[at]!)! << ((at & 1) * 4);
+    }
+  }
+  return packed;
+}
+
+/** Reads a row of a matrix, unpacked; what it returned before is overwritten. */
+function rowSource({ bytes, shape }: RawTensor, type: CodeEncoding, columnOrder?: Int32Array): (row: number) => Codes {
+  const columns = shape[1]!;
+  const blocks = columns / type.elements;
+  const own = newCodes(type, columns);
+  const read = (row: number): Codes => {
+    type.unpack(bytes, row * blocks * type.bytes, blocks, own);
+    return own;
+  };
+  if (!columnOrder) return read;
+  const { group } = type;
+  const from = Int32Array.from({ length: columns / group }, (_, i) => columnOrder[i * group]! / group);
+  const moved = newCodes(type, columns);
+  return (row) => {
+    read(row);
+    from.forEach((source, i) => {
+      moved.codes.set(own.codes.subarray(source * group, (source + 1) * group), i * group);
+      moved.scales[i] = own.scales[source]!;
+      if (type.minima) moved.minima[i] = own.minima[source]!;
+    });
+    return moved;
+  };
+}
+
+/** Writes codes around 0 once their middle is taken away, as codes around half of their range. */
+function writeCodes(codes: Int8Array, bits: 4 | 8, middle: number, out: Uint8Array, at: number): void {
+  const shift = (bits === 4 ? 8 : 128) - middle;
+  if (bits === 8) for (let i = 0; i < codes.length; i++) out[at + i] = codes[i]! + shift;
+  else for (let i = 0; i < codes.length; i += 2) out[at + (i >> 1)] = (codes[i]! + shift) | ((codes[i + 1]! + shift) << 4);
+}
+
+/**
+ * Whether all minima are integer multiples of their scales but for their rounding to half precision, as a quantiser for
+ * MatMulNBits makes them. This saves the product with the minima.
+ */
+function hasIntegerZeros(tensor: RawTensor, type: CodeEncoding): boolean {
+  if (type.bits !== 4) return false;
+  const source = rowSource(tensor, type);
+  for (let row = 0; row < tensor.shape[0]!; row++) {
+    const { scales, minima } = source(row);
+    for (let i = 0; i < scales.length; i++) if (integerZero(scales[i]!, minima[i]!) === undefined) return false;
+  }
+  return true;
+}
+
+/** The code of 4 bits that stands for 0, where there is one. */
+function integerZero(scale: number, minimum: number): number | undefined {
+  if (minimum === 0) return 0;
+  const exact = -minimum / scale;
+  const zero = Math.round(exact);
+  return zero >= 0 && zero <= 15 && Math.abs(exact - zero) <= HALF_PRECISION_ERROR ? zero : undefined;
+}
+
+/** A quotient up to 15 of two numbers that were rounded by up to 2^-11 of themselves. */
+const HALF_PRECISION_ERROR = 15 * 2 ** -10;
