@@ -124,7 +124,7 @@ export class Conversations {
         if (!tail) return;
         const last = [...laid.at(-1)!, ...(answer ? [answer] : [])];
         records.remember(keyAfterText(chain.at(-1)!, exchanges.at(-1)!, text), { exchanges: [...laid.slice(0, -1), last], tail });
-        records.use(setting ? [] : opening.filter(isBlockPiece).map(({ block }) => ({ key: keyOf(block), tokens: block.tokens })));
+        records.use(opening.filter(isBlockPiece).map(({ block }) => keyOf(block)));
       },
     };
   }

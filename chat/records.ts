@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { open, type Database, type RootDatabase } from "lmdb";
 import { KvspliceError } from "../plan/index.js";
 import { isOpenable } from "../storage/index.js";
-import type { Segment, Window } from "./window.js";
+import type { Window } from "./window.js";
 
 export type RecordsOptions = {
   /** Tokens whose KV may be kept for conversations; those used longest ago go first. */
@@ -21,15 +21,12 @@ type Kind = "windows" | "segments";
 /** A window tells the tokens of its segments: some bytes a token, where KV takes kilobytes. It may be told as often. */
 const WINDOW_TOKENS_PER_TOKEN = 100;
 
-/** Uses within this time are one: a turn need not write down that it used what the turn before it did. */
-const USE_ms = 60_000;
-
 /**
  * What is known of conversations, in one LMDB file beside the store: by the texts up to an answer, the tokens that the
  * model then saw, and of which KV it was made. Bounded by tokens and by age; safe for several processes.
  *
  *     windows   hash of opening and texts -> WindowRecord
- *     segments  block key                 -> SegmentRecord: KV that is in the store for conversations alone
+ *     segments  block key                 -> SegmentRecord: KV that is in the store for clients alone
  *     order     [kind, used_ms, key]      -> true
  *     totals    kind                      -> tokens
  */
@@ -74,16 +71,21 @@ export class Records {
     const tokens = segments.reduce((sum, segment) => sum + segment.tokens.length, 0);
     this.commit((now) => {
       this.put("windows", key, { ...window, tokens, used_ms: now });
-      for (const segment of segments) this.useAt(segment, now);
+      for (const segment of segments) this.useAt(segment.key, now);
     });
   }
 
-  /** Counts blocks that were put into the store on behalf of a client to what is kept for conversations. */
-  use(blocks: readonly Segment[]): void {
-    if (blocks.length > 0) this.commit((now) => blocks.forEach((block) => this.useAt(block, now)));
+  /** Counts KV that was put into the store on behalf of a client: what nobody counts, nobody lets go of. */
+  keep(key: string, tokens: number): void {
+    this.commit((now) => this.put("segments", key, { tokens, used_ms: now }));
   }
 
-  /** Tokens whose KV is kept for conversations. */
+  /** Notes that KV was used. What is not kept for clients is not counted by that. */
+  use(keys: readonly string[]): void {
+    if (keys.length > 0) this.commit((now) => keys.forEach((key) => this.useAt(key, now)));
+  }
+
+  /** Tokens whose KV is kept for clients. */
   get keptTokens(): number {
     return this.totals.get("segments") ?? 0;
   }
@@ -92,9 +94,9 @@ export class Records {
     await this.root.close();
   }
 
-  private useAt({ key, tokens }: Segment, now: number): void {
+  private useAt(key: string, now: number): void {
     const known = this.segments.get(key);
-    if (!known || now - known.used_ms > USE_ms) this.put("segments", key, { tokens: tokens.length, used_ms: now });
+    if (known) this.put("segments", key, { ...known, used_ms: now });
   }
 
   private put(kind: "windows", key: string, record: WindowRecord): void;

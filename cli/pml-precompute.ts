@@ -52,6 +52,7 @@ async function precompute(schemaFile: string, options: Options): Promise<void> {
       try {
         const done = await encodeMissing(model, store, sources, {
           signal,
+          pinned: true,
           onBlock: ({ tokens, encoded, stored }) => void (quiet || bar.update(tokens, { encoded, stored })),
         });
         if (!quiet) bar.stop();

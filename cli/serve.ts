@@ -88,7 +88,7 @@ async function serve(options: Options): Promise<void> {
       const records = Records.open(join(options.store, "conversations.lmdb"), {
         maxTokens: options.chatTokens,
         maxAge_ms: options.chatDays * DAY_ms,
-        forget: (keys) => void store.delete(keys).catch((error: unknown) => log.warn({ err: error }, "KV of old conversations could not be deleted")),
+        forget: (keys) => void store.delete(keys, { keepPinned: true }).catch((error: unknown) => log.warn({ err: error }, "KV of old conversations could not be deleted")),
       });
       try {
         await corpus.ready();

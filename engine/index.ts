@@ -11,7 +11,7 @@ export type { Block, Precision } from "./kv/block.js";
 export type { KvForm, LayerForm, LayerShape } from "./kv/form.js";
 export { decodeSafetensors, encodeSafetensors } from "./kv/safetensors.js";
 export { ACTIVATIONS, DEFAULT_ACTIVATIONS, type Activations } from "./backend/cpu/linear.js";
-export type { BlockInfo, BlockKey, BlockStore, Lease, PutOptions, StoredTier, StoreHooks, StoreStats, TierName, TieredStore, TierStats } from "./store/store.js";
+export type { BlockInfo, BlockKey, BlockStore, DeleteOptions, Lease, PutOptions, StoredTier, StoreHooks, StoreStats, TierName, TieredStore, TierStats } from "./store/store.js";
 export { parseBytes, parseStoreConfig, readStoreConfig, type StoreConfig, type StoreConfigInput, type StoreSettings } from "./store/config.js";
 export { storeBlock, type Encoder, type FetchOptions } from "./fetch.js";
 export { openDiskStore, openStore } from "./store/tiers.js";

@@ -89,14 +89,13 @@ async function retrieved(request: ChatRequest, { corpus, corpusName }: Service, 
   return { citations: chunks.map(cite), chunks };
 }
 
-function given(request: ChatRequest, { corpus, records, model }: Service): Documents {
+function given(request: ChatRequest, { corpus, model }: Service): Documents {
   const documents = request.documents!.map((document): { citation: Citation; chunks: readonly BlockSource[] } => {
     if (typeof document === "string") {
       const { ref, title, text, tokens } = corpus.chunk(document);
       return { citation: { ref, title, text }, chunks: [{ tokens }] };
     }
     const chunks = splitDocument({ path: "", title: document.title, paragraphs: [{ text: document.text }] }, model);
-    records.use(chunks.map((chunk) => ({ key: model.keyOf(chunk), tokens: chunk.tokens })));
     return { citation: document, chunks };
   });
   // The plan has the best source last, so the chunks of one text are given from its end: there they stand in order.

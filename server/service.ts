@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 import { Conversations, type Records } from "../chat/index.js";
 import type { BlockStore, Model } from "../engine/index.js";
 import type { Corpus, Embedder } from "../rag/index.js";
+import { clientStore } from "./client-store.js";
 import { Metrics } from "./metrics.js";
 import { Schemas } from "./schemas.js";
 import { WaitingRoom } from "./waiting-room.js";
@@ -45,11 +46,12 @@ export type Service = ServiceOptions & {
 
 /** Whoever opened model, store, corpus, embedder and records closes them. */
 export function createService(options: ServiceOptions): Service {
-  const { model, store, records, limits, schemasDir } = options;
+  const { model, store, records, corpus, limits, schemasDir } = options;
   const { tokenizer, chat } = model;
   const waiting = new WaitingRoom(limits.queue);
   return {
     ...options,
+    store: clientStore(store, records, (key) => corpus.holds(key)),
     waiting,
     metrics: new Metrics({ model, store, waiting, records }),
     conversations: new Conversations({ tokenizer, chat, keyOf: (source) => model.keyOf(source), contextTokens: limits.contextTokens, records }),

@@ -78,14 +78,17 @@ if not info.pinned then
   redis.call('ZADD', KEYS[2], clock + (1 + info.uses) * info.value, ARGV[1])
 end`;
 
-/** KEYS infos, order, state. ARGV: prefix of blocks, keys ... */
+/** KEYS infos, order, state. ARGV: prefix of blocks, 1 to keep pinned ones, keys ... */
 const DELETE = `
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local old = redis.call('HGET', KEYS[1], ARGV[i])
-  if old then redis.call('HINCRBY', KEYS[3], 'bytes', -cjson.decode(old).bytes) end
-  redis.call('DEL', ARGV[1] .. ARGV[i])
-  redis.call('HDEL', KEYS[1], ARGV[i])
-  redis.call('ZREM', KEYS[2], ARGV[i])
+  local info = old and cjson.decode(old)
+  if not (info and info.pinned and ARGV[2] == '1') then
+    if info then redis.call('HINCRBY', KEYS[3], 'bytes', -info.bytes) end
+    redis.call('DEL', ARGV[1] .. ARGV[i])
+    redis.call('HDEL', KEYS[1], ARGV[i])
+    redis.call('ZREM', KEYS[2], ARGV[i])
+  end
 end`;
 
 /** KEYS lease. ARGV: owner, ms. 1 where the owner has the lease from now on. */
@@ -165,8 +168,8 @@ export class RedisTier implements StoredTier {
     throw new KvspliceError("no_space", `The Redis budget of ${budget_bytes} bytes is taken by pinned blocks (those of precomputed documents): raise --redis-budget.`);
   }
 
-  async delete(keys: readonly BlockKey[]): Promise<void> {
-    if (keys.length > 0) await this.writing((client) => client.eval(DELETE, 3, ...this.names, `${this.options.prefix}block:`, ...keys));
+  async delete(keys: readonly BlockKey[], keepPinned = false): Promise<void> {
+    if (keys.length > 0) await this.writing((client) => client.eval(DELETE, 3, ...this.names, `${this.options.prefix}block:`, keepPinned ? 1 : 0, ...keys));
   }
 
   async verify(key: BlockKey): Promise<boolean | undefined> {

@@ -13,6 +13,9 @@ export type PutOptions = {
   readonly pinned?: boolean;
 };
 
+/** `keepPinned`: blocks that somebody pinned stay, since others hold them too. */
+export type DeleteOptions = { readonly keepPinned?: boolean };
+
 /** The right to encode a missing block. Others wait for its block, or for its end. */
 export type Lease = { release(): Promise<void> };
 
@@ -24,7 +27,7 @@ export interface BlockStore {
   has(key: BlockKey): Promise<boolean>;
   /** Durable when the promise resolves. */
   put(key: BlockKey, block: Block, options?: PutOptions): Promise<void>;
-  delete(keys: readonly BlockKey[]): Promise<void>;
+  delete(keys: readonly BlockKey[], options?: DeleteOptions): Promise<void>;
   keys(): AsyncIterable<BlockKey>;
   close(): Promise<void>;
   /** A hint: these will be asked for soon, so they are on their way from now. */

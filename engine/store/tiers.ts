@@ -6,7 +6,7 @@ import { DiskTier, LEASE_MS } from "./disk.js";
 import { DEFAULT_COST_MS_PER_TOKEN } from "./eviction.js";
 import { MemoryTier, type Held } from "./memory.js";
 import { RedisTier } from "./redis.js";
-import type { BlockInfo, BlockKey, Lease, PutOptions, StoredTier, StoreHooks, StoreStats, TierName, TieredStore, TierStats } from "./store.js";
+import type { BlockInfo, BlockKey, Lease, PutOptions, StoredTier, StoreHooks, StoreStats, TierName, TieredStore, TierStats, DeleteOptions } from "./store.js";
 import { WriteBehind } from "./write-behind.js";
 
 /** Reads ahead that run at once. */
@@ -109,11 +109,12 @@ class Tiers implements TieredStore {
     this.disk?.pin(keys);
   }
 
-  async delete(keys: readonly BlockKey[]): Promise<void> {
-    this.memory?.delete(keys);
-    this.behind?.forget(keys);
-    await this.disk?.delete(keys);
-    await this.redis?.delete(keys);
+  async delete(keys: readonly BlockKey[], { keepPinned = false }: DeleteOptions = {}): Promise<void> {
+    const going = keepPinned ? keys.filter((key) => this.disk?.info(key)?.pinned !== true) : keys;
+    this.memory?.delete(going);
+    this.behind?.forget(going);
+    await this.disk?.delete(going);
+    await this.redis?.delete(going, keepPinned);
   }
 
   async *keys(): AsyncIterable<BlockKey> {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 
-import { KvspliceError, openDiskStore, type BlockSource, type BlockStore, type Model, type Plan, type StoredTier } from "../../engine/index.js";
+import { KvspliceError, openDiskStore, type BlockKey, type BlockSource, type BlockStore, type Model, type Plan, type StoredTier } from "../../engine/index.js";
 import { collect, type CollectOptions, type CollectReport } from "../care/collect.js";
 import { verify, type VerifyOptions, type VerifyReport } from "../care/verify.js";
 import { type Embedder, loadEmbedder, MINILM_DIMENSIONS, MINILM_ID } from "../embedder.js";
@@ -138,10 +138,14 @@ export class Corpus {
     return verify({ records: this.records, model: this.options.model, tiers, dimensions }, options);
   }
 
+  /** Whether a block is one of the corpus: a chunk's, or the system text's that stands before its chunks. */
+  holds(key: BlockKey): boolean {
+    return key === systemBlock(this.options.model) || this.records.refersTo(key);
+  }
+
   /** Removes from a tier what this corpus does not refer to. See `collect`. */
   async collect(tier: StoredTier, options?: CollectOptions): Promise<CollectReport> {
-    const system = systemBlock(this.options.model);
-    return collect(tier, (key) => key === system || this.records.refersTo(key), options);
+    return collect(tier, (key) => this.holds(key), options);
   }
 
   /** Loads embedder and indexes now, so that the first question does not wait for them. */

@@ -41,8 +41,6 @@ export function askRoutes(service: Service, folder: MarkupFiles): Hono<Environme
           send(plan);
           const start = performance.now();
           const encoded = await encodeMissing(runners[0].plan, service, signal);
-          // What a client writes is kept for a while; a corpus's blocks are kept for good.
-          if ("markup" in asked) service.records.use(encoded);
           const tokens = encoded.reduce((sum, block) => sum + block.tokens.length, 0);
           if (tokens > 0) send({ type: "encoded", tokens, ms: performance.now() - start });
           for await (const event of race(runs, service, signal)) {

@@ -40,7 +40,9 @@ const system = (content: string): Message => ({ role: "system", content });
 
 /** As the engine ends an answer: the KV of a token is there once the next one was computed. */
 function answer(turn: Turn, tokens: readonly number[], finish: "end" | "length" | "stop" = "end", text = language.tokenizer.decode(tokens)): string {
-  turn.keepAnswer(finish === "end" ? tokens : tokens.slice(0, -1));
+  const kept = finish === "end" ? tokens : tokens.slice(0, -1);
+  const key = turn.keepAnswer(kept);
+  if (key !== undefined) records.keep(key, kept.length);
   turn.answered({ text, tokens, finish });
   return text;
 }
@@ -202,28 +204,63 @@ describe("records", () => {
   const segment = (key: string, tokens: number) => ({ key, tokens: Array.from({ length: tokens }, (_, i) => i) });
   const window = (...segments: ReturnType<typeof segment>[]) => ({ exchanges: [segments], tail: [] });
 
+  /** As when an answer is given: its segments are put, then its window is remembered. */
+  function keepAndRemember(key: string, ...segments: ReturnType<typeof segment>[]): void {
+    for (const each of segments) records.keep(each.key, each.tokens.length);
+    records.remember(key, window(...segments));
+  }
+
+  test("count what was kept, and nothing that was not", () => {
+    records.remember("a", window(segment("1", 40)));
+    records.use(["1", "2"]);
+    expect(records.keptTokens).toBe(0);
+    records.keep("1", 40);
+    expect(records.keptTokens).toBe(40);
+  });
+
+  test("let go of what alone is more than their budget at once", async () => {
+    await records.close();
+    records = openRecords({ maxTokens: 100 });
+    records.keep("1", 101);
+    expect(forgotten).toEqual(["1"]);
+    expect(records.keptTokens).toBe(0);
+  });
+
+  test("let go of what was used longest ago, however short the time between uses is", async () => {
+    await records.close();
+    records = openRecords({ maxTokens: 100 });
+    records.keep("in every request", 40);
+    await later();
+    records.keep("once", 40);
+    await later();
+    records.use(["in every request"]);
+    await later();
+    records.keep("new", 40);
+    expect(forgotten).toEqual(["once"]);
+  });
+
   test("keep no more KV than their budget: what was used longest ago goes first", async () => {
     await records.close();
     records = openRecords({ maxTokens: 100 });
-    records.remember("a", window(segment("1", 40)));
+    keepAndRemember("a", segment("1", 40));
     await later();
-    records.remember("b", window(segment("2", 40)));
+    keepAndRemember("b", segment("2", 40));
     expect(forgotten).toEqual([]);
     await later();
-    records.remember("c", window(segment("3", 40)));
+    keepAndRemember("c", segment("3", 40));
     expect(forgotten).toEqual(["1"]);
     expect(records.keptTokens).toBe(80);
     expect(records.window("a")).toEqual(window(segment("1", 40))); // its tokens are known still: they lead to the same answer
   });
 
   test("count a segment that many windows share once", () => {
-    records.remember("a", window(segment("1", 40)));
-    records.remember("b", window(segment("1", 40), segment("2", 10)));
+    keepAndRemember("a", segment("1", 40));
+    keepAndRemember("b", segment("1", 40), segment("2", 10));
     expect(records.keptTokens).toBe(50);
   });
 
   test("let go of what is older than their age", async () => {
-    records.remember("a", window(segment("1", 40)));
+    keepAndRemember("a", segment("1", 40));
     await records.close();
     await later();
     records = openRecords({ maxAge_ms: 1 });

@@ -23,6 +23,7 @@ export type ServingOptions = {
   readonly apiKeys?: readonly string[];
   readonly corsOrigins?: readonly string[];
   readonly schemasDir?: string;
+  readonly chatTokens?: number;
   readonly host?: string;
 };
 
@@ -49,7 +50,7 @@ export async function startServing(options: ServingOptions): Promise<Serving> {
     for (const [name, text] of Object.entries(ARTICLES)) writeFileSync(join(folder, name), text);
     await corpus.precompute(Object.keys(ARTICLES).map((name) => join(folder, name)));
   }
-  const records = Records.open(join(folder, "conversations.lmdb"), { maxTokens: 100_000, maxAge_ms: 86_400_000, forget: (keys) => void store.delete(keys) });
+  const records = Records.open(join(folder, "conversations.lmdb"), { maxTokens: options.chatTokens ?? 100_000, maxAge_ms: 86_400_000, forget: (keys) => void store.delete(keys, { keepPinned: true }) });
   const logged: Record<string, unknown>[] = [];
   const service = createService({
     model,
