@@ -15,7 +15,7 @@ import { allocateBlock, GROUP_TOKENS, type Float32Block, type Int8Block } from "
 import { KvCache } from "../engine/backend/cpu/cache.js";
 import { createKernels } from "../engine/backend/cpu/kernels.js";
 import { keptAs, likeLayers } from "../test/engine/plain-kv.js";
-import { createRotaryTable } from "../engine/kv/rotary.js";
+import { RotaryTable, rotaryFrequencies } from "../engine/kv/rotary.js";
 
 const ROUNDS = Number(process.argv[2] ?? 31);
 const [DOCUMENTS, TOKENS, LAYERS, HEADS, HEAD_SIZE] = [10, 130, 30, 3, 64];
@@ -25,7 +25,13 @@ const LAYER = TOKENS * WIDTH;
 const FORM = { layers: likeLayers(LAYERS, HEADS, HEAD_SIZE) };
 const GROUPS = Math.ceil(TOKENS / GROUP_TOKENS);
 
-const table = createRotaryTable(8192, HEAD_SIZE, 100_000);
+const POSITIONS = 8192;
+const rotary = new RotaryTable(rotaryFrequencies(HEAD_SIZE, 100_000));
+const table = { cos: new Float32Array(POSITIONS * HALF), sin: new Float32Array(POSITIONS * HALF) };
+for (let position = 0; position < POSITIONS; position++) {
+  table.cos.set(rotary.row(position).subarray(0, HALF), position * HALF);
+  table.sin.set(rotary.row(position).subarray(HALF), position * HALF);
+}
 const floats = Array.from({ length: DOCUMENTS }, (): Float32Block => {
   const block = allocateBlock(FORM.layers, TOKENS);
   for (const values of [block.k, block.v]) values.forEach((_, i) => (values[i] = Math.random() - 0.5));
@@ -38,7 +44,7 @@ const [k, v] = [rowsOf(), rowsOf()];
 const variants = new Map<string, () => void | Promise<void>>();
 
 for (const [name, blocks] of [["float32", floats], ["int8", bytes]] as const) {
-  const cache = new KvCache(FORM, [table]);
+  const cache = new KvCache(FORM, [rotary]);
   const positions = blocks.map((_, i) => Int32Array.from({ length: TOKENS }, (_, token) => i * TOKENS + token));
   variants.set(`${name}: kvsplice`, () => {
     cache.truncate(0);
@@ -120,7 +126,7 @@ variants.set("int8: WebAssembly, copied out", () => {
 const weights: { bytes: Uint8Array; offset: number }[] = [];
 const graph = new GraphWriter("weights.bin", (bytes, offset) => void weights.push({ bytes: bytes.slice(), offset }));
 const places = graph.input("positions", "int64", [1, "S"]);
-const [cos, sin] = [graph.weight(table.cos, [8192, HALF]), graph.weight(table.sin, [8192, HALF])];
+const [cos, sin] = [graph.weight(table.cos, [POSITIONS, HALF]), graph.weight(table.sin, [POSITIONS, HALF])];
 for (let layer = 0; layer < LAYERS; layer++) {
   graph.contrib("RotaryEmbedding", [graph.input(`in_k.${layer}`, "float32", [1, "S", WIDTH]), places, cos, sin], {}, [`k.${layer}`]);
   graph.node("Identity", [graph.input(`in_v.${layer}`, "float32", [1, "S", WIDTH])], {}, [`v.${layer}`]);

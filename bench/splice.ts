@@ -11,13 +11,13 @@ import { openStore, PRECISIONS } from "../engine/index.js";
 import { allocateBlock, blockBytes } from "../engine/kv/block.js";
 import { KvCache } from "../engine/backend/cpu/cache.js";
 import { keptAs, likeLayers } from "../test/engine/plain-kv.js";
-import { createRotaryTable } from "../engine/kv/rotary.js";
+import { RotaryTable, rotaryFrequencies } from "../engine/kv/rotary.js";
 
 const ROUNDS = Number(process.argv[2] ?? 51);
-const [DOCUMENTS, TOKENS, HEAD_SIZE, POSITIONS] = [10, 130, 64, 8192];
+const [DOCUMENTS, TOKENS, HEAD_SIZE] = [10, 130, 64];
 const [LAYERS, HEADS] = [30, 3];
 const FORM = { layers: likeLayers(LAYERS, HEADS, HEAD_SIZE) };
-const table = createRotaryTable(POSITIONS, HEAD_SIZE, 100_000);
+const table = new RotaryTable(rotaryFrequencies(HEAD_SIZE, 100_000));
 const documents = Array.from({ length: DOCUMENTS }, () => {
   const block = allocateBlock(FORM.layers, TOKENS);
   for (const values of [block.k, block.v]) values.forEach((_, i) => (values[i] = Math.random() - 0.5));

@@ -10,7 +10,7 @@ import { BATCH_SLOTS, defaultCacheDir, graphId, openSessions } from "./backend/c
 import { DEFAULT_PRECISION, type Block, type Precision } from "./kv/block.js";
 import { KvCache } from "./backend/cpu/cache.js";
 import { CachePool } from "./backend/cpu/pool.js";
-import { createRotaryTable, type RotaryTable } from "./kv/rotary.js";
+import { RotaryTable } from "./kv/rotary.js";
 import { defaultModelPath, languageOf, type Language } from "./model/language.js";
 import { PromptLookup } from "./lookup.js";
 import { splicePlan, type CachedPiece, type KeptRows, type Prompt } from "./prompt.js";
@@ -19,9 +19,9 @@ import { Scheduler } from "./schedule/scheduler.js";
 import { createSampler, logprobsOf, type Sampler, type SamplingOptions } from "./sampling.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
 import { TextStream } from "./text-stream.js";
-import { readConfig, type ModelConfig } from "./model/arch/config.js";
+import { readSpec } from "./model/arch/index.js";
+import type { ModelSpec } from "./model/spec.js";
 import { Embedding } from "./backend/cpu/embedding.js";
-import { dequantize } from "./model/tensors/index.js";
 import type { ModelFile } from "./model/files/model-file.js";
 import { openModelFile } from "./model/files/open.js";
 
@@ -107,23 +107,22 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
 }
 
 async function modelOf(path: string, file: ModelFile, options: LoadOptions): Promise<Model> {
-  const config = readConfig(file);
+  const spec = readSpec(file);
   const { tokenizer, chat, card, endTokens } = await languageOf(path, file.metadata);
   const activations = options.activations ?? DEFAULT_ACTIVATIONS;
-  const id = graphId(await file.contentHash(), activations);
-  const factors = file.has("rope_freqs.weight") ? dequantize(file.tensor("rope_freqs.weight")) : undefined;
-  const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase, factors);
-  const sessions = await openSessions(id, file, config, table, {
+  const id = graphId(await file.contentHash(), spec, activations);
+  const rotaries = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
+  const sessions = await openSessions(id, file, spec, {
     cacheDir: options.cacheDir ?? defaultCacheDir(),
     activations,
     ...(options.threads !== undefined && { threads: options.threads }),
   });
-  const runner = new PassRunner(sessions, config, new Embedding(file));
+  const runner = new PassRunner(sessions, spec, rotaries, new Embedding(file));
   const release = async () => {
     await sessions.close();
     file.close();
   };
-  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, options.precision ?? DEFAULT_PRECISION, config, table, runner, endTokens, release);
+  return new LoadedModel(id, basename(path, ".gguf"), tokenizer, chat, card, options.precision ?? DEFAULT_PRECISION, spec, rotaries, runner, endTokens, release);
 }
 
 class LoadedModel implements Model {
@@ -141,18 +140,18 @@ class LoadedModel implements Model {
     readonly chat: ChatTemplate,
     readonly card: ModelCard,
     readonly precision: Precision,
-    private readonly config: ModelConfig,
-    table: RotaryTable,
+    private readonly spec: ModelSpec,
+    rotaries: readonly RotaryTable[],
     runner: PassRunner,
     readonly endTokens: ReadonlySet<number>,
     private readonly release: () => Promise<void>,
   ) {
     this.scheduler = new Scheduler(runner);
-    this.caches = new CachePool(() => new KvCache(runner.form, [table]), BATCH_SLOTS);
+    this.caches = new CachePool(() => new KvCache(runner.form, rotaries), BATCH_SLOTS);
   }
 
   get contextLength(): number {
-    return this.config.contextLength;
+    return this.spec.contextLength;
   }
 
   get activity(): Activity {
@@ -355,7 +354,7 @@ class LoadedModel implements Model {
 
   /** The token after a pass, and those before it that were guessed right; `logits` is `[guess.length + 1, vocabulary]`. */
   private choose(logits: Float32Array, guess: readonly number[], sample: Sampler, { logprobs }: GenerateOptions): Chosen[] {
-    const { vocabulary } = this.config;
+    const { vocabulary } = this.spec;
     const chosen: Chosen[] = [];
     for (let row = 0; ; row++) {
       const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary);

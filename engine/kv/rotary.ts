@@ -1,25 +1,54 @@
 /**
- * The lookup table of rotary embedding (Su et al. 2021): cosines and sines of every position and frequency,
- * `[positions, headSize / 2]` each. Dimension i of a head turns together with dimension i + headSize / 2. The graph and
- * the splice read the same table.
+ * One kind of rotary embedding (Su et al. 2021): at position p, dimension i of a head turns together with dimension
+ * i + dimensions / 2 by the angle p * frequencies[i]; dimensions behind `dimensions` stay as they are.
  */
-export type RotaryTable = {
-  readonly positions: number;
-  readonly half: number;
-  readonly cos: Float32Array;
-  readonly sin: Float32Array;
+export type RotarySpec = {
+  readonly dimensions: number;
+  /** Radians a position, `[dimensions / 2]`. */
+  readonly frequencies: readonly number[];
+  /**
+   * What turned queries and keys are multiplied by (YaRN's attention factor). Only products of the two count, so that
+   * its square goes to the queries, and keys, which blocks hold, are only turned.
+   */
+  readonly magnitude: number;
 };
 
-export function createRotaryTable(positions: number, headSize: number, base: number, factors?: Float32Array): RotaryTable {
-  const half = headSize / 2;
-  const cos = new Float32Array(positions * half);
-  const sin = new Float32Array(positions * half);
-  for (let i = 0; i < half; i++) {
-    const frequency = base ** (-i / half) / (factors?.[i] ?? 1);
-    for (let position = 0; position < positions; position++) {
-      cos[position * half + i] = Math.cos(position * frequency);
-      sin[position * half + i] = Math.sin(position * frequency);
-    }
+/** Positions that are computed at once. */
+const CHUNK = 256;
+
+/** The lookup table of one kind: it is computed where it is read, and grows with use. Passes and splices read the same values. */
+export class RotaryTable {
+  readonly half: number;
+  private readonly chunks = new Map<number, Float32Array>();
+
+  constructor(private readonly frequencies: readonly number[]) {
+    this.half = frequencies.length;
   }
-  return { positions, half, cos, sin };
+
+  /** Of one position the cosines `[half]`, then the sines `[half]`; not to be written to. */
+  row(position: number): Float32Array {
+    const index = Math.floor(position / CHUNK);
+    let chunk = this.chunks.get(index);
+    if (!chunk) this.chunks.set(index, (chunk = this.compute(index * CHUNK)));
+    const at = (position - index * CHUNK) * 2 * this.half;
+    return chunk.subarray(at, at + 2 * this.half);
+  }
+
+  private compute(start: number): Float32Array {
+    const { frequencies, half } = this;
+    const chunk = new Float32Array(CHUNK * 2 * half);
+    for (let p = 0, at = 0; p < CHUNK; p++, at += 2 * half) {
+      for (let i = 0; i < half; i++) {
+        const angle = (start + p) * frequencies[i]!;
+        chunk[at + i] = Math.cos(angle);
+        chunk[at + half + i] = Math.sin(angle);
+      }
+    }
+    return chunk;
+  }
+}
+
+/** A head's frequencies: base^(-2i / dimensions). */
+export function rotaryFrequencies(dimensions: number, base: number): number[] {
+  return Array.from({ length: dimensions / 2 }, (_, i) => base ** ((-2 * i) / dimensions));
 }

@@ -6,7 +6,7 @@ import { createChatTemplate, plainChatTemplate } from "./chat-template.js";
 import { endTokensOf } from "./end-tokens.js";
 import { type ChatTemplate, KvspliceError, type Tokenizer } from "../../plan/index.js";
 import { createTokenizer } from "./tokenizers/tokenizer.js";
-import { readContextLength } from "./arch/config.js";
+import { readContextLength } from "./arch/index.js";
 import { readMetadata } from "./files/open.js";
 import type { ModelMetadata } from "./files/model-file.js";
 

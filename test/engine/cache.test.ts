@@ -5,7 +5,7 @@ import { allocateBlock, GROUP_TOKENS, type Float32Block } from "../../engine/kv/
 import { layerOffsets, type KvForm, type LayerForm } from "../../engine/kv/form.js";
 import { KvCache } from "../../engine/backend/cpu/cache.js";
 import { MEMORY_BYTES } from "../../engine/backend/cpu/layer-memory.js";
-import { createRotaryTable } from "../../engine/kv/rotary.js";
+import { RotaryTable, rotaryFrequencies } from "../../engine/kv/rotary.js";
 import { keptAs, likeLayers, rotated, widened } from "./plain-kv.js";
 
 const BASE = 10_000;
@@ -44,7 +44,7 @@ function randomBlock({ layers }: KvForm, tokens: number): Float32Block {
 }
 
 const positionsOf = ({ tokens, at, stride }: Piece) => Int32Array.from({ length: tokens }, (_, i) => at + i * stride);
-const cacheOf = (setting: Setting) => new KvCache(setting, setting.halves.map((half) => createRotaryTable(POSITIONS, 2 * half, BASE)));
+const cacheOf = (setting: Setting) => new KvCache(setting, setting.halves.map((half) => new RotaryTable(rotaryFrequencies(2 * half, BASE))));
 const rowsOf = (cache: KvCache, layers: number) => Array.from({ length: layers }, (_, layer) => cache.rows(layer, 0, cache.length)).map(({ k, v }) => ({ k: k.slice(), v: v.slice() }));
 const kept = ({ tokens, omit }: Piece) => Array.from({ length: tokens }, (_, token) => token).filter((token) => !omit.some(([start, end]) => start <= token && token < end));
 

@@ -3,8 +3,8 @@ import { defaultCacheDir, graphId, openSessions } from "../../engine/backend/cpu
 import type { Plan } from "../../engine/index.js";
 import { keptRuns } from "../../plan/index.js";
 import { KvCache } from "../../engine/backend/cpu/cache.js";
-import { createRotaryTable } from "../../engine/kv/rotary.js";
-import { readConfig } from "../../engine/model/arch/config.js";
+import { RotaryTable } from "../../engine/kv/rotary.js";
+import { readSpec } from "../../engine/model/arch/index.js";
 import { Embedding } from "../../engine/backend/cpu/embedding.js";
 import { openModelFile } from "../../engine/model/files/open.js";
 
@@ -12,15 +12,15 @@ import { openModelFile } from "../../engine/model/files/open.js";
  * Logits of a plan without any block: each document is computed by the graph at its very positions, K rotated by the
  * graph itself, seeing its own document alone. Nothing of block, lookup in JavaScript or splice takes part.
  */
-export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32Array>> {
-  const file = openModelFile(new URL("../../models/kvsplice-135m.gguf", import.meta.url).pathname);
-  const config = readConfig(file);
-  const table = createRotaryTable(config.contextLength, config.headSize, config.rotaryBase);
-  const id = graphId(await file.contentHash(), "float32");
-  const sessions = await openSessions(id, file, config, table, { cacheDir: defaultCacheDir(), activations: "float32" });
-  const runner = new PassRunner(sessions, config, new Embedding(file));
+export async function referenceEngine(path = new URL("../../models/kvsplice-135m.gguf", import.meta.url).pathname): Promise<(plan: Plan) => Promise<Float32Array>> {
+  const file = openModelFile(path);
+  const spec = readSpec(file);
+  const tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
+  const id = graphId(await file.contentHash(), spec, "float32");
+  const sessions = await openSessions(id, file, spec, { cacheDir: defaultCacheDir(), activations: "float32" });
+  const runner = new PassRunner(sessions, spec, tables, new Embedding(file));
   return async (plan) => {
-    const cache = new KvCache(runner.form, [table]);
+    const cache = new KvCache(runner.form, tables);
     cache.reserve(4096);
     const fresh: { tokens: number[]; positions: number[]; counts: number[] } = { tokens: [], positions: [], counts: [] };
     for (const piece of plan.pieces) {
@@ -34,10 +34,10 @@ export async function referenceEngine(): Promise<(plan: Plan) => Promise<Float32
       }
       const { tokens, offsets } = piece.block;
       const positions = tokens.map((_, i) => piece.at + (offsets?.[i] ?? i));
-      const own = new KvCache(runner.form, [table]);
+      const own = new KvCache(runner.form, tables);
       await runner.run([{ cache: own, tokens, positions, logits: 0 }]);
       for (const [start, end] of keptRuns(tokens.length, piece.omit ?? [])) {
-        for (let layer = 0; layer < config.layers; layer++) {
+        for (let layer = 0; layer < spec.layers.length; layer++) {
           const [from, to] = [own.rows(layer, start, end), cache.rows(layer, cache.length, cache.length + end - start)];
           to.k.set(from.k);
           to.v.set(from.v);

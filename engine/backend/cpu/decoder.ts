@@ -1,148 +1,177 @@
-import type { RotaryTable } from "../../kv/rotary.js";
-import type { ModelConfig } from "../../model/arch/config.js";
+import type { Activation, AttentionSpec, FeedForwardSpec, LayerSpec, LinearSpec, ModelSpec } from "../../model/spec.js";
 import type { ModelFile } from "../../model/files/model-file.js";
-import { dequantize } from "../../model/tensors/index.js";
+import { writeAttention, type Attend } from "./attention.js";
 import { linear, type Activations } from "./linear.js";
-import { GraphWriter } from "./onnx.js";
+import type { GraphWriter } from "./onnx.js";
+import { queriesByGroup, rowsOf, TensorReader } from "./rows.js";
 
 /** Raise it with every change of what the graph computes: blocks and cached graphs of another version are not used. */
-export const GRAPH_VERSION = 3;
+export const GRAPH_VERSION = 4;
 
 /**
  * Writes the decoder as an ONNX graph over the tokens of up to `slots` prompts, one after the other: slot i has S_i
  * tokens in this pass, S = S_0 + S_1 + ... in all, and attends to its own N_i rows of KV.
  *
- * Inputs: `embeddings [1, S, hidden]`; `positions [1, S]`; `rows [R]`, the tokens whose logits are wanted; per slot
- * `mask.i [S_i * group, N_i]`, added to the scores, or `[1, 1]`; per layer and slot `keys.l.i`, `values.l.i`
+ * Inputs: `embeddings [1, S, hidden]`; per kind of rotary embedding `cos.r`, `sin.r` `[S, dimensions / 2]`, those of the
+ * tokens' positions; `rows [R]`, the tokens whose logits are wanted; per kind of mask and slot `mask.m.i`
+ * `[S_i * group, N_i]`, added to the scores, or `[1, 1]`; per layer and slot `keys.l.i`, `values.l.i`
  * `[N_i, kv_heads, head_size]`, K after the rotary embedding. Several slots have three more: `counts [slots]` = S_i,
- * per slot `from.i [1]`, `to.i [1]`, its rows of the queries, and `taken`, the rows of what the slots attended to that
- * belong to tokens. A slot without tokens is given one query and one row, and its result is not taken.
+ * per kind of mask and slot `from.m.i [1]`, `to.m.i [1]`, its rows of the queries, and per kind of mask `taken.m`, the
+ * rows of what the slots attended to that belong to tokens. A slot without tokens is given one query and one row, and its
+ * result is not taken.
  *
  * Outputs: `logits [1, R, vocabulary]`; per layer and slot the KV of this pass, `k.l.i` (after the rotary embedding)
  * and `v.l.i`, `[1, S_i, kv_heads * head_size]`.
- *
- * The last S_i rows of `keys.l.i` and `values.l.i` are the memory that the caller gives for `k.l.i` and `v.l.i`, so the
- * pass attends to its own tokens in place and no row of the past is ever copied. The products that read the rows must
- * run after the nodes that write them: the queries are made to depend on these nodes.
- *
- * Attention is grouped: queries that share a KV head are rows of one matrix. Q's rows are ordered by their place in the
- * group first, so that this matrix, `[S * group, kv_heads, head_size]`, is the linear layer's result as it lies.
  */
-export function writeDecoder(graph: GraphWriter, file: ModelFile, config: ModelConfig, table: RotaryTable, activations: Activations, slots: number): void {
-  const { hidden, heads, kvHeads, headSize, layers, normEpsilon: epsilon } = config;
-  const group = heads / kvHeads;
-  const width = kvHeads * headSize;
-  const vector = (name: string) => graph.weight(dequantize(file.tensor(name)), [hidden]);
-  const headRows = (rows: number) => (config.interleavedRows ? halvesOrder(rows, headSize) : ascending(rows));
-  const byGroup = Int32Array.from({ length: heads * headSize }, (_, i) => {
-    const head = Math.floor(i / headSize);
-    return ((head % kvHeads) * group + Math.floor(head / kvHeads)) * headSize + (i % headSize);
-  });
-  const queryRows = headRows(heads * headSize);
+export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpec, activations: Activations, slots: number): void {
+  const { hidden, layers } = spec;
+  const tensors = new TensorReader(file);
+  const epsilon = spec.normEpsilon;
+  const vector = (name: string) => graph.weight(tensors.vector(name, hidden), [hidden]);
+  const norm = (values: string, name: string) => graph.node("SimplifiedLayerNormalization", [values, vector(name)], { axis: -1, epsilon });
+  const times = (values: string, factor: number) => (factor === 1 ? values : graph.node("Mul", [values, graph.real(factor)]));
 
   const embeddings = graph.input("embeddings", "float32", [1, "S", hidden]);
-  const positions = graph.input("positions", "int64", [1, "S"]);
   const rows = graph.input("rows", "int64", ["R"]);
-  const attend = writeAttention(graph, config, slots);
-  const cos = graph.weight(table.cos, [table.positions, table.half]);
-  const sin = graph.weight(table.sin, [table.positions, table.half]);
+  const rotate = writeRotaries(graph, spec);
+  const attend = writeAttention(graph, layers, slots);
 
-  let residual = embeddings;
-  let normed = graph.node("SimplifiedLayerNormalization", [embeddings, vector("blk.0.attn_norm.weight")], { axis: -1, epsilon });
-  for (let layer = 0; layer < layers; layer++) {
-    const tensor = (name: string) => file.tensor(`blk.${layer}.${name}.weight`);
-    const bias = (name: string) => (file.has(`blk.${layer}.${name}.bias`) ? file.tensor(`blk.${layer}.${name}.bias`) : undefined);
-
-    const qkv = linear(
-      graph,
-      normed,
-      [
-        { tensor: tensor("attn_q"), rowOrder: byGroup.map((row) => queryRows[row]!), bias: bias("attn_q") },
-        { tensor: tensor("attn_k"), rowOrder: headRows(width), bias: bias("attn_k") },
-        { tensor: tensor("attn_v"), bias: bias("attn_v") },
-      ],
-      activations,
-    );
-    const [qk, v] = graph.split(qkv, [heads * headSize + width, width], 2, ["", slots === 1 ? `v.${layer}.0` : ""]);
-    const rotated = graph.contrib("RotaryEmbedding", [qk!, positions, cos, sin]);
-    const [q, k] = graph.split(rotated, [heads * headSize, width], 2, ["", slots === 1 ? `k.${layer}.0` : ""]);
-    const attended = attend(layer, q!, k!, v!);
-    const projected = linear(graph, attended, [{ tensor: tensor("attn_output"), columnOrder: byGroup }], activations);
-
-    const [afterAttention, feed] = [`after_attention.${layer}`, `feed.${layer}`] as const;
-    graph.contrib("SkipSimplifiedLayerNormalization", [projected, residual, vector(`blk.${layer}.ffn_norm.weight`)], { epsilon }, [feed, "", "", afterAttention]);
-    const gateUp = linear(graph, feed, [{ tensor: tensor("ffn_gate") }, { tensor: tensor("ffn_up") }], activations);
-    const [gate, up] = graph.split(gateUp, [config.feedForward, config.feedForward], 2);
-    const gated = graph.node("Mul", [graph.contrib("QuickGelu", [gate!], { alpha: 1 }), up!]); // QuickGelu with alpha 1 is SiLU
-    const down = linear(graph, gated, [{ tensor: tensor("ffn_down") }], activations);
-
-    const next = layer + 1 < layers ? `blk.${layer + 1}.attn_norm.weight` : "output_norm.weight";
-    const [sum, norm] = [`residual.${layer}`, `normed.${layer}`] as const;
-    graph.contrib("SkipSimplifiedLayerNormalization", [down, afterAttention, vector(next)], { epsilon }, [norm, "", "", sum]);
-    residual = sum;
-    normed = norm;
-  }
-  const wanted = graph.node("Gather", [normed, rows], { axis: 1 });
-  const head = file.tensor(config.tiedEmbedding ? "token_embd.weight" : "output.weight");
-  const logits = linear(graph, wanted, [{ tensor: head }], activations);
-  graph.node("Identity", [logits], {}, ["logits"]);
-  graph.output("logits", [1, "R", config.vocabulary]);
-}
-
-/** One layer's attention, `[1, S, heads * head_size]`, from Q, K and V of the pass. */
-type Attend = (layer: number, q: string, k: string, v: string) => string;
-
-function writeAttention(graph: GraphWriter, { heads, kvHeads, headSize }: ModelConfig, slots: number): Attend {
-  const width = kvHeads * headSize;
-  const slotsOf = <T>(each: (slot: number) => T): T[] => Array.from({ length: slots }, (_, slot) => each(slot));
-  const masks = slotsOf((i) => graph.input(`mask.${i}`, "float32", [`Q${i}`, `M${i}`]));
-  const perHead = (q: string) => graph.node("Reshape", [q, graph.integers([-1, kvHeads, headSize])]);
-  const joined = (attended: string) => graph.node("Reshape", [attended, graph.integers([1, -1, heads * headSize])]);
-
-  const attendIn = (slot: number, layer: number, queries: string): string => {
-    const keys = graph.input(`keys.${layer}.${slot}`, "float32", [`N${slot}`, kvHeads, headSize]);
-    const values = graph.input(`values.${layer}.${slot}`, "float32", [`N${slot}`, kvHeads, headSize]);
-    const scores = graph.contrib("FusedMatMul", [queries, keys], { alpha: 1 / Math.sqrt(headSize), transB: 1, transBatchA: 1, transBatchB: 1 });
-    const shares = graph.node("Softmax", [graph.node("Add", [scores, masks[slot]!])], { axis: -1 });
-    const attended = graph.contrib("FusedMatMul", [shares, values], { alpha: 1, transBatchB: 1 });
-    return graph.node("Transpose", [attended], { perm: [1, 0, 2] });
+  let residual = times(embeddings, spec.embedding.scale);
+  const first = layers[0]!.attention.before;
+  let input = first === undefined ? residual : norm(residual, first);
+  /** Adds a branch's result to the residual stream, and makes what the next branch reads of it. */
+  const join = (branch: string, { after, scale, next }: { after: string | undefined; scale: number; next: string | undefined }) => {
+    const result = times(after === undefined ? branch : norm(branch, after), scale);
+    if (next === undefined) {
+      residual = input = graph.node("Add", [result, residual]);
+      return;
+    }
+    const [normed, sum] = graph.fresh(2) as [string, string];
+    graph.contrib("SkipSimplifiedLayerNormalization", [result, residual, vector(next)], { epsilon }, [normed, "", "", sum]);
+    [residual, input] = [sum, normed];
   };
 
-  if (slots === 1) {
-    return (layer, q, k, v) => {
-      // The nodes that split Q off write K, and V before it.
-      for (const name of [k, v]) graph.output(name, [1, "S", width]);
-      return joined(attendIn(0, layer, perHead(q)));
-    };
-  }
-  const counts = graph.input("counts", "int64", [slots]);
-  const taken = graph.input("taken", "int64", ["X"]);
-  const from = slotsOf((i) => graph.input(`from.${i}`, "int64", [1]));
-  const to = slotsOf((i) => graph.input(`to.${i}`, "int64", [1]));
-  const intoSlots = (name: string, layer: number, rows: string): string => {
-    const names = slotsOf((i) => `${name}.${layer}.${i}`);
-    graph.node("Split", [rows, counts], { axis: 1 }, names);
-    names.forEach((each, i) => graph.output(each, [1, `S${i}`, width]));
-    return graph.node("Shape", [names[0]!], { start: 1, end: 2 });
-  };
-  return (layer, q, k, v) => {
-    // The axis that queries are cut along is 0, told as S_0 - S_0, so that they wait until K and V are written.
-    const axis = graph.node("Sub", [intoSlots("k", layer, k), intoSlots("v", layer, v)]);
-    const queries = perHead(q);
-    const attended = slotsOf((i) => attendIn(i, layer, graph.node("Slice", [queries, from[i]!, to[i]!, axis])));
-    return joined(graph.node("Gather", [graph.node("Concat", attended, { axis: 0 }), taken], { axis: 0 }));
-  };
-}
-
-function ascending(length: number): Int32Array {
-  return Int32Array.from({ length }, (_, i) => i);
-}
-
-/** For each row of the halves order (dimension i beside i + half), the row of llama.cpp's interleaved order. */
-function halvesOrder(rows: number, headSize: number): Int32Array {
-  return Int32Array.from({ length: rows }, (_, row) => {
-    const within = row % headSize;
-    const half = headSize / 2;
-    return row - within + (within % half) * 2 + Math.floor(within / half);
+  const write: LayerWriter = { graph, tensors, spec, activations, slots };
+  layers.forEach((layer, i) => {
+    const { attention, feedForward, residualScale } = layer;
+    join(attentionOf(write, i, layer, input, rotate, attend), { after: attention.after, scale: residualScale, next: feedForward.before });
+    const next = i + 1 < layers.length ? layers[i + 1]!.attention.before : spec.norm;
+    join(feedForwardOf(write, feedForward, input), { after: feedForward.after, scale: residualScale, next });
   });
+
+  const wanted = graph.node("Gather", [input, rows], { axis: 1 });
+  const product = linear(graph, wanted, [tensors.weight(spec.head.weight, spec.vocabulary, hidden)], activations);
+  graph.node("Identity", [softCapped(graph, times(product, spec.head.scale), spec.head.softCap)], {}, ["logits"]);
+  graph.output("logits", [1, "R", spec.vocabulary]);
+}
+
+type LayerWriter = {
+  readonly graph: GraphWriter;
+  readonly tensors: TensorReader;
+  readonly spec: ModelSpec;
+  readonly activations: Activations;
+  readonly slots: number;
+};
+
+/** Turns queries and keys that lie head by head, `[1, S, heads * head_size]`. */
+type Rotate = (kind: number, values: string, heads: number, headSize: number) => string;
+
+function writeRotaries(graph: GraphWriter, { rotaries }: ModelSpec): Rotate {
+  const tables = rotaries.map(({ dimensions }, r) => [graph.input(`cos.${r}`, "float32", ["S", dimensions / 2]), graph.input(`sin.${r}`, "float32", ["S", dimensions / 2])]);
+  // The tables' rows are those of the pass's tokens: the first token's is row 0.
+  const start = graph.integers([0]);
+  return (kind, values, heads, headSize) => {
+    const { dimensions } = rotaries[kind]!;
+    const part = dimensions === headSize ? {} : { num_heads: heads, rotary_embedding_dim: dimensions };
+    return graph.contrib("RotaryEmbedding", [values, start, ...tables[kind]!], part);
+  };
+}
+
+function attentionOf({ graph, tensors, spec, activations, slots }: LayerWriter, index: number, layer: LayerSpec, input: string, rotate: Rotate, attend: Attend): string {
+  const { attention } = layer;
+  const { heads, kvHeads, headSize, query, key, value, output } = attention;
+  const { hidden } = spec;
+  const [queries, width] = [heads * headSize, kvHeads * headSize];
+  const rotary = attention.rotary === undefined ? undefined : spec.rotaries[attention.rotary]!;
+  const byGroup = queriesByGroup(attention);
+  const queryRows = rowsOf(query.pairs, queries, headSize, rotary?.dimensions);
+  const queryOrder = byGroup.map((row) => queryRows[row]!);
+  const keyOrder = rowsOf(key.pairs, width, headSize, rotary?.dimensions);
+  const qkv = linear(
+    graph,
+    input,
+    [
+      { ...tensors.weight(query, queries, hidden), rowOrder: queryOrder },
+      { ...tensors.weight(key, width, hidden), rowOrder: keyOrder },
+      tensors.weight(value, width, hidden),
+    ],
+    activations,
+  );
+  const single = slots === 1;
+  const names = { k: single ? `k.${index}.0` : "", v: single ? `v.${index}.0` : "" };
+  const normed = attention.queryNorm !== undefined || attention.keyNorm !== undefined;
+  const [q, k, v] = (() => {
+    if (attention.rotary === undefined && !normed) return graph.split(qkv, [queries, width, width], 2, ["", names.k, names.v]);
+    const [qk, v] = graph.split(qkv, [queries + width, width], 2, ["", names.v]);
+    const own = normed ? normedHeads({ graph, tensors, spec }, attention, qk!, queryOrder, keyOrder) : qk!;
+    const turned = attention.rotary === undefined ? own : rotate(attention.rotary, own, heads + kvHeads, headSize);
+    return [...graph.split(turned, [queries, width], 2, ["", names.k]), v!];
+  })() as [string, string, string];
+  const attended = attend(index, partlyEnlarged(graph, q, attention, rotary), k, v, rotary?.dimensions === headSize ? rotary.magnitude ** 2 : 1);
+  return linear(graph, attended, [{ ...tensors.weight(output, hidden, queries), columnOrder: byGroup }], activations);
+}
+
+/** Where a kind of rotary embedding turns a part of each head, its magnitude is that part's alone. */
+function partlyEnlarged(graph: GraphWriter, q: string, { heads, headSize }: AttentionSpec, rotary: ModelSpec["rotaries"][number] | undefined): string {
+  if (!rotary || rotary.magnitude === 1 || rotary.dimensions === headSize) return q;
+  const factors = Float32Array.from({ length: heads * headSize }, (_, i) => (i % headSize < rotary.dimensions ? rotary.magnitude ** 2 : 1));
+  return graph.node("Mul", [q, graph.weight(factors, [factors.length])]);
+}
+
+/** Queries and keys `[1, S, (heads + kv_heads) * head_size]` after their RMS norms. */
+function normedHeads(
+  { graph, tensors, spec }: Pick<LayerWriter, "graph" | "tensors" | "spec">,
+  { heads, kvHeads, headSize, queryNorm, keyNorm }: AttentionSpec,
+  qk: string,
+  queryOrder: Int32Array,
+  keyOrder: Int32Array,
+): string {
+  const parts = graph.split(qk, [heads * headSize, kvHeads * headSize], 2);
+  const normed = [
+    { values: parts[0]!, norm: queryNorm, count: heads, order: queryOrder },
+    { values: parts[1]!, norm: keyNorm, count: kvHeads, order: keyOrder },
+  ].map(({ values, norm, count, order }) => {
+    if (!norm) return values;
+    const length = norm.over === "head" ? headSize : count * headSize;
+    const weight = tensors.vector(norm.tensor, length);
+    // A head's rows lie in one order in all heads.
+    const ordered = Float32Array.from({ length }, (_, i) => weight[norm.over === "head" ? order[i]! % headSize : order[i]!]!);
+    const rows = norm.over === "head" ? graph.node("Reshape", [values, graph.integers([1, -1, headSize])]) : values;
+    const result = graph.node("SimplifiedLayerNormalization", [rows, graph.weight(ordered, [length])], { axis: -1, epsilon: spec.normEpsilon });
+    return norm.over === "head" ? graph.node("Reshape", [result, graph.integers([1, -1, count * headSize])]) : result;
+  });
+  return graph.node("Concat", normed, { axis: 2 });
+}
+
+function feedForwardOf({ graph, tensors, spec, activations }: LayerWriter, { width, activation, gate, up, down }: FeedForwardSpec, input: string): string {
+  const wide = (weight: LinearSpec) => tensors.weight(weight, width, spec.hidden);
+  const gateUp = linear(graph, input, [wide(gate), wide(up)], activations);
+  const [gated, raised] = graph.split(gateUp, [width, width], 2) as [string, string];
+  const product = graph.node("Mul", [activated(graph, gated, activation), raised]);
+  return linear(graph, product, [tensors.weight(down, spec.hidden, width)], activations);
+}
+
+function activated(graph: GraphWriter, values: string, activation: Activation): string {
+  switch (activation) {
+    case "silu":
+      return graph.contrib("QuickGelu", [values], { alpha: 1 }); // which is SiLU with this alpha
+    case "gelu":
+      return graph.contrib("FastGelu", [values]);
+  }
+}
+
+/** c * tanh(values / c) */
+function softCapped(graph: GraphWriter, values: string, cap: number | undefined): string {
+  if (cap === undefined) return values;
+  return graph.node("Mul", [graph.node("Tanh", [graph.node("Mul", [values, graph.real(1 / cap)])]), graph.real(cap)]);
 }

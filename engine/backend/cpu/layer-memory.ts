@@ -109,15 +109,12 @@ export class LayerMemory {
   layAngles(positions: Int32Array, direction: 1 | -1): void {
     for (const [kind, start] of this.places.anglesAt) {
       if (kind === undefined) continue;
-      const { half, cos, sin } = this.tables[kind]!;
+      const table = this.tables[kind]!;
       let at = start / FLOAT_BYTES;
       for (const position of positions) {
-        const row = position * half;
-        for (let i = 0; i < half; i++) {
-          this.floats[at + i] = cos[row + i]!;
-          this.floats[at + half + i] = direction * sin[row + i]!;
-        }
-        at += 2 * half;
+        this.floats.set(table.row(position), at);
+        if (direction < 0) for (let i = at + table.half; i < at + 2 * table.half; i++) this.floats[i] = -this.floats[i]!;
+        at += 2 * table.half;
       }
     }
   }

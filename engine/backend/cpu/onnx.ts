@@ -24,7 +24,8 @@ export class GraphWriter {
   private readonly initializers: Onnx.ITensorProto[] = [];
   private readonly inputs: Onnx.IValueInfoProto[] = [];
   private readonly outputs: Onnx.IValueInfoProto[] = [];
-  private readonly shapes = new Map<string, string>();
+  /** Small constants by their content. */
+  private readonly constants = new Map<string, string>();
   private offset = 0;
   private names = 0;
 
@@ -65,13 +66,30 @@ export class GraphWriter {
   /** A short list of integers, as Reshape and Split take it. */
   integers(values: readonly number[]): string {
     const key = values.join();
-    let name = this.shapes.get(key);
+    let name = this.constants.get(key);
     if (!name) {
       name = `i${this.names++}`;
       this.initializers.push({ name, dims: [values.length], dataType: INT64, rawData: new Uint8Array(BigInt64Array.from(values, BigInt).buffer) });
-      this.shapes.set(key, name);
+      this.constants.set(key, name);
     }
     return name;
+  }
+
+  /** One real number. */
+  real(value: number): string {
+    const key = `real ${value}`;
+    let name = this.constants.get(key);
+    if (!name) {
+      name = `r${this.names++}`;
+      this.initializers.push({ name, dims: [], dataType: FLOAT, rawData: new Uint8Array(Float32Array.of(value).buffer) });
+      this.constants.set(key, name);
+    }
+    return name;
+  }
+
+  /** Fresh names for a node's outputs. */
+  fresh(count: number): string[] {
+    return Array.from({ length: count }, () => `t${this.names++}`);
   }
 
   /** An operator of the ONNX standard; returns its outputs' names, given ones or fresh ones. */

@@ -1,7 +1,8 @@
 import { Tensor } from "../../../runtime/index.js";
-import type { KvForm } from "../../kv/form.js";
+import { widthOf, type KvForm } from "../../kv/form.js";
+import type { RotaryTable } from "../../kv/rotary.js";
+import { kvFormOf, maskKinds, type MaskKind, type ModelSpec } from "../../model/spec.js";
 import type { KvCache } from "./cache.js";
-import type { ModelConfig } from "../../model/arch/config.js";
 import type { Embedding } from "./embedding.js";
 import { BATCH_SLOTS, type Sessions } from "./session.js";
 
@@ -24,7 +25,10 @@ export type PassLogits = Float32Array;
 /** Runs passes over the model's sessions, one after the other: their buffers are reused. */
 export class PassRunner {
   private embeddings = new Float32Array(0);
-  private readonly masks: Float32Array[] = [];
+  /** Per kind of rotary embedding the tokens' cosines, then their sines. */
+  private readonly angles: Float32Array[] = [];
+  private readonly masks = new Map<string, Float32Array>();
+  private readonly maskKinds: readonly MaskKind[];
   private logits: Float32Array;
   private batch: "closed" | "opening" | "open" = "closed";
   private readonly emptyRow: Float32Array;
@@ -34,13 +38,16 @@ export class PassRunner {
 
   constructor(
     private readonly sessions: Sessions,
-    private readonly config: ModelConfig,
+    private readonly spec: ModelSpec,
+    /** By kind of rotary embedding. */
+    private readonly rotaries: readonly RotaryTable[],
     private readonly embedding: Embedding,
   ) {
-    this.form = { layers: Array.from({ length: config.layers }, () => ({ kind: "kv", heads: config.kvHeads, headSize: config.headSize, rotary: 0 })) };
-    this.scoreBytes = config.heads * Float32Array.BYTES_PER_ELEMENT;
-    this.logits = new Float32Array(config.vocabulary);
-    this.emptyRow = new Float32Array(config.kvHeads * config.headSize);
+    this.form = kvFormOf(spec);
+    this.maskKinds = maskKinds(spec.layers).kinds;
+    this.scoreBytes = Math.max(...spec.layers.map((layer) => layer.attention.heads)) * Float32Array.BYTES_PER_ELEMENT;
+    this.logits = new Float32Array(spec.vocabulary);
+    this.emptyRow = new Float32Array(Math.max(...this.form.layers.map(widthOf)));
   }
 
   /** Whether passes over several parts can be made; if not yet, `open` has the session for them opened. */
@@ -57,11 +64,11 @@ export class PassRunner {
 
   /** One forward pass over at most `BATCH_SLOTS` parts, each of another cache; a part's logits do not depend on the others. */
   async run(parts: readonly PassPart[]): Promise<PassLogits[]> {
-    const { config } = this;
+    const { hidden, vocabulary } = this.spec;
     for (const { cache, tokens } of parts) cache.reserve(cache.length + tokens.length);
     const tokens = parts.flatMap((part) => part.tokens);
-    if (this.embeddings.length < tokens.length * config.hidden) this.embeddings = new Float32Array(tokens.length * config.hidden);
-    const embeddings = this.embeddings.subarray(0, tokens.length * config.hidden);
+    if (this.embeddings.length < tokens.length * hidden) this.embeddings = new Float32Array(tokens.length * hidden);
+    const embeddings = this.embeddings.subarray(0, tokens.length * hidden);
     this.embedding.gather(tokens, embeddings);
 
     const rows: number[] = [];
@@ -70,16 +77,16 @@ export class PassRunner {
       end += part.tokens.length;
       for (let row = end - part.logits; row < end; row++) rows.push(row);
     }
-    if (this.logits.length < rows.length * config.vocabulary) this.logits = new Float32Array(rows.length * config.vocabulary);
-    const logits = this.logits.subarray(0, rows.length * config.vocabulary);
+    if (this.logits.length < rows.length * vocabulary) this.logits = new Float32Array(rows.length * vocabulary);
+    const logits = this.logits.subarray(0, rows.length * vocabulary);
 
     const feeds: Record<string, Tensor> = {
-      embeddings: new Tensor("float32", embeddings, [1, tokens.length, config.hidden]),
-      positions: integers(parts.flatMap((part) => part.positions), [1, tokens.length]),
+      embeddings: new Tensor("float32", embeddings, [1, tokens.length, hidden]),
       rows: integers(rows),
     };
+    this.addAngles(parts.flatMap((part) => part.positions), feeds);
     const fetches: Record<string, Tensor> = {};
-    if (rows.length > 0) fetches["logits"] = new Tensor("float32", logits, [1, rows.length, config.vocabulary]);
+    if (rows.length > 0) fetches["logits"] = new Tensor("float32", logits, [1, rows.length, vocabulary]);
     parts.forEach((part, slot) => this.addPart(part, slot, feeds, fetches));
 
     if (parts.length === 1) await this.sessions.single.run(feeds, fetches);
@@ -89,61 +96,86 @@ export class PassRunner {
     }
     for (const { cache, positions } of parts) cache.append(positions);
     let at = 0;
-    return parts.map((part) => logits.subarray(at, (at += part.logits * config.vocabulary)));
+    return parts.map((part) => logits.subarray(at, (at += part.logits * vocabulary)));
+  }
+
+  /** Cosines and sines of the tokens' positions. */
+  private addAngles(positions: readonly number[], feeds: Record<string, Tensor>): void {
+    this.rotaries.forEach((table, r) => {
+      const size = positions.length * table.half;
+      if ((this.angles[r]?.length ?? 0) < 2 * size) this.angles[r] = new Float32Array(2 * size);
+      const [cos, sin] = [this.angles[r]!.subarray(0, size), this.angles[r]!.subarray(size, 2 * size)];
+      positions.forEach((position, i) => {
+        const row = table.row(position);
+        cos.set(row.subarray(0, table.half), i * table.half);
+        sin.set(row.subarray(table.half), i * table.half);
+      });
+      feeds[`cos.${r}`] = new Tensor("float32", cos, [positions.length, table.half]);
+      feeds[`sin.${r}`] = new Tensor("float32", sin, [positions.length, table.half]);
+    });
   }
 
   private addPart(part: PassPart, slot: number, feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): void {
     const count = part.tokens.length;
     const rows = part.cache.length + count;
-    feeds[`mask.${slot}`] = this.mask(part, slot);
-    this.form.layers.forEach(({ heads, headSize }, layer) => {
+    this.maskKinds.forEach((kind, m) => (feeds[`mask.${m}.${slot}`] = this.mask(part, kind, `${m} ${slot}`)));
+    this.spec.layers.forEach(({ attention: { kvHeads, headSize } }, layer) => {
       // The rows that the pass writes are the last of those that it reads.
       const read = part.cache.rows(layer, 0, rows);
       const write = part.cache.rows(layer, part.cache.length, rows);
-      feeds[`keys.${layer}.${slot}`] = new Tensor("float32", read.k, [rows, heads, headSize]);
-      feeds[`values.${layer}.${slot}`] = new Tensor("float32", read.v, [rows, heads, headSize]);
-      fetches[`k.${layer}.${slot}`] = new Tensor("float32", write.k, [1, count, heads * headSize]);
-      fetches[`v.${layer}.${slot}`] = new Tensor("float32", write.v, [1, count, heads * headSize]);
+      feeds[`keys.${layer}.${slot}`] = new Tensor("float32", read.k, [rows, kvHeads, headSize]);
+      feeds[`values.${layer}.${slot}`] = new Tensor("float32", read.v, [rows, kvHeads, headSize]);
+      fetches[`k.${layer}.${slot}`] = new Tensor("float32", write.k, [1, count, kvHeads * headSize]);
+      fetches[`v.${layer}.${slot}`] = new Tensor("float32", write.v, [1, count, kvHeads * headSize]);
     });
   }
 
   /** What the batch graph has beside: where each slot's tokens are, and a row in the place of those without. */
   private addSlots(parts: readonly PassPart[], feeds: Record<string, Tensor>): void {
-    const { kvHeads, headSize, heads, layers } = this.config;
-    const group = heads / kvHeads;
-    const taken: number[] = [];
-    let from = 0;
-    let attended = 0;
-    for (let slot = 0; slot < BATCH_SLOTS; slot++) {
-      const queries = (parts[slot]?.tokens.length ?? 0) * group;
-      feeds[`from.${slot}`] = integers([queries > 0 ? from : 0]);
-      feeds[`to.${slot}`] = integers([queries > 0 ? from + queries : 1]);
-      for (let i = 0; i < queries; i++) taken.push(attended + i);
-      from += queries;
-      attended += queries || 1;
-      if (queries > 0) continue;
-      feeds[`mask.${slot}`] = ALL_SEEN;
-      const row = new Tensor("float32", this.emptyRow, [1, kvHeads, headSize]);
-      for (let layer = 0; layer < layers; layer++) feeds[`keys.${layer}.${slot}`] = feeds[`values.${layer}.${slot}`] = row;
+    const counts = Array.from({ length: BATCH_SLOTS }, (_, slot) => parts[slot]?.tokens.length ?? 0);
+    feeds["counts"] = integers(counts);
+    this.maskKinds.forEach(({ group }, m) => {
+      const taken: number[] = [];
+      let from = 0;
+      let attended = 0;
+      counts.forEach((count, slot) => {
+        const queries = count * group;
+        feeds[`from.${m}.${slot}`] = integers([queries > 0 ? from : 0]);
+        feeds[`to.${m}.${slot}`] = integers([queries > 0 ? from + queries : 1]);
+        for (let i = 0; i < queries; i++) taken.push(attended + i);
+        from += queries;
+        attended += queries || 1;
+        if (queries === 0) feeds[`mask.${m}.${slot}`] = ALL_SEEN;
+      });
+      feeds[`taken.${m}`] = integers(taken);
+    });
+    for (let slot = parts.length; slot < BATCH_SLOTS; slot++) {
+      this.spec.layers.forEach(({ attention: { kvHeads, headSize } }, layer) => {
+        feeds[`keys.${layer}.${slot}`] = feeds[`values.${layer}.${slot}`] = new Tensor("float32", this.emptyRow.subarray(0, kvHeads * headSize), [1, kvHeads, headSize]);
+      });
     }
-    feeds["counts"] = integers(Array.from({ length: BATCH_SLOTS }, (_, slot) => parts[slot]?.tokens.length ?? 0));
-    feeds["taken"] = integers(taken);
   }
 
   /** `[tokens * group, rows]`: 0 where a token sees, -Infinity where it does not; `[1, 1]` where it sees all. */
-  private mask({ cache, tokens, visible }: PassPart, slot: number): Tensor {
+  private mask({ cache, tokens, positions, visible }: PassPart, { group, window }: MaskKind, name: string): Tensor {
     const count = tokens.length;
-    if (count === 1 && (!visible || visible.counts[0] === visible.shared)) return ALL_SEEN;
-    const group = this.config.heads / this.config.kvHeads;
+    if (count === 1 && window === undefined && (!visible || visible.counts[0] === visible.shared)) return ALL_SEEN;
     const columns = cache.length + count;
     const size = count * group * columns;
-    if ((this.masks[slot]?.length ?? 0) < size) this.masks[slot] = new Float32Array(size);
-    const mask = this.masks[slot]!.subarray(0, size);
+    if ((this.masks.get(name)?.length ?? 0) < size) this.masks.set(name, new Float32Array(size));
+    const mask = this.masks.get(name)!.subarray(0, size);
     for (let i = 0; i < count; i++) {
       const row = i * group * columns;
       mask.fill(0, row, row + columns);
       if (visible) mask.fill(-Infinity, row + visible.counts[i]!, row + visible.shared);
       mask.fill(-Infinity, row + cache.length + i + 1, row + columns);
+      if (window !== undefined) {
+        const last = positions[i]! - window;
+        cache.positions.forEach((position, column) => {
+          if (position <= last) mask[row + column] = -Infinity;
+        });
+        for (let before = 0; before < i; before++) if (positions[before]! <= last) mask[row + cache.length + before] = -Infinity;
+      }
       for (let copy = 1; copy < group; copy++) mask.copyWithin(row + copy * columns, row, row + columns);
     }
     return new Tensor("float32", mask, [count * group, columns]);

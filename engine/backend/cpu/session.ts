@@ -5,9 +5,8 @@ import { dirname, join } from "node:path";
 import envPaths from "env-paths";
 import { env, InferenceSession } from "../../../runtime/index.js";
 import { storageError, writeFully } from "../../../storage/index.js";
-import type { RotaryTable } from "../../kv/rotary.js";
-import type { ModelConfig } from "../../model/arch/config.js";
 import type { ModelFile } from "../../model/files/model-file.js";
+import type { ModelSpec } from "../../model/spec.js";
 import { GRAPH_VERSION, writeDecoder } from "./decoder.js";
 import type { Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
@@ -24,9 +23,9 @@ const GRAPHS = [
   { file: "batch.onnx", slots: BATCH_SLOTS },
 ] as const;
 
-/** Names what a graph computes: the model's content, the graph's version, and how activations are handled. */
-export function graphId(contentHash: string, activations: Activations): string {
-  return createHash("sha256").update(`${contentHash} ${GRAPH_VERSION} ${activations}`).digest("hex");
+/** Names what a graph computes: the model's content, what was chosen on opening it, the graph's version, and how activations are handled. */
+export function graphId(contentHash: string, { variant }: ModelSpec, activations: Activations): string {
+  return createHash("sha256").update(`${contentHash} ${variant} ${GRAPH_VERSION} ${activations}`).digest("hex");
 }
 
 /** Where built graphs are kept unless the caller says otherwise: `KVSPLICE_CACHE_DIR`, or the user's cache folder. */
@@ -51,7 +50,7 @@ export type Sessions = {
 };
 
 /** Opens the sessions over graphs that are built once for each content and kept in `cacheDir`. */
-export async function openSessions(id: string, file: ModelFile, config: ModelConfig, table: RotaryTable, options: SessionOptions): Promise<Sessions> {
+export async function openSessions(id: string, file: ModelFile, spec: ModelSpec, options: SessionOptions): Promise<Sessions> {
   const folder = graphFolder(id, options.cacheDir);
   const create = (graph: string) =>
     InferenceSession.create(join(folder, graph), {
@@ -65,7 +64,7 @@ export async function openSessions(id: string, file: ModelFile, config: ModelCon
     });
   const build = async () => {
     try {
-      await buildGraphs(folder, file, config, table, options.activations);
+      await buildGraphs(folder, file, spec, options.activations);
     } catch (cause) {
       throw storageError(cause, `the model's graph into ${options.cacheDir}`, "set KVSPLICE_CACHE_DIR to a folder with enough room");
     }
@@ -84,13 +83,13 @@ export async function openSessions(id: string, file: ModelFile, config: ModelCon
 }
 
 /** Builds beside the final place and renames, so that the graphs are there whole or not at all. */
-async function buildGraphs(folder: string, file: ModelFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
+async function buildGraphs(folder: string, file: ModelFile, spec: ModelSpec, activations: Activations): Promise<void> {
   await mkdir(dirname(folder), { recursive: true });
   const draft = await mkdtemp(`${folder}.`);
   const [plain, prepacked] = [join(draft, "plain"), join(draft, "prepacked")];
   try {
     await mkdir(plain);
-    await writeGraphs(plain, file, config, table, activations);
+    await writeGraphs(plain, file, spec, activations);
     await mkdir(prepacked);
     const built = await prepackWeights(plain, prepacked, GRAPHS.map((graph) => graph.file), WEIGHTS_FILE).then(
       () => prepacked,
@@ -105,14 +104,14 @@ async function buildGraphs(folder: string, file: ModelFile, config: ModelConfig,
   }
 }
 
-async function writeGraphs(folder: string, file: ModelFile, config: ModelConfig, table: RotaryTable, activations: Activations): Promise<void> {
+async function writeGraphs(folder: string, file: ModelFile, spec: ModelSpec, activations: Activations): Promise<void> {
   const weights = await open(join(folder, WEIGHTS_FILE), "w");
   try {
     const writeWeights = (bytes: Uint8Array, offset: number) => writeFully(weights.fd, bytes, offset);
     for (const [i, { file: name, slots }] of GRAPHS.entries()) {
       // The second graph has the first one's weights at the same offsets.
       const graph = new GraphWriter(WEIGHTS_FILE, i === 0 ? writeWeights : () => undefined);
-      writeDecoder(graph, file, config, table, activations, slots);
+      writeDecoder(graph, file, spec, activations, slots);
       await writeFile(join(folder, name), graph.encode());
     }
     await weights.sync();

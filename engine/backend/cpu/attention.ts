@@ -1,0 +1,73 @@
+import { maskKinds, type LayerSpec } from "../../model/spec.js";
+import type { GraphWriter } from "./onnx.js";
+
+/**
+ * One layer's attention, `[1, S, heads * head_size]`, from Q, K and V of the pass.
+ * @param enlarged a factor of the scores, beside the layer's own scale
+ */
+export type Attend = (layer: number, q: string, k: string, v: string, enlarged: number) => string;
+
+/**
+ * Writes what attends to each slot's rows.
+ *
+ * The last S_i rows of `keys.l.i` and `values.l.i` are the memory that the caller gives for `k.l.i` and `v.l.i`, so the
+ * pass attends to its own tokens in place and no row of the past is ever copied. The products that read the rows must
+ * run after the nodes that write them: the queries are made to depend on these nodes.
+ *
+ * Attention is grouped: queries that share a KV head are rows of one matrix, `[S * group, kv_heads, head_size]`.
+ */
+export function writeAttention(graph: GraphWriter, layers: readonly LayerSpec[], slots: number): Attend {
+  const slotsOf = <T>(each: (slot: number) => T): T[] => Array.from({ length: slots }, (_, slot) => each(slot));
+  const { kinds, ofLayer } = maskKinds(layers);
+  const masks = kinds.map((_, m) => slotsOf((i) => graph.input(`mask.${m}.${i}`, "float32", [`Q${m}.${i}`, `M${m}.${i}`])));
+
+  const perHead = (layer: number, q: string) => {
+    const { kvHeads, headSize } = layers[layer]!.attention;
+    return graph.node("Reshape", [q, graph.integers([-1, kvHeads, headSize])]);
+  };
+  const joined = (layer: number, attended: string) => {
+    const { heads, headSize } = layers[layer]!.attention;
+    return graph.node("Reshape", [attended, graph.integers([1, -1, heads * headSize])]);
+  };
+
+  const attendIn = (slot: number, layer: number, queries: string, enlarged: number): string => {
+    const { kvHeads, headSize, scale, softCap } = layers[layer]!.attention;
+    const keys = graph.input(`keys.${layer}.${slot}`, "float32", [`N${slot}`, kvHeads, headSize]);
+    const values = graph.input(`values.${layer}.${slot}`, "float32", [`N${slot}`, kvHeads, headSize]);
+    const alpha = (scale * enlarged) / (softCap ?? 1);
+    const products = graph.contrib("FusedMatMul", [queries, keys], { alpha, transB: 1, transBatchA: 1, transBatchB: 1 });
+    const scores = softCap === undefined ? products : graph.node("Mul", [graph.node("Tanh", [products]), graph.real(softCap)]);
+    const shares = graph.node("Softmax", [graph.node("Add", [scores, masks[ofLayer[layer]!]![slot]!])], { axis: -1 });
+    const attended = graph.contrib("FusedMatMul", [shares, values], { alpha: 1, transBatchB: 1 });
+    return graph.node("Transpose", [attended], { perm: [1, 0, 2] });
+  };
+
+  const widthOf = (layer: number) => layers[layer]!.attention.kvHeads * layers[layer]!.attention.headSize;
+  if (slots === 1) {
+    return (layer, q, k, v, enlarged) => {
+      // The nodes that split Q off write K, and V before it.
+      for (const name of [k, v]) graph.output(name, [1, "S", widthOf(layer)]);
+      return joined(layer, attendIn(0, layer, perHead(layer, q), enlarged));
+    };
+  }
+  const counts = graph.input("counts", "int64", [slots]);
+  const places = kinds.map((_, m) => ({
+    taken: graph.input(`taken.${m}`, "int64", [`X${m}`]),
+    from: slotsOf((i) => graph.input(`from.${m}.${i}`, "int64", [1])),
+    to: slotsOf((i) => graph.input(`to.${m}.${i}`, "int64", [1])),
+  }));
+  const intoSlots = (name: string, layer: number, rows: string): string => {
+    const names = slotsOf((i) => `${name}.${layer}.${i}`);
+    graph.node("Split", [rows, counts], { axis: 1 }, names);
+    names.forEach((each, i) => graph.output(each, [1, `S${i}`, widthOf(layer)]));
+    return graph.node("Shape", [names[0]!], { start: 1, end: 2 });
+  };
+  return (layer, q, k, v, enlarged) => {
+    const { taken, from, to } = places[ofLayer[layer]!]!;
+    // The axis that queries are cut along is 0, told as S_0 - S_0, so that they wait until K and V are written.
+    const axis = graph.node("Sub", [intoSlots("k", layer, k), intoSlots("v", layer, v)]);
+    const queries = perHead(layer, q);
+    const attended = slotsOf((i) => attendIn(i, layer, graph.node("Slice", [queries, from[i]!, to[i]!, axis]), enlarged));
+    return joined(layer, graph.node("Gather", [graph.node("Concat", attended, { axis: 0 }), taken], { axis: 0 }));
+  };
+}

@@ -1,0 +1,129 @@
+import type { Activation, AttentionSpec, FeedForwardSpec, HeadNorm, LayerSpec, LinearSpec, ModelSpec } from "../spec.js";
+import type { SpecReader } from "./reader.js";
+
+/** Sizes that every decoder's metadata tells by the same keys. */
+export type Sizes = { readonly layers: number; readonly hidden: number; readonly heads: number; readonly kvHeads: number; readonly headSize: number };
+
+export function readSizes(file: SpecReader): Sizes {
+  const hidden = file.count("embedding_length");
+  const heads = file.count("attention.head_count");
+  const kvHeads = file.count("attention.head_count_kv", heads);
+  const headSize = file.count("attention.key_length", hidden / heads);
+  if (file.count("attention.value_length", headSize) !== headSize) throw file.wrong("attention.value_length", "differs from its key_length, which is not supported");
+  if (heads % kvHeads !== 0) throw file.wrong("attention.head_count_kv", `is ${kvHeads}, which does not divide the ${heads} heads`);
+  if (headSize % 2 !== 0) throw file.wrong("attention.key_length", `makes heads of ${headSize} dimensions, and an even number is supported`);
+  return { layers: file.layers, hidden, heads, kvHeads, headSize };
+}
+
+/** All of a model but its layers and rotary embedding, with the usual names. */
+export function readFrame(file: SpecReader): Omit<ModelSpec, "layers" | "rotaries" | "variant"> {
+  if (file.flag("attention.causal") === false) throw file.wrong("attention.causal", "is false: tokens see those behind them, so that nothing can be generated");
+  if (file.number("pooling_type", 0) !== 0) throw file.wrong("pooling_type", "makes it an embedding model, which does not generate");
+  return {
+    name: file.name,
+    contextLength: file.contextLength,
+    vocabulary: file.vocabulary,
+    hidden: file.count("embedding_length"),
+    normEpsilon: file.number("attention.layer_norm_rms_epsilon"),
+    embedding: { tensor: file.tensor("token_embd.weight"), scale: 1 },
+    norm: file.tensor("output_norm.weight"),
+    head: { weight: readHead(file), scale: 1 },
+  };
+}
+
+/** The head's own weight, or the embedding's where it has none. */
+function readHead(file: SpecReader): LinearSpec {
+  return { tensor: file.optionalTensor("output.weight") ?? file.tensor("token_embd.weight"), bias: file.optionalTensor("output.bias") };
+}
+
+/** In what layers of different families differ. */
+export type LayerOptions = {
+  readonly pairs: NonNullable<LinearSpec["pairs"]>;
+  /** Where RMS norms are: in front of attention and feed-forward (when left out), behind them, or both. */
+  readonly norms?: "before" | "after" | "both";
+  /** RMS norms of queries and keys. */
+  readonly headNorms?: HeadNorm["over"];
+  readonly activation?: Activation;
+  /** Whether gate and up are one tensor, `ffn_up`. */
+  readonly fusedGate?: boolean;
+  /** Index of the kind of rotary embedding, or none; 0 when left out. */
+  readonly rotary?: number | "none";
+  readonly window?: number | undefined;
+  /** Of scores; 1 / sqrt(head_size) when left out. */
+  readonly scale?: number;
+  readonly softCap?: number | undefined;
+  readonly residualScale?: number;
+};
+
+/** A layer with the usual names of its tensors. */
+export function readLayer(file: SpecReader, layer: number, sizes: Sizes, options: LayerOptions): LayerSpec {
+  const { norms = "before", rotary = 0, residualScale = 1 } = options;
+  const norm = (name: string, where: "before" | "after") => (norms === where || norms === "both" ? file.tensor(`blk.${layer}.${name}.weight`) : undefined);
+  const headNorm = (name: string): HeadNorm | undefined => options.headNorms && { tensor: file.tensor(`blk.${layer}.${name}.weight`), over: options.headNorms };
+  return {
+    attention: {
+      ...readProjections(file, layer, sizes, options.pairs),
+      before: norm("attn_norm", "before"),
+      after: norm("post_attention_norm", "after"),
+      queryNorm: headNorm("attn_q_norm"),
+      keyNorm: headNorm("attn_k_norm"),
+      rotary: rotary === "none" ? undefined : rotary,
+      window: options.window,
+      scale: options.scale ?? 1 / Math.sqrt(sizes.headSize),
+      softCap: options.softCap,
+    },
+    feedForward: {
+      ...readFeedForward(file, layer, options),
+      before: norm("ffn_norm", "before"),
+      after: norm("post_ffw_norm", "after"),
+    },
+    residualScale,
+  };
+}
+
+function readLinear(file: SpecReader, name: string, more: Omit<LinearSpec, "tensor" | "bias"> = {}): LinearSpec {
+  return { tensor: file.tensor(`${name}.weight`), bias: file.optionalTensor(`${name}.bias`), ...more };
+}
+
+type Projections = Pick<AttentionSpec, "heads" | "kvHeads" | "headSize" | "query" | "key" | "value" | "output">;
+
+/** Attention's weights: Q, K and V each by itself, or one behind the other in one tensor. */
+function readProjections(file: SpecReader, layer: number, { heads, kvHeads, headSize }: Sizes, pairs: LinearSpec["pairs"]): Projections {
+  const at = (name: string) => `blk.${layer}.${name}`;
+  const [q, kv] = [heads * headSize, kvHeads * headSize];
+  const shared = file.optionalTensor(`${at("attn_qkv")}.weight`) !== undefined;
+  const part = (name: string, from: number, length: number) => (shared ? readLinear(file, at("attn_qkv"), { rows: [from, from + length] }) : readLinear(file, at(name)));
+  return {
+    heads,
+    kvHeads,
+    headSize,
+    query: { ...part("attn_q", 0, q), pairs },
+    key: { ...part("attn_k", q, kv), pairs },
+    value: part("attn_v", q + kv, kv),
+    output: readLinear(file, at("attn_output")),
+  };
+}
+
+function readFeedForward(file: SpecReader, layer: number, { activation = "silu", fusedGate = false }: LayerOptions): FeedForwardSpec {
+  const width = file.count("feed_forward_length");
+  const weight = (name: string, rows?: LinearSpec["rows"]) => readLinear(file, `blk.${layer}.${name}`, { rows });
+  const [gate, up] = fusedGate ? [weight("ffn_up", [0, width]), weight("ffn_up", [width, 2 * width])] : [weight("ffn_gate"), weight("ffn_up")];
+  return { width, activation, gate, up, down: weight("ffn_down") };
+}
+
+/**
+ * Each layer's window: in every successive `every` layers all but the last have one, or those that the file lists.
+ * @param fallback the window of a file that does not tell it; such a model has none where this is left out
+ */
+export function readWindows(file: SpecReader, layers: number, every: number, fallback?: number): (number | undefined)[] {
+  const window = file.number("attention.sliding_window", fallback ?? 0);
+  const pattern = file.optionalList("attention.sliding_window_pattern");
+  const period = pattern?.length === 1 ? Number(pattern[0]) : every;
+  const has = (layer: number) => (pattern && pattern.length > 1 ? Boolean(pattern[layer]) : period === 0 || layer % period < period - 1);
+  return Array.from({ length: layers }, (_, layer) => (window > 0 && has(layer) ? window : undefined));
+}
+
+/** One value for each layer. */
+export function eachLayer<T>({ layers }: Sizes, make: (layer: number) => T): T[] {
+  return Array.from({ length: layers }, (_, layer) => make(layer));
+}

@@ -1,0 +1,66 @@
+import { rotaryFrequencies, type RotarySpec } from "../../kv/rotary.js";
+import type { SpecReader } from "./reader.js";
+
+/** YaRN's ramp, where a file does not tell: turns within the original context that are kept whole, and that are stretched. */
+const BETA_FAST = 32;
+const BETA_SLOW = 1;
+
+/** A rotary embedding, and which of several lists of factors was chosen for it. */
+export type ChosenRotary = { readonly rotary: RotarySpec; readonly variant: string };
+
+/**
+ * The rotary embedding as the usual keys and tensors tell it, read as llama.cpp does: a factor without a type is linear
+ * scaling; `rope_freqs` (Llama 3) divides each frequency, and so do LongRoPE's factors (Ding et al. 2024), the long ones
+ * where the model is opened for more positions than it was first trained on; YaRN (Peng et al. 2023) stretches the slow
+ * frequencies and enlarges queries and keys.
+ */
+export function readRotary(file: SpecReader, headSize: number): ChosenRotary {
+  const dimensions = file.count("rope.dimension_count", headSize);
+  if (dimensions > headSize || dimensions % 2 !== 0) throw file.wrong("rope.dimension_count", `is ${dimensions}, where an even number up to ${headSize} is due`);
+  const base = file.number("rope.freq_base", 10_000);
+  const type = file.text("rope.scaling.type") ?? "linear";
+  const given = file.optionalNumber("rope.scaling.factor") ?? file.optionalNumber("rope.scale_linear") ?? 0;
+  const original = file.count("rope.scaling.original_context_length", file.count("context_length"));
+  const enlarged = file.number("rope.scaling.attn_factor", 1);
+  const factor = given === 0 || type === "none" ? 1 : given;
+  if (factor < 0) throw file.wrong("rope.scaling.factor", `is ${given}, where a positive number is due`);
+
+  const { factors, variant } = readFactors(file, dimensions, original);
+  const plain = rotaryFrequencies(dimensions, base).map((frequency, i) => frequency / (factors?.[i] ?? 1));
+  switch (type) {
+    case "none":
+    case "linear":
+    case "longrope":
+      return { rotary: { dimensions, frequencies: plain.map((frequency) => frequency / factor), magnitude: enlarged }, variant };
+    case "yarn": {
+      const keep = yarnShares(file, { dimensions, base, original });
+      const frequencies = plain.map((frequency, i) => frequency * (keep[i]! + (1 - keep[i]!) / factor));
+      return { rotary: { dimensions, frequencies, magnitude: yarnMagnitude(file, factor) * enlarged }, variant };
+    }
+    default:
+      throw file.wrong("rope.scaling.type", `is ${type}, which is not supported`);
+  }
+}
+
+function readFactors(file: SpecReader, dimensions: number, original: number): { factors: Float32Array | undefined; variant: string } {
+  const [long, short] = [file.optionalValues("rope_factors_long.weight"), file.optionalValues("rope_factors_short.weight")];
+  const scaled = file.optionalValues("rope_freqs.weight");
+  const variant = scaled || !(long || short) ? "" : file.contextLength > original ? "long" : "short";
+  const factors = scaled ?? (variant === "long" ? long : short);
+  if (factors && factors.length !== dimensions / 2) throw file.wrong("rope.dimension_count", `is ${dimensions}, and the file has ${factors.length} factors of frequencies`);
+  return { factors, variant };
+}
+
+/** How far each frequency stays as it is: those that turn often within the original context do, those that hardly turn do not. */
+function yarnShares(file: SpecReader, { dimensions, base, original }: { dimensions: number; base: number; original: number }): number[] {
+  const [fast, slow] = [file.number("rope.scaling.yarn_beta_fast", BETA_FAST), file.number("rope.scaling.yarn_beta_slow", BETA_SLOW)];
+  const indexOf = (turns: number) => (dimensions * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(base));
+  const [low, high] = [Math.max(0, Math.floor(indexOf(fast))), Math.min(dimensions - 1, Math.ceil(indexOf(slow)))];
+  return Array.from({ length: dimensions / 2 }, (_, i) => 1 - Math.min(1, Math.max(0, (i - low) / Math.max(0.001, high - low))));
+}
+
+function yarnMagnitude(file: SpecReader, factor: number): number {
+  const share = file.optionalNumber("rope.scaling.yarn_log_multiplier");
+  const of = (share: number) => (factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1);
+  return share ? of(1) / of(share) : of(1);
+}
