@@ -1,0 +1,69 @@
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+
+/**
+ * Hugging Face's cache of one repository, as `huggingface_hub` lays it out: `blobs/HASH` are the files,
+ * `snapshots/COMMIT/PATH` links to them, and `refs/REVISION` names the commit of a branch or tag.
+ */
+export class RepoCache {
+  readonly folder: string;
+
+  constructor(cacheDir: string, repo: string) {
+    this.folder = join(cacheDir, `models--${repo.replaceAll("/", "--")}`);
+  }
+
+  blob(hash: string): string {
+    return join(this.folder, "blobs", hash);
+  }
+
+  snapshot(commit: string): string {
+    return join(this.folder, "snapshots", commit);
+  }
+
+  /** The commit that a revision was last known for. */
+  commitOf(revision: string): string | undefined {
+    if (/^[0-9a-f]{40}$/.test(revision) && existsSync(this.snapshot(revision))) return revision;
+    try {
+      return readFileSync(join(this.folder, "refs", revision), "utf8").trim() || undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Paths of the files of a commit that are here, whole. */
+  filesOf(commit: string): string[] {
+    return filesUnder(this.snapshot(commit));
+  }
+
+  async setCommit(revision: string, commit: string): Promise<void> {
+    if (revision === commit) return;
+    const path = join(this.folder, "refs", revision);
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(path, commit);
+  }
+
+  /** Makes a blob known as a file of a commit. */
+  async link(commit: string, path: string, hash: string): Promise<void> {
+    const pointer = join(this.snapshot(commit), path);
+    if (existsSync(pointer)) return;
+    await mkdir(dirname(pointer), { recursive: true });
+    await rm(pointer, { force: true }); // a link whose blob was removed
+    await symlink(relative(dirname(pointer), this.blob(hash)), pointer).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code === "EEXIST") return; // another process made it meanwhile
+      // Windows makes links for some users alone; huggingface_hub keeps the file itself there, too.
+      await rename(this.blob(hash), pointer);
+    });
+  }
+}
+
+/** Paths of all files under a folder, from there, links to files that are gone left out. */
+export function filesUnder(folder: string): string[] {
+  let entries: string[];
+  try {
+    entries = readdirSync(folder, { recursive: true, encoding: "utf8" });
+  } catch {
+    return [];
+  }
+  return entries.filter((entry) => statSync(join(folder, entry), { throwIfNoEntry: false })?.isFile()).map((entry) => entry.replaceAll("\\", "/"));
+}

@@ -1,0 +1,151 @@
+import { createHash, type Hash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { KvspliceError } from "../../../plan/index.js";
+import { storageError, withFileLock } from "../../../storage/index.js";
+import { connectionError, type Fetch, refusalError } from "./http.js";
+
+/** A file to fetch. */
+export type Download = {
+  readonly url: string;
+  /** What it is called in messages. */
+  readonly name: string;
+  /** Where it will lie, whole. */
+  readonly path: string;
+  /** Bytes, where they are known. */
+  readonly size?: number | undefined;
+  /** What its content must hash to: SHA-256, or Git's hash of a file that it keeps itself (SHA-1). */
+  readonly hash?: { readonly kind: "sha256" | "git"; readonly hex: string } | undefined;
+  /** Names this version of the content where its hash is not known: what is there of another one is not gone on with. */
+  readonly version?: string | undefined;
+  readonly hasToken: boolean;
+};
+
+export type DownloadOptions = {
+  /** The one that `fetch` was made with. */
+  readonly signal?: AbortSignal | undefined;
+  /** Bytes that are here, now. */
+  readonly onBytes?: ((bytes: number) => void) | undefined;
+  /** Another process is fetching the same file, and is waited for. */
+  readonly onWait?: (() => void) | undefined;
+};
+
+/** Tries without a byte in between, and the time before the first of them; each later one waits twice as long. */
+const TRIES = 5;
+const FIRST_PAUSE_MS = 500;
+
+/** How `huggingface_hub` names a file that is not whole yet: what it has left is gone on with, and the other way round. */
+const INCOMPLETE = ".incomplete";
+
+/**
+ * Fetches a file, going on where an earlier try ended; the file is at its path when all of it is there and verified, and
+ * not before. Of several processes one fetches it, and the others wait.
+ *
+ * @throws KvspliceError `unreachable`, `bad_file` if the content is another than was promised, `no_space`, `cancelled`
+ */
+export async function download(file: Download, fetch: Fetch, options: DownloadOptions = {}): Promise<void> {
+  if (existsSync(file.path)) return;
+  const incomplete = `${file.path}${file.version ? `.${createHash("sha256").update(file.version).digest("hex").slice(0, 16)}` : ""}${INCOMPLETE}`;
+  try {
+    await mkdir(dirname(file.path), { recursive: true });
+    await withFileLock(
+      `${incomplete}.lock`,
+      async () => {
+        if (existsSync(file.path)) return;
+        await fetchRest(file, incomplete, fetch, options);
+        await rename(incomplete, file.path);
+      },
+      options,
+    );
+  } catch (error) {
+    throw storageError(options.signal?.aborted ? connectionError(error, file.url, options.signal) : error, file.name, "set HF_HUB_CACHE to a folder with enough room");
+  }
+}
+
+/** Makes the incomplete file whole, and verifies it. */
+async function fetchRest(file: Download, path: string, fetch: Fetch, options: DownloadOptions): Promise<void> {
+  const handle = await open(path, "a+");
+  try {
+    let have = (await handle.stat()).size;
+    const isKnown = file.hash !== undefined || file.version !== undefined;
+    if (!isKnown || (file.size !== undefined && have > file.size)) have = await restart(handle);
+    for (let tries = 0; ; ) {
+      const before = have;
+      try {
+        have = await append(file, handle, have, fetch, options);
+        if (file.size === undefined || have === file.size) break;
+        if (have > file.size) throw other(file, `has ${have} bytes or more, and ${file.size} were promised`);
+        throw new Error("the connection ended early");
+      } catch (error) {
+        have = (await handle.stat()).size;
+        tries = have > before ? 0 : tries + 1;
+        if (error instanceof KvspliceError || options.signal?.aborted || tries === TRIES || isOfDisk(error)) {
+          if (error instanceof KvspliceError && error.code === "bad_file") await restart(handle);
+          throw isOfDisk(error) ? error : connectionError(error, file.url, options.signal);
+        }
+        await sleep(FIRST_PAUSE_MS * 2 ** tries, undefined, { signal: options.signal });
+      }
+    }
+    await verify(file, handle, have);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** One request, for all from byte `have` on; returns how many bytes there are then. */
+async function append(file: Download, handle: FileHandle, have: number, fetch: Fetch, { onBytes }: DownloadOptions): Promise<number> {
+  if (file.size !== undefined && have === file.size) return have;
+  const response = await fetch(file.url, { headers: { "accept-encoding": "identity", ...(have > 0 && { range: `bytes=${have}-` }) } });
+  try {
+    if (response.status === 416) return await restart(handle); // it has become shorter, or is whole: the next try begins anew
+    if (response.status >= 500) throw new Error(`the server answered ${response.status}`);
+    if (!response.ok || !response.body) throw refusalError(response.status, file.name, file.hasToken);
+    const goesOn = response.status === 206 && new RegExp(`^bytes ${have}-`).test(response.headers.get("content-range") ?? "");
+    let at = have > 0 && !goesOn ? await restart(handle) : have;
+    onBytes?.(at);
+    for await (const bytes of response.body as unknown as AsyncIterable<Uint8Array>) {
+      await handle.appendFile(bytes);
+      at += bytes.length;
+      onBytes?.(at);
+      if (file.size !== undefined && at > file.size) break;
+    }
+    return at;
+  } finally {
+    await response.body?.cancel().catch(() => undefined);
+  }
+}
+
+async function restart(handle: FileHandle): Promise<number> {
+  await handle.truncate(0);
+  return 0;
+}
+
+async function verify(file: Download, handle: FileHandle, size: number): Promise<void> {
+  if (!file.hash) return;
+  const hash = startHash(file.hash.kind, size);
+  const buffer = Buffer.alloc(1 << 20);
+  for (let at = 0; at < size; ) {
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, at);
+    if (bytesRead === 0) break;
+    hash.update(buffer.subarray(0, bytesRead));
+    at += bytesRead;
+  }
+  if (hash.digest("hex") === file.hash.hex) return;
+  await restart(handle);
+  throw other(file, "does not have the content that was promised: its hash is another");
+}
+
+function startHash(kind: "sha256" | "git", size: number): Hash {
+  return kind === "sha256" ? createHash("sha256") : createHash("sha1").update(`blob ${size}\0`);
+}
+
+function other(file: Download, how: string): KvspliceError {
+  return new KvspliceError("bad_file", `What came for ${file.name} ${how}. It was thrown away; try again. If it comes again, something on the way changes it: see to proxies.`);
+}
+
+function isOfDisk(error: unknown): boolean {
+  return ["ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EIO"].includes((error as NodeJS.ErrnoException).code ?? "");
+}

@@ -1,0 +1,47 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { filesUnder } from "./cache.js";
+import { choose } from "./choose.js";
+import type { ModelReference } from "./reference.js";
+import type { HubSettings } from "./settings.js";
+
+type HubReference = Extract<ModelReference, { kind: "hub" }>;
+type OllamaReference = Extract<ModelReference, { kind: "ollama" }>;
+
+const OLLAMA_REGISTRY = "registry.ollama.ai";
+const OLLAMA_MODEL_LAYER = "application/vnd.ollama.image.model";
+
+/** The path of a hub's model that LM Studio or Ollama has fetched already. */
+export function findOnShelves({ repo, revision, choice }: HubReference, settings: HubSettings): string | undefined {
+  if (revision !== "main") return undefined; // neither keeps which revision it has
+  for (const root of settings.lmStudioDirs) {
+    const folder = join(root, repo);
+    const chosen = choose(filesUnder(folder), choice);
+    if (chosen?.kind === "gguf") return join(folder, chosen.files[0]!);
+  }
+  if (choice.kind === "file") return undefined;
+  const tag = choice.kind === "quantization" ? choice.label : "latest";
+  return settings.ollamaDirs.map((root) => ollamaBlob(root, ["hf.co", ...repo.split("/"), tag])).find((path) => path !== undefined);
+}
+
+/** The path of a model of Ollama's. */
+export function findInOllama({ name, tag }: OllamaReference, settings: HubSettings): string | undefined {
+  const parts = name.split("/");
+  const [registry, path] = parts.length > 2 ? [parts[0]!, parts.slice(1)] : [OLLAMA_REGISTRY, parts.length === 1 ? ["library", ...parts] : parts];
+  return settings.ollamaDirs.map((root) => ollamaBlob(root, [registry, ...path, tag])).find((path) => path !== undefined);
+}
+
+/** What Ollama's manifest of this name says is the model: `blobs/sha256-HASH`, a GGUF file. */
+function ollamaBlob(root: string, name: readonly string[]): string | undefined {
+  let manifest: unknown;
+  try {
+    manifest = JSON.parse(readFileSync(join(root, "manifests", ...name), "utf8"));
+  } catch {
+    return undefined;
+  }
+  const { layers } = manifest as { layers?: readonly { mediaType?: string; digest?: string }[] };
+  const digest = Array.isArray(layers) ? layers.find(({ mediaType }) => mediaType === OLLAMA_MODEL_LAYER)?.digest : undefined;
+  if (digest === undefined || !/^sha256:[0-9a-f]{64}$/.test(digest)) return undefined;
+  const path = join(root, "blobs", digest.replace(":", "-"));
+  return existsSync(path) ? path : undefined;
+}

@@ -1,0 +1,70 @@
+import { open, readFile, rm, stat, utimes } from "node:fs/promises";
+import { hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** A holder touches its lock so often; one that was not touched for so long is left over, whatever process made it. */
+const TOUCH_EVERY_MS = 5_000;
+const LEFT_OVER_AFTER_MS = 30_000;
+const LOOK_EVERY_MS = 200;
+
+export type FileLockOptions = {
+  readonly signal?: AbortSignal | undefined;
+  /** Called once, where another process holds the lock. */
+  readonly onWait?: (() => void) | undefined;
+};
+
+/**
+ * Runs `use` while no other process does so with the same path: the lock is a file that names its holder. That of a
+ * process which has ended, or has not touched it for half a minute, is taken over.
+ */
+export async function withFileLock<T>(path: string, use: () => Promise<T>, { signal, onWait }: FileLockOptions = {}): Promise<T> {
+  const holder = `${process.pid} ${hostname()}`;
+  for (let waited = false; !(await tryCreate(path, holder)); waited = true) {
+    if (await isLeftOver(path)) {
+      await rm(path, { force: true });
+      continue;
+    }
+    if (!waited) onWait?.();
+    await sleep(LOOK_EVERY_MS, undefined, { signal });
+  }
+  const timer = setInterval(() => void utimes(path, new Date(), new Date()).catch(() => undefined), TOUCH_EVERY_MS);
+  timer.unref();
+  try {
+    return await use();
+  } finally {
+    clearInterval(timer);
+    await rm(path, { force: true });
+  }
+}
+
+async function tryCreate(path: string, holder: string): Promise<boolean> {
+  try {
+    const file = await open(path, "wx");
+    await file.writeFile(holder);
+    await file.close();
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  }
+}
+
+async function isLeftOver(path: string): Promise<boolean> {
+  try {
+    const [holder, { mtimeMs }] = await Promise.all([readFile(path, "utf8"), stat(path)]);
+    if (Date.now() - mtimeMs > LEFT_OVER_AFTER_MS) return true;
+    const [pid, host] = holder.split(" ");
+    return host === hostname() && !isRunning(Number(pid));
+  } catch {
+    return false; // it is gone: the next try to create it tells
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}
