@@ -3,6 +3,7 @@ export type { Activity, EncodeOptions, GenerateOptions, LoadOptions, Model } fro
 export type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
 export type { SamplingOptions } from "./sampling.js";
 export { loadTokenizer, type Language } from "./model/language.js";
+export { pullModel, type PullProgress } from "./model/hub/index.js";
 export type { ModelCard } from "./model/card.js";
 export { isBlockPiece, KvspliceError, tokensOf, withoutCache } from "../plan/index.js";
 export type { BlockPiece, BlockSource, ChatTemplate, ErrorCode, FreshPiece, Piece, Plan, Range, Role, Tokenizer } from "../plan/index.js";

@@ -1,4 +1,5 @@
-import { open, readFile, rm, stat, utimes } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -18,10 +19,11 @@ export type FileLockOptions = {
  * process which has ended, or has not touched it for half a minute, is taken over.
  */
 export async function withFileLock<T>(path: string, use: () => Promise<T>, { signal, onWait }: FileLockOptions = {}): Promise<T> {
-  const holder = `${process.pid} ${hostname()}`;
+  const holder = `${process.pid} ${hostname()} ${randomUUID()}`;
   for (let waited = false; !(await tryCreate(path, holder)); waited = true) {
-    if (await isLeftOver(path)) {
-      await rm(path, { force: true });
+    const leftOver = await leftOverHolder(path);
+    if (leftOver !== undefined) {
+      await remove(path, leftOver);
       continue;
     }
     if (!waited) onWait?.();
@@ -49,14 +51,27 @@ async function tryCreate(path: string, holder: string): Promise<boolean> {
   }
 }
 
-async function isLeftOver(path: string): Promise<boolean> {
+/** The holder that a lock names, if it holds it no longer. */
+async function leftOverHolder(path: string): Promise<string | undefined> {
   try {
     const [holder, { mtimeMs }] = await Promise.all([readFile(path, "utf8"), stat(path)]);
-    if (Date.now() - mtimeMs > LEFT_OVER_AFTER_MS) return true;
     const [pid, host] = holder.split(" ");
-    return host === hostname() && !isRunning(Number(pid));
+    const isLeftOver = Date.now() - mtimeMs > LEFT_OVER_AFTER_MS || (host === hostname() && !isRunning(Number(pid)));
+    return isLeftOver ? holder : undefined;
   } catch {
-    return false; // it is gone: the next try to create it tells
+    return undefined; // it is gone: the next try to create it tells
+  }
+}
+
+/** Takes a lock away from this holder, and from no other that has come meanwhile. */
+async function remove(path: string, holder: string): Promise<void> {
+  const aside = `${path}.${randomUUID()}`;
+  try {
+    await rename(path, aside);
+    if ((await readFile(aside, "utf8")) === holder) await rm(aside, { force: true });
+    else await rename(aside, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error; // another was sooner
   }
 }
 
