@@ -67,7 +67,8 @@ async function ask(argument: string, options: Options): Promise<void> {
     const spliced = await stream(answer, print);
     const [stats, reads] = await Promise.all([answer.stats, store.stats()]);
     for (const warning of stats.warnings) process.stderr.write(`${pc.yellow("warning:")} ${warning}\n`);
-    print("\n\n");
+    print(spliced.trim() === "" ? "" : "\n\n");
+    if (spliced.trim() === "") process.stderr.write(`${pc.yellow("warning:")} the model had nothing to say to that; ask in other words.\n`);
     print(sourceLines(answer.sources) + "\n");
     print(pc.dim(timingLine(stats)) + "\n");
 
@@ -84,7 +85,7 @@ async function ask(argument: string, options: Options): Promise<void> {
 }
 
 function sourceLines(sources: readonly Source[]): string {
-  return sources.map(({ ref, title, score }, i) => `${pc.dim(`${i + 1}.`)} ${title} ${pc.dim(`${ref} (${score.toFixed(4)})`)}`).join("\n");
+  return sources.map(({ ref, title, page, score }, i) => `${pc.dim(`${i + 1}.`)} ${title} ${pc.dim(`${ref}${page === undefined ? "" : `, page ${page}`} (${score.toFixed(4)})`)}`).join("\n");
 }
 
 function timingLine(stats: AnswerStats): string {
@@ -100,7 +101,7 @@ function report(answer: string, sources: readonly Source[], stats: AnswerStats, 
   const { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms } = stats;
   return {
     answer,
-    sources: sources.map(({ ref, path, title, score, text }) => ({ ref, path, title, score, text })),
+    sources: sources.map(({ ref, path, title, page, score, text }) => ({ ref, path, title, page, score, text })),
     timing: { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms },
     tokens: { cached: stats.cached_tokens, computed: stats.computed_tokens, generated: stats.generated_tokens, drafted: stats.drafted_tokens, accepted: stats.accepted_tokens },
     store: { ...Object.fromEntries(reads.tiers.map(({ tier, hits }) => [tier, hits])), missing: reads.misses },

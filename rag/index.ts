@@ -22,8 +22,9 @@ export { EVAL_MODES, evaluate, type EvalMode, type EvalOptions, type EvalResult 
 export { type EvalQuestion, type Passage, readQuestions, type ReadOptions } from "./eval/questions.js";
 export { normaliseAnswer, type Score, scoreAnswer } from "./eval/score.js";
 export { listFiles, type Listing } from "./load/list.js";
-export { isLoadable, LOADABLE, loadFile } from "./load/load.js";
-export type { Loaded } from "./load/loader.js";
+export { isLoadable, LOADABLE } from "./load/kinds.js";
+export { loadFile } from "./load/load.js";
+export type { Loaded, LoadOptions } from "./load/loader.js";
 export { linkTokensOf, renderDocument } from "./prompt.js";
 export { type Chunk, splitDocument, type SplitOptions } from "./split.js";
 export type { ExportOptions, ExportReport, TransferOptions, TransferProgress } from "./transfer/export.js";

@@ -8,6 +8,8 @@ export type Chunk = {
   readonly text: string;
   /** Token ids of the rendered chunk, title line included. */
   readonly tokens: readonly number[];
+  /** Page that it begins on, from 1, where its file has pages. */
+  readonly page?: number;
 };
 
 export type SplitOptions = { readonly tokenizer: Tokenizer; readonly card: ModelCard; readonly maxTokens?: number };
@@ -18,8 +20,11 @@ const MAX_TITLE_SHARE = 0.25;
 /** A rune is at most 4 bytes, so 4 tokens: below this room for text, splitting would not come to an end. */
 const MIN_TEXT_TOKENS = 8;
 
+/** Of a chunk, at most this share goes to the names of a table's columns; longer ones stand above its first row alone. */
+const MAX_COLUMNS_SHARE = 0.3;
+
 /** A stretch of text that is laid into one chunk whole. `tokens` is its count alone: nearly what it adds to a chunk. */
-type Unit = { readonly text: string; readonly tokens: number; readonly heading: boolean };
+type Unit = { readonly text: string; readonly tokens: number; readonly from: Omit<Paragraph, "text"> };
 
 type Counter = (text: string) => number;
 
@@ -33,7 +38,8 @@ const CUTS: readonly ((text: string) => string[])[] = [
 /**
  * Splits a document into chunks of at most `maxTokens` tokens, each counted as rendered for the model. Neighbouring
  * paragraphs share a chunk while they fit, and a heading goes with what follows. A paragraph that is too long for a
- * chunk is cut between sentences, a sentence between words, a word between its letters. No text is left out.
+ * chunk is cut between sentences, a sentence between words, a word between its letters. No text is left out. The names
+ * of a table's columns stand above its rows in every chunk.
  *
  * @throws KvspliceError `bad_argument` where maxTokens leaves no room for text
  */
@@ -47,7 +53,8 @@ export function splitDocument(document: Document, options: SplitOptions): Chunk[
     throw new KvspliceError("bad_argument", `${maxTokens} tokens a document leave no room for text; allow more.`);
   }
 
-  const units = document.paragraphs.flatMap((paragraph) => unitsOf(paragraph, room, count));
+  const paragraphs = withFittingColumns(document.paragraphs, room, count);
+  const units = paragraphs.flatMap((paragraph) => unitsOf(paragraph, room, count));
   const chunks: Chunk[] = [];
   for (let start = 0; start < units.length; ) {
     const end = packed(units, start, maxTokens, render);
@@ -55,8 +62,9 @@ export function splitDocument(document: Document, options: SplitOptions): Chunk[
       units.splice(start, 1, ...finer(units[start]!, count));
       continue;
     }
-    const text = textOf(units.slice(start, end));
-    if (text !== "") chunks.push({ title, text, tokens: render(text) });
+    const text = textOf(units, start, end);
+    const { page } = units[start]!.from;
+    if (text !== "") chunks.push({ title, text, tokens: render(text), ...(page === undefined ? {} : { page }) });
     start = end;
   }
   return chunks;
@@ -68,7 +76,7 @@ export function splitDocument(document: Document, options: SplitOptions): Chunk[
  * room the true count leaves is filled again, until no further unit fits.
  */
 function packed(units: readonly Unit[], start: number, maxTokens: number, render: (text: string) => number[]): number {
-  const rendered = (end: number) => render(textOf(units.slice(start, end))).length;
+  const rendered = (end: number) => render(textOf(units, start, end)).length;
   let end = start;
   for (let used = rendered(start), next = end; ; end = next, used = rendered(end)) {
     for (let left = maxTokens - used; next < units.length && units[next]!.tokens <= left; next++) {
@@ -79,33 +87,59 @@ function packed(units: readonly Unit[], start: number, maxTokens: number, render
   }
   if (end === units.length) return end;
   let kept = end;
-  while (kept > start && units[kept - 1]!.heading) kept--;
+  while (kept > start && units[kept - 1]!.from.heading) kept--;
   return kept > start ? kept : end;
 }
 
-function textOf(units: readonly Unit[]): string {
-  return units.map((unit) => unit.text).join("").trim();
+/** What a chunk of these units says: a line that begins in it keeps its indentation, the rest of a cut one has none. */
+function textOf(units: readonly Unit[], start: number, end: number): string {
+  let text = "";
+  let columns: string | undefined;
+  for (const { text: part, from } of units.slice(start, end)) {
+    if (from.columns !== columns && from.columns !== undefined) text += `${from.columns}\n`;
+    columns = from.columns;
+    text += part;
+  }
+  const beginsLine = start === 0 || units[start - 1]!.text.endsWith("\n");
+  return (beginsLine ? text.replace(/^(?:[^\S\n]*\n)+/, "") : text.trimStart()).trimEnd();
 }
 
-function unitsOf(paragraph: Paragraph, room: number, count: Counter): Unit[] {
-  const whole = unit(`${paragraph.text}\n`, count, paragraph.heading);
-  return fitted(whole, room, count, 0);
+/** Columns' names that would fill a chunk become a paragraph of their own, once. */
+function withFittingColumns(paragraphs: readonly Paragraph[], room: number, count: Counter): Paragraph[] {
+  const fits = new Map<string, boolean>();
+  return paragraphs.flatMap((paragraph, index) => {
+    const { columns, ...row } = paragraph;
+    if (columns === undefined) return [paragraph];
+    if (!fits.has(columns)) fits.set(columns, count(`${columns}\n`) <= MAX_COLUMNS_SHARE * room);
+    if (fits.get(columns)) return [paragraph];
+    return paragraphs[index - 1]?.columns === columns ? [row] : [{ ...row, text: columns }, row];
+  });
+}
+
+function unitsOf({ text, ...from }: Paragraph, room: number, count: Counter): Unit[] {
+  const left = room - (from.columns === undefined ? 0 : count(`${from.columns}\n`));
+  return fitted(unit(`${text}\n`, count, from), left, count, 0);
 }
 
 function fitted(whole: Unit, room: number, count: Counter, cut: number): Unit[] {
   const segment = CUTS[cut];
   if (whole.tokens <= room || segment === undefined) return [whole];
-  return segment(whole.text).flatMap((text) => fitted(unit(text, count), room, count, cut + 1));
+  return segment(whole.text).flatMap((text) => fitted(unit(text, count, continued(whole)), room, count, cut + 1));
 }
 
 /** For a unit that fits when counted alone, but not in its place. */
 function finer(whole: Unit, count: Counter): Unit[] {
   const segment = CUTS.find((cuts) => cuts(whole.text).length > 1)!;
-  return segment(whole.text).map((text) => unit(text, count));
+  return segment(whole.text).map((text) => unit(text, count, continued(whole)));
 }
 
-function unit(text: string, count: Counter, heading = false): Unit {
-  return { text, tokens: count(text), heading };
+/** What the parts of a cut unit have of it: a part of a heading is none. */
+function continued({ from: { heading: _, ...from } }: Unit): Unit["from"] {
+  return from;
+}
+
+function unit(text: string, count: Counter, from: Unit["from"]): Unit {
+  return { text, tokens: count(text), from };
 }
 
 /** The title, or as many of its words as take `maxTokens`, and a sign that more stood there. */

@@ -7,6 +7,8 @@ export type Source = {
   /** Absolute path of its file. */
   readonly path: string;
   readonly title: string;
+  /** Page that it begins on, from 1, where its file has pages. */
+  readonly page?: number | undefined;
   /** Sum of reciprocal ranks: to compare the sources of one question, not of two. */
   readonly score: number;
   readonly text: string;

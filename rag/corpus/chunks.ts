@@ -12,6 +12,8 @@ export type CorpusChunk = {
   /** Absolute path of its file. */
   readonly path: string;
   readonly title: string;
+  /** Page that it begins on, from 1, where its file has pages. */
+  readonly page?: number | undefined;
   readonly text: string;
   /** Token ids of the rendered chunk: its block's tokens. */
   readonly tokens: readonly number[];
@@ -92,8 +94,8 @@ export class Chunks {
     const id = ids[index];
     const chunk = id === undefined ? undefined : this.records.chunk(id);
     if (chunk === undefined) return undefined;
-    const { path, title, text, tokens } = chunk;
-    return { ref: withNumber(name, String(index + 1)), path, title, text, tokens };
+    const { path, title, page, text, tokens } = chunk;
+    return { ref: withNumber(name, String(index + 1)), path, title, ...(page === undefined ? {} : { page }), text, tokens };
   }
 
   private names(): Names {

@@ -176,8 +176,8 @@ export class Corpus {
     for (const { id, score } of this.indexes.search(question, vector!, topK)) {
       const chunk = this.records.chunk(id);
       if (chunk === undefined || sources.has(chunk.block)) continue;
-      const { path, title, text, tokens } = chunk;
-      sources.set(chunk.block, { ref: this.byRef.refOf(path, id), path, title, score, text, tokens });
+      const { path, title, page, text, tokens } = chunk;
+      sources.set(chunk.block, { ref: this.byRef.refOf(path, id), path, title, ...(page === undefined ? {} : { page }), score, text, tokens });
       if (sources.size === topK) break;
     }
     this.store.prefetch?.([...sources.keys()]);

@@ -5,14 +5,15 @@ import { sep } from "node:path";
 import { KvspliceError, type BlockKey, type BlockStore, type Model } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
 import type { Embedder } from "../embedder.js";
-import { type Listing, listFiles } from "../load/list.js";
+import { type Listing, listFiles, type ListOptions } from "../load/list.js";
 import { loadFile } from "../load/load.js";
+import type { LoadOptions } from "../load/loader.js";
 import { splitDocument } from "../split.js";
 import type { FileRecord, NewChunk, Records } from "./records.js";
 import { sideBySide } from "./side-by-side.js";
 import { type BlockSupply, encodeHere } from "./supply.js";
 
-export type PrecomputeOptions = {
+export type PrecomputeOptions = Pick<LoadOptions, "ocr"> & Pick<ListOptions, "followLinks"> & {
   readonly signal?: AbortSignal | undefined;
   /** Called after each block, and after each file. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
@@ -37,6 +38,10 @@ export type Report = {
   readonly files: number;
   /** Of these, how many cost nothing, being as they were. */
   readonly unchanged: number;
+  /** Of these, how many gave no text; `problems` says why. */
+  readonly refused: number;
+  /** What was found in folders and not read, by its kind: a suffix, `linked folders` ... */
+  readonly passedOver: Readonly<Record<string, number>>;
   /** Files gone from the disk whose chunks were removed. */
   readonly removed: number;
   /** Blocks encoded; a block that the store had already is not among them. */
@@ -77,10 +82,10 @@ export async function precompute(
   names: readonly string[],
   options: PrecomputeOptions = {},
 ): Promise<Report> {
-  const listing = await listFiles(names);
-  const run = new Run(workshop, options, await sizesOf(listing.files), listing.problems);
+  const listing = await listFiles(names, options);
+  const run = new Run(workshop, options, await sizesOf(listing.files), listing);
   await run.update(listing.files);
-  await run.removeDeleted(listing);
+  await run.removeDeleted();
   await run.deleteUnused();
   await run.encodeMissing();
   return run.report();
@@ -95,6 +100,7 @@ class Run {
   private bytesDone = 0;
   private filesDone = 0;
   private unchanged = 0;
+  private refused = 0;
   private removed = 0;
   private encoded = 0;
   private tokens = 0;
@@ -104,9 +110,9 @@ class Run {
     private readonly options: PrecomputeOptions,
     /** Bytes of each file that was asked for. */
     private readonly sizes: ReadonlyMap<string, number>,
-    problems: readonly LoadProblem[],
+    private readonly listing: Listing,
   ) {
-    this.problems = [...problems];
+    this.problems = [...listing.problems];
     this.supply = options.supply ?? encodeHere(workshop.model, workshop.store);
     this.bytesTotal = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   }
@@ -124,7 +130,8 @@ class Run {
   }
 
   /** Removes the files that were below a searched folder and are gone from the disk. */
-  async removeDeleted({ folders, files }: Listing): Promise<void> {
+  async removeDeleted(): Promise<void> {
+    const { folders, files } = this.listing;
     const present = new Set(files);
     for (const [key, { path }] of [...this.workshop.records.allFiles()]) {
       const searched = folders.some((folder) => path.startsWith(folder.endsWith(sep) ? folder : folder + sep));
@@ -155,9 +162,10 @@ class Run {
   }
 
   report(): Report {
-    const { unchanged, removed, encoded, problems } = this;
+    const { unchanged, refused, removed, encoded, problems } = this;
+    const { passedOver } = this.listing;
     const { chunks, tokens } = this.workshop.records.totals;
-    return { files: this.sizes.size, unchanged, removed, encoded, problems, chunks, tokens };
+    return { files: this.sizes.size, unchanged, refused, passedOver, removed, encoded, problems, chunks, tokens };
   }
 
   /** The file's bytes and state, or undefined where it is as it was or cannot be read. */
@@ -175,6 +183,7 @@ class Run {
     } catch (error) {
       if (error instanceof KvspliceError) throw error;
       const kept = known === undefined ? "" : " What was stored of it is kept.";
+      if (known === undefined) this.refused++;
       this.problems.push({ path, reason: `It cannot be read (${(error as Error).message}); check its permissions.${kept}` });
       return undefined;
     }
@@ -182,12 +191,13 @@ class Run {
 
   private pass(known: FileRecord): undefined {
     this.unchanged++;
+    if (known.chunks.length === 0) this.refused++;
     this.problems.push(...known.problems);
   }
 
   private async replace(path: string, file: FileState, bytes: Uint8Array): Promise<void> {
     const { records, model, embedder } = this.workshop;
-    const { documents, problems } = await loadFile(path, bytes);
+    const { documents, problems } = await loadFile(path, bytes, this.options);
     const chunks = documents.flatMap((document) => splitDocument(document, model));
     const texts = chunks.map(({ title, text }) => `${title}\n${text}`);
     const vectors = chunks.length === 0 ? [] : await (await embedder()).embed(texts, { signal: this.options.signal });
@@ -199,6 +209,7 @@ class Run {
     });
     records.replaceFile(keyOfPath(path), { ...file, problems }, built);
     this.problems.push(...problems);
+    if (built.length === 0) this.refused++;
   }
 
   /** Sees to it that the store holds the block. */

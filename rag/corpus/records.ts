@@ -28,6 +28,8 @@ export type ChunkRecord = {
   /** Token ids of the rendered chunk: its block's tokens. */
   readonly tokens: readonly number[];
   readonly block: BlockKey;
+  /** Page that it begins on, from 1, where its file has pages. */
+  readonly page?: number | undefined;
 };
 
 export type NewChunk = Omit<ChunkRecord, "path"> & { readonly vector: Float32Array };

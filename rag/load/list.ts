@@ -1,11 +1,12 @@
-import { stat } from "node:fs/promises";
-import { resolve, sep } from "node:path";
+import { open, readdir, realpath, stat } from "node:fs/promises";
+import { join, relative, resolve, sep } from "node:path";
 
-import { glob, isDynamicPattern } from "tinyglobby";
+import picomatch from "picomatch";
 
-import { KvspliceError } from "../../engine/index.js";
+import { KvspliceError } from "../../plan/index.js";
 import type { LoadProblem } from "../document.js";
-import { isLoadable, LOADABLE } from "./load.js";
+import { looksLikeText } from "./decode.js";
+import { isLoadable, LOADABLE, suffixOf } from "./kinds.js";
 
 /** The files that were asked for. */
 export type Listing = {
@@ -13,41 +14,145 @@ export type Listing = {
   readonly files: readonly string[];
   /** Absolute folders that were searched: a file below them that is gone from the disk was deleted. */
   readonly folders: readonly string[];
+  /** Absolute names of files and folders that are no more, and were known. */
+  readonly gone: readonly string[];
+  /** What was found and is not among the files, by its kind: a suffix, `(no suffix)`, `linked folders` ... */
+  readonly passedOver: Readonly<Record<string, number>>;
   readonly problems: readonly LoadProblem[];
 };
 
+export type ListOptions = {
+  /** Follows links out of the folder that has them, and links to folders. */
+  readonly followLinks?: boolean | undefined;
+  /** Whether a name that does not exist is known from before, as a file or a folder: then it is not an error. */
+  readonly isKnown?: ((path: string) => boolean) | undefined;
+};
+
+/** Folders that tools make beside documents: packages, and what Sphinx copies of its sources and scripts. */
+const SKIPPED_FOLDERS = new Set(["node_modules", "__pycache__", "_static", "_sources"]);
+
+/** As much of a file without a suffix says whether it is text. */
+const SAMPLE_BYTES = 4096;
+
 /**
- * Finds files by their names, folders and globs. In folders and globs, hidden files, node_modules, linked folders and
- * files of unknown kinds are passed over.
+ * Finds files by their names, folders and globs. In folders and globs, hidden files are passed over, and so are, by
+ * count, files of unknown kinds, the folders of tools, linked folders and links out of the folder.
  *
- * @throws KvspliceError `bad_file` for a name that does not exist.
+ * @throws KvspliceError `bad_file` for a name that does not exist and is not known
  */
-export async function listFiles(names: readonly string[]): Promise<Listing> {
+export async function listFiles(names: readonly string[], options: ListOptions = {}): Promise<Listing> {
   const files = new Set<string>();
   const folders: string[] = [];
+  const gone: string[] = [];
   const problems: LoadProblem[] = [];
-  const search = async (name: string, pattern: string, folder: string) => {
-    const options = { cwd: folder, absolute: true, expandDirectories: false, followSymbolicLinks: false };
-    const found = (await glob(pattern, { ...options, ignore: ["**/node_modules/**"] })).filter(isLoadable);
-    if (found.length === 0) problems.push({ path: name, reason: `No file in it can be loaded; it takes ${LOADABLE}` });
-    for (const path of found) files.add(resolve(path));
+  const passedOver: Record<string, number> = {};
+  const search = async (name: string, folder: string, isAsked: (path: string) => boolean) => {
+    const found = await new Search(folder, isAsked, options).run();
+    if (found.files.length === 0) problems.push({ path: name, reason: `No file in it can be loaded; it takes ${LOADABLE}.` });
+    for (const path of found.files) files.add(path);
+    for (const [kind, count] of found.passedOver) passedOver[kind] = (passedOver[kind] ?? 0) + count;
+    problems.push(...found.problems);
     folders.push(folder);
   };
   for (const name of names) {
     const path = resolve(name);
     const status = await stat(path).catch(() => undefined);
-    if (status?.isDirectory()) await search(name, "**", path);
+    const { isGlob, base, glob } = picomatch.scan(name);
+    if (status?.isDirectory()) await search(name, path, () => true);
     else if (status !== undefined) files.add(path);
-    else if (isDynamicPattern(name)) await search(name, ...splitPattern(name));
+    else if (options.isKnown?.(path)) gone.push(path);
+    else if (isGlob) await search(name, resolve(base), picomatch(glob));
     else throw new KvspliceError("bad_file", `There is no file or folder ${name}; check the name, and where you are.`);
   }
-  return { files: [...files].sort(), folders, problems };
+  return { files: [...files].sort(), folders, gone, passedOver, problems };
 }
 
-/** `docs/a/*.md` -> `*.md` in `docs/a`. */
-function splitPattern(name: string): [pattern: string, folder: string] {
-  const parts = name.split("/");
-  const start = parts.findIndex((part) => isDynamicPattern(part));
-  const fixed = start < 0 ? 0 : start;
-  return [parts.slice(fixed).join("/"), resolve(parts.slice(0, fixed).join("/") || (name.startsWith("/") ? sep : "."))];
+/** One folder's files, link by link and folder by folder. */
+class Search {
+  readonly files: string[] = [];
+  readonly passedOver = new Map<string, number>();
+  readonly problems: LoadProblem[] = [];
+  /** Where each file really is: a file that two links name is one. */
+  private readonly real = new Set<string>();
+  private readonly visited = new Set<string>();
+  private links: { readonly path: string; readonly target: string }[] = [];
+  private root = "";
+
+  constructor(
+    private readonly folder: string,
+    private readonly isAsked: (path: string) => boolean,
+    private readonly options: ListOptions,
+  ) {}
+
+  async run(): Promise<this> {
+    this.root = await realpath(this.folder).catch(() => this.folder);
+    await this.visit(this.folder, this.root);
+    for (const { path, target } of this.links.sort((a, b) => (a.path < b.path ? -1 : 1))) await this.take(path, target);
+    return this;
+  }
+
+  private async visit(folder: string, real: string): Promise<void> {
+    if (this.visited.has(real)) return;
+    this.visited.add(real);
+    for (const entry of await this.entriesOf(folder)) {
+      const path = join(folder, entry.name);
+      if (entry.name.startsWith(".")) continue;
+      if (entry.isDirectory()) {
+        if (SKIPPED_FOLDERS.has(entry.name)) this.passOver(path, `${entry.name}/`);
+        else await this.visit(path, join(real, entry.name));
+      } else if (entry.isSymbolicLink()) await this.follow(path);
+      else if (entry.isFile()) await this.take(path, join(real, entry.name));
+      else this.passOver(path, "special files");
+    }
+  }
+
+  private async entriesOf(folder: string) {
+    try {
+      return await readdir(folder, { withFileTypes: true });
+    } catch (error) {
+      const { code, message } = error as NodeJS.ErrnoException;
+      if (code !== "ENOENT") this.problems.push({ path: folder, reason: `The folder cannot be read (${message}); check its permissions.` });
+      return [];
+    }
+  }
+
+  private async follow(path: string): Promise<void> {
+    const target = await realpath(path).catch(() => undefined);
+    const status = target === undefined ? undefined : await stat(target).catch(() => undefined);
+    if (target === undefined || status === undefined) return this.passOver(path, "broken links");
+    const isInside = target.startsWith(this.root + sep);
+    if (status.isDirectory()) {
+      if (this.options.followLinks) await this.visit(path, target);
+      else this.passOver(path, "linked folders");
+    } else if (!isInside && !this.options.followLinks) this.passOver(path, "links out of the folder");
+    else this.links.push({ path, target });
+  }
+
+  private async take(path: string, real: string): Promise<void> {
+    if (this.real.has(real) || !this.asks(path)) return;
+    if (!isLoadable(path)) return this.passOver(path, suffixOf(path));
+    if (suffixOf(path) === "" && !(await isTextFile(path))) return this.passOver(path, "(no suffix)");
+    this.real.add(real);
+    this.files.push(path);
+  }
+
+  private passOver(path: string, kind: string): void {
+    if (this.asks(path)) this.passedOver.set(kind, (this.passedOver.get(kind) ?? 0) + 1);
+  }
+
+  private asks(path: string): boolean {
+    return this.isAsked(relative(this.folder, path).split(sep).join("/"));
+  }
+}
+
+/** A file that cannot be read is told when it is loaded. */
+async function isTextFile(path: string): Promise<boolean> {
+  const file = await open(path).catch(() => undefined);
+  if (file === undefined) return true;
+  try {
+    const { bytesRead, buffer } = await file.read(Buffer.alloc(SAMPLE_BYTES), 0, SAMPLE_BYTES, 0);
+    return looksLikeText(buffer.subarray(0, bytesRead));
+  } finally {
+    await file.close();
+  }
 }

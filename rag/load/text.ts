@@ -1,3 +1,5 @@
+import { basename } from "node:path";
+
 import type { Paragraph } from "../document.js";
 import { decodeText } from "./decode.js";
 import type { Loader } from "./loader.js";
@@ -9,13 +11,19 @@ const TITLE = /^[^\n]{1,80}(?<![.!?:;,])$/;
 /** Plain text: empty lines part its paragraphs; a short line that stands alone at the top is its title. */
 export const loadText: Loader = (path, bytes) => {
   const paragraphs = paragraphsOf(decodeText(bytes));
-  const top = paragraphs.length > 1 ? TITLE.exec(paragraphs[0]!.text)?.[0] : undefined;
+  const top = paragraphs.length > 1 ? TITLE.exec(paragraphs[0]!.text.trim())?.[0] : undefined;
   return { documents: [{ path, title: top ?? titleOfPath(path), paragraphs }], problems: [] };
 };
 
+/** Source code, logs and configuration: as they are, named by their file. */
+export const loadSource: Loader = (path, bytes) => {
+  return { documents: [{ path, title: basename(path), paragraphs: paragraphsOf(decodeText(bytes)) }], problems: [] };
+};
+
+/** Stretches between empty lines. A line's indentation stays: in code and in lists it says something. */
 export function paragraphsOf(text: string): Paragraph[] {
   return text
-    .split(/\r?\n[^\S\n]*\r?\n/)
-    .map((part) => ({ text: part.trim() }))
-    .filter((paragraph) => paragraph.text !== "");
+    .split(/\r?\n[^\S\n]*(?=\r?\n)/)
+    .map((part) => ({ text: part.replace(/^(?:[^\S\n]*\r?\n)+/, "").trimEnd() }))
+    .filter((paragraph) => paragraph.text.trim() !== "");
 }

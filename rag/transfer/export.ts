@@ -160,8 +160,8 @@ async function addRecords(writer: SafetensorsWriter, records: Records): Promise<
       const { chunks, ...record } = records.file(key)!;
       yield Buffer.from(`${JSON.stringify({ file: key, record, chunks: chunks.length })}\n`);
       for (const id of chunks) {
-        const { title, text, tokens, block } = records.chunk(id)!;
-        yield Buffer.from(`${JSON.stringify({ title, text, tokens, block })}\n`);
+        const { title, text, tokens, block, page } = records.chunk(id)!;
+        yield Buffer.from(`${JSON.stringify({ title, text, tokens, block, page })}\n`);
       }
     }
   }

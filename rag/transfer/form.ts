@@ -21,11 +21,11 @@ export const FileLine = z.object({
     size_bytes: z.number(),
     modified_ms: z.number(),
     seen_ms: z.number(),
-    problems: z.array(z.object({ path: z.string(), line: z.number().optional(), reason: z.string() })),
+    problems: z.array(z.object({ path: z.string(), line: z.number().optional(), pages: z.array(z.int()).optional(), reason: z.string() })),
   }),
   chunks: z.int(),
 });
-export const ChunkLine = z.object({ title: z.string(), text: z.string(), tokens: z.array(z.int()), block: z.string() });
+export const ChunkLine = z.object({ title: z.string(), text: z.string(), tokens: z.array(z.int()), block: z.string(), page: z.int().optional() });
 
 /** The file's metadata, beside those of blocks. */
 export const FileMetadata = z.object({

@@ -175,7 +175,7 @@ async function importRecords(file: SafetensorsFile, { records, model, store }: I
     }
     const known = records.file(key);
     if (known === undefined) {
-      records.replaceFile(key, { ...record, problems: record.problems.map(({ line, ...problem }) => ({ ...problem, ...(line === undefined ? {} : { line }) })) }, built);
+      records.replaceFile(key, record, built);
       counts.files++;
     } else if (known.hash === record.hash) counts.unchanged++;
     else counts.kept++;

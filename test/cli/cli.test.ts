@@ -178,6 +178,21 @@ describe("precompute", () => {
     for (const { reason } of report.problems) expect(reason.length).toBeGreaterThan(20);
   });
 
+  test("what is passed over is counted; --strict ends with an error for it, and so does a run that read nothing", () => {
+    const folder = mkdtempSync(join(home, "mixed-"));
+    writeFileSync(join(folder, "good.md"), ARTICLES["lighthouse.md"]);
+    writeFileSync(join(folder, "a.png"), "x");
+    writeFileSync(join(folder, "b.png"), "x");
+    const args = ["precompute", folder, "--store", join(home, "mixed")];
+    const run = kvsplice(...args);
+    expect(run.stdout).toMatch(/^1 file \(0 unchanged, 0 removed\): 1 chunk encoded in .*\n.* holds 1 chunk, \d+ tokens\.\n$/);
+    expect(run.stderr).toBe("passed over 2 .png\n");
+    expect(run.status).toBe(0);
+    expect(reportOf(kvsplice(...args, "--json"))).toMatchObject({ refused: 0, passedOver: { ".png": 2 }, problems: [] });
+    expectError(kvsplice(...args, "--strict"), /0 problems, 2 files passed over \(--strict\)/);
+    expectError(kvsplice("precompute", join(folder, "a.png"), "--store", join(home, "mixed")), /None of 1 file could be read/);
+  });
+
   test("refuses a name that does not exist, and a corpus of none", () => {
     expectError(kvsplice("precompute", join(home, "missing.md"), "--store", store), /missing\.md/);
     const empty = mkdtempSync(join(home, "empty-"));

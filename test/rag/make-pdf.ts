@@ -1,15 +1,41 @@
-/** A PDF (1.4, Helvetica) of these pages' lines, 14 points apart; an empty line leaves a gap. */
-export function makePdf(pages: readonly (readonly string[])[], trailer: { title?: string; encrypt?: string } = {}): Buffer {
-  const fixed = ["<< /Type /Catalog /Pages 2 0 R >>", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>", `<< ${trailer.title ? `/Title (${trailer.title})` : ""} >>`];
+/** A line at a place of its own: points from the lower left corner. */
+export type PlacedLine = { readonly text: string; readonly x?: number; readonly y: number; readonly size?: number };
+
+export type PdfPage = {
+  /** From the top, 14 points apart; an empty line leaves a gap. */
+  readonly lines?: readonly string[];
+  readonly placed?: readonly PlacedLine[];
+  /** A grey square. */
+  readonly picture?: true;
+  /** The page's object is missing. */
+  readonly damaged?: true;
+  /** Text fields of a form with their values. */
+  readonly fields?: Readonly<Record<string, string>>;
+};
+
+/** A PDF (1.4, Helvetica) of these pages. */
+export function makePdf(pages: readonly (readonly string[] | PdfPage)[], trailer: { title?: string; encrypt?: string } = {}): Buffer {
+  const fixed = ["", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>", `<< ${trailer.title ? `/Title (${trailer.title})` : ""} >>`];
   const objects = [...fixed, ...(trailer.encrypt ? [trailer.encrypt] : [])];
   const encrypted = trailer.encrypt ? `/Encrypt ${objects.length} 0 R /ID [<00> <00>]` : "";
-  const kids = pages.map((lines) => {
+  const fields: string[] = [];
+  const kids = pages.map((page) => {
+    const { lines = [], placed = [], picture, damaged, fields: values = {} }: PdfPage = "length" in page ? { lines: page } : page;
+    if (damaged) return "9999 0 R";
     const shown = lines.map((line) => (line === "" ? "T*" : `(${line}) Tj T*`)).join(" ");
-    const content = `BT /F1 12 Tf 72 720 Td 14 TL ${shown} ET`;
+    const set = placed.map(({ text, x = 72, y, size = 12 }) => `BT /F1 ${size} Tf ${x} ${y} Td (${text}) Tj ET`).join(" ");
+    const image = picture ? "q 300 0 0 300 72 300 cm BI /W 1 /H 1 /BPC 8 /CS /G ID \x80 EI Q" : "";
+    const content = `BT /F1 12 Tf 72 720 Td 14 TL ${shown} ET ${set} ${image}`;
     const stream = objects.push(`<< /Length ${content.length} >>\nstream\n${content}\nendstream`);
+    const annotations = Object.entries(values).map(([name, value]) => {
+      const field = `<< /Type /Annot /Subtype /Widget /FT /Tx /T (${name}) /V (${value}) /Rect [72 100 300 120] >>`;
+      fields.push(`${objects.push(field)} 0 R`);
+      return fields.at(-1);
+    });
     const fonts = "/Resources << /Font << /F1 3 0 R >> >>";
-    return `${objects.push(`<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] ${fonts} /Contents ${stream} 0 R >>`)} 0 R`;
+    return `${objects.push(`<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] ${fonts} /Contents ${stream} 0 R /Annots [${annotations.join(" ")}] >>`)} 0 R`;
   });
+  objects[0] = `<< /Type /Catalog /Pages 2 0 R ${fields.length === 0 ? "" : `/AcroForm << /Fields [${fields.join(" ")}] >>`} >>`;
   objects[1] = `<< /Type /Pages /Kids [${kids.join(" ")}] /Count ${kids.length} >>`;
 
   let file = "%PDF-1.4\n";

@@ -68,6 +68,43 @@ describe("splitting", () => {
     expect(chunks[1]!.text).toMatch(/^Heading\n/);
   });
 
+  test("a line that begins a chunk keeps its indentation, also where its block was cut", () => {
+    const lines = Array.from({ length: 30 }, (_, index) => `${" ".repeat(index % 5)}step ${index} and on`);
+    const chunks = split([{ text: lines.join("\n") }]);
+    expect(chunks.length).toBeGreaterThan(3);
+    expect(chunks.flatMap(({ text }) => text.split("\n"))).toEqual(lines);
+  });
+
+  test("the rest of a cut line has no space before it", () => {
+    for (const { text } of split([{ text: "word ".repeat(200) }])) expect(text).toMatch(/^word/);
+  });
+
+  test("the names of a table's columns stand above its rows in every chunk, and nowhere else", () => {
+    const rows = Array.from({ length: 40 }, (_, index) => `row ${index} | value`);
+    const chunks = split([{ text: "Before." }, ...rows.map((text) => ({ text, columns: "name | kind" })), { text: "After." }]);
+    expect(chunks.length).toBeGreaterThan(3);
+    for (const { text, tokens } of chunks) {
+      const lines = text.split("\n");
+      const first = lines.findIndex((line) => line.startsWith("row"));
+      expect(lines[first - 1]).toBe("name | kind");
+      expect(lines.filter((line) => line === "name | kind")).toHaveLength(1);
+      expect(tokens.length).toBeLessThanOrEqual(60);
+    }
+    expect(chunks.flatMap(({ text }) => text.split("\n").filter((line) => line.startsWith("row")))).toEqual(rows);
+  });
+
+  test("columns' names that would fill a chunk are said once", () => {
+    const columns = "name ".repeat(50).trim();
+    const texts = split(Array.from({ length: 40 }, (_, index) => ({ text: `row ${index}`, columns }))).map(({ text }) => text);
+    expect(bare(texts)).toBe(bare([columns, ...Array.from({ length: 40 }, (_, index) => `row ${index}`)]));
+  });
+
+  test("a chunk says the page that it begins on", () => {
+    const paragraphs = Array.from({ length: 6 }, (_, index) => ({ text: "word ".repeat(25), page: index + 3 }));
+    expect(split(paragraphs).map(({ page }) => page)).toEqual([3, 5, 7]); // two paragraphs a chunk
+    expect(split([{ text: "x" }])[0]).not.toHaveProperty("page");
+  });
+
   test("chunks of a document share its title; a title too long for them is cut, and says so", () => {
     const title = "a very long title ".repeat(40);
     const chunks = split([{ text: "word ".repeat(200) }], 60, title);

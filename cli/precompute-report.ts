@@ -1,0 +1,47 @@
+import pc from "picocolors";
+import { KvspliceError } from "../plan/index.js";
+import { LOADABLE, type LoadProblem, type Report } from "../rag/index.js";
+import { counted } from "./words.js";
+
+/** What a run did, for people. */
+export function printReport(report: Report, store: string, seconds: number): void {
+  for (const problem of report.problems) process.stderr.write(`${pc.yellow("skipped")} ${placeOf(problem)}: ${problem.reason}\n`);
+  const passed = passedOverText(report.passedOver);
+  if (passed !== "") process.stderr.write(`${pc.yellow("passed over")} ${passed}\n`);
+  const { files, unchanged, removed, encoded, chunks, tokens } = report;
+  process.stdout.write(
+    `${counted(files, "file")} (${unchanged} unchanged, ${removed} removed): ${counted(encoded, "chunk")} encoded in ${seconds.toFixed(1)} s.\n` +
+      `${store} holds ${counted(chunks, "chunk")}, ${counted(tokens, "token")}.\n`,
+  );
+}
+
+/** @throws KvspliceError where a run read nothing, or, strictly, anything was left out: said once all is printed */
+export function mustHaveRead(report: Report, strict: boolean): void {
+  const { files, refused, removed, chunks, problems, passedOver } = report;
+  if (chunks === 0) throw new KvspliceError("empty_corpus", `No text was found in these files, so there is nothing to ask. Name files of ${LOADABLE}.`);
+  if (refused === files && removed === 0) throw new KvspliceError("bad_file", `None of ${counted(files, "file")} could be read; what the store held before is kept.`);
+  const passed = Object.values(passedOver).reduce((sum, count) => sum + count, 0);
+  if (strict && problems.length + passed > 0) {
+    throw new KvspliceError("bad_file", `${counted(problems.length, "problem")}, ${counted(passed, "file")} passed over (--strict); what could be read is stored.`);
+  }
+}
+
+function placeOf({ path, line, pages }: LoadProblem): string {
+  if (pages !== undefined) return `${path}, ${pages.length === 1 ? "page" : "pages"} ${rangesOf(pages)}`;
+  return line === undefined ? path : `${path}:${line}`;
+}
+
+/** `[1, 2, 3, 7]` -> `1-3, 7` */
+function rangesOf(numbers: readonly number[]): string {
+  const ranges: [number, number][] = [];
+  for (const number of numbers) {
+    const last = ranges.at(-1);
+    if (last !== undefined && last[1] === number - 1) last[1] = number;
+    else ranges.push([number, number]);
+  }
+  return ranges.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(", ");
+}
+
+function passedOverText(passedOver: Report["passedOver"]): string {
+  return Object.entries(passedOver).sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${count} ${kind}`).join(", ");
+}

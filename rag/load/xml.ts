@@ -1,0 +1,36 @@
+import { XMLParser } from "fast-xml-parser";
+
+/** An element as fast-xml-parser tells it in order: its name with its children, and its attributes under ":@". */
+export type XmlNode = { readonly [name: string]: unknown };
+
+const parser = new XMLParser({ preserveOrder: true, ignoreAttributes: false, attributeNamePrefix: "", trimValues: false, processEntities: true, parseTagValue: false });
+
+export function parseXml(text: string): XmlNode[] {
+  return parser.parse(text) as XmlNode[];
+}
+
+export function nameOf(node: XmlNode): string {
+  return Object.keys(node).find((name) => name !== ":@")!;
+}
+
+export function childrenOf(node: XmlNode): readonly XmlNode[] {
+  const children = node[nameOf(node)];
+  return Array.isArray(children) ? (children as XmlNode[]) : [];
+}
+
+export function attributeOf(node: XmlNode, name: string): string | undefined {
+  return (node[":@"] as Readonly<Record<string, string>> | undefined)?.[name];
+}
+
+/** All elements of a name below these, in the order of the text. */
+export function* elements(nodes: readonly XmlNode[], name: string): Iterable<XmlNode> {
+  for (const node of nodes) {
+    if (nameOf(node) === name) yield node;
+    yield* elements(childrenOf(node), name);
+  }
+}
+
+export function textOf(node: XmlNode): string {
+  if ("#text" in node) return String(node["#text"]);
+  return childrenOf(node).map(textOf).join("");
+}
