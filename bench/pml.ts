@@ -4,6 +4,7 @@
  *     npx tsx bench/pml.ts
  */
 import { layoutSchema, readSchema } from "../pml/index.js";
+import { withReading } from "../test/fake-reading.js";
 import { mapFiles } from "../test/pml/compiling.js";
 import { largeSchema } from "../test/pml/large.js";
 import { chat } from "../test/pml/words.js";
@@ -11,7 +12,7 @@ import { chat } from "../test/pml/words.js";
 const RUNS = 9;
 
 /** Costs nothing: what is left is the language's own time. */
-const tokenizer = { encode: (text: string) => (text === "" ? [] : [1]), decode: () => "" };
+const tokenizer = withReading({ encode: (text) => (text === "" ? [] : [1]), decode: () => "" });
 const files = mapFiles({ "large.pml": largeSchema() });
 
 const times_ms = Array.from({ length: RUNS }, () => {

@@ -9,7 +9,7 @@ export class TextStream {
   stopped = false;
 
   constructor(
-    private readonly tokenizer: Tokenizer,
+    private readonly tokenizer: Pick<Tokenizer, "decode">,
     private readonly stops: readonly string[] = [],
     private readonly thought?: ChatTemplate["thought"],
   ) {}

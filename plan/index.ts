@@ -4,4 +4,5 @@ export type { BlockKey, BlockPiece, BlockSource, FreshPiece, Piece, Plan } from 
 export { PlanWriter } from "./plan-writer.js";
 export { keptRuns, type Range } from "./ranges.js";
 export type { ChatTemplate, Frame, Role, ThoughtTags } from "./chat-template.js";
-export type { Tokenizer } from "./tokenizer.js";
+export { Pace } from "./pace.js";
+export { encodeWithin, type Reading, type ReadOptions, type Tokenizer } from "./tokenizer.js";

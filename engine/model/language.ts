@@ -5,7 +5,7 @@ import { readCard, type ModelCard } from "./card.js";
 import { createChatTemplate, plainChatTemplate } from "./chat-template.js";
 import { endTokensOf } from "./end-tokens.js";
 import { type ChatTemplate, KvspliceError, type Tokenizer } from "../../plan/index.js";
-import { createTokenizer } from "./tokenizers/tokenizer.js";
+import { createTokenizer } from "./tokenizers/index.js";
 import { readContextLength } from "./arch/index.js";
 import { readMetadata } from "./files/open.js";
 import type { ModelMetadata } from "./files/model-file.js";
@@ -33,15 +33,14 @@ export async function loadTokenizer(options: { readonly path?: string } = {}): P
 
 export async function languageOf(path: string, metadata: ModelMetadata): Promise<Language> {
   const { tokenizer, control } = createTokenizer(metadata);
-  const chat = chatTemplateOf(metadata, control);
+  const chat = chatTemplateOf(metadata, control, tokenizer.begin.length > 0);
   const endTokens = endTokensOf(metadata, control);
   return { contextLength: readContextLength(metadata), tokenizer, chat, endTokens, card: await readCard(path, chat) };
 }
 
-function chatTemplateOf(metadata: ModelMetadata, control: ReadonlyMap<number, string>): ChatTemplate {
+function chatTemplateOf(metadata: ModelMetadata, control: ReadonlyMap<number, string>, addBos: boolean): ChatTemplate {
   const textOf = (name: string) => control.get(Number(metadata[`tokenizer.ggml.${name}_token_id`])) ?? "";
   const source = metadata["tokenizer.chat_template"];
-  const addBos = Boolean(metadata["tokenizer.ggml.add_bos_token"] ?? metadata["tokenizer.ggml.model"] === "llama");
   if (typeof source !== "string") return plainChatTemplate(addBos ? textOf("bos") : "");
   return createChatTemplate({ source, bos: textOf("bos"), eos: textOf("eos"), addBos });
 }

@@ -1,11 +1,12 @@
 import { expect, test } from "vitest";
 import { checkUsage, compilePrompt, describe, layoutSchema, parsePrompt, readSchema, schema as build } from "../../pml/index.js";
+import { withReading } from "../fake-reading.js";
 import { mapFiles } from "./compiling.js";
 import { largeSchema } from "./large.js";
 import { chat } from "./words.js";
 
 /** A tokenizer that costs nothing: what is left is the language's own time. */
-const free = { encode: (text: string) => (text === "" ? [] : [1]), decode: () => "" };
+const free = withReading({ encode: (text) => (text === "" ? [] : [1]), decode: () => "" });
 
 test("a schema of 10,000 modules is read, checked, laid out and compiled (bench/pml.ts measures it)", () => {
   const markup = largeSchema();

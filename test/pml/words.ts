@@ -1,3 +1,4 @@
+import { withReading } from "../fake-reading.js";
 import { type ChatTemplate, isBlockPiece, type Plan, type Tokenizer } from "../../plan/index.js";
 
 /**
@@ -13,13 +14,13 @@ export function wordTokenizer(): Tokenizer {
     ids.set(key, id);
     return id;
   };
-  return {
+  return withReading({
     encode(text, { control = false } = {}) {
       const pattern = control ? /<\|\w+\|>| ?[^\s<]+|\s|</g : / ?\S+|\s/g;
       return Array.from(text.matchAll(pattern), ([word]) => idOf(word, control && word.startsWith("<|")));
     },
     decode: (tokens) => tokens.map((id) => words[id]).join(""),
-  };
+  });
 }
 
 /** ChatML, with a word that stands at the very start alone. */

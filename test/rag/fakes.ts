@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 
 import { allocateBlock, type Block } from "../../engine/kv/block.js";
 import type { BlockKey, BlockSource, BlockStore, Generation, Model, Plan, Tokenizer } from "../../engine/index.js";
+import { withReading } from "../fake-reading.js";
 import type { Embedder } from "../../rag/index.js";
 
 const CONTROL = /(<\|\w+\|>)/;
@@ -17,11 +18,11 @@ export function fakeTokenizer(): Tokenizer {
   const textOf = (id: number): string =>
     id >= CONTROL_ID ? "" : id >= RUNE ? String.fromCodePoint(id - RUNE) : id === 0 ? "" : textOf(Math.floor(id / 128)) + String.fromCharCode(id % 128);
   const encodeText = (text: string) => (text.match(/ ?[a-zA-Z]{1,4}|[^]/gu) ?? []).map(idOf);
-  return {
+  return withReading({
     encode: (text, { control = false } = {}) =>
       control ? text.split(CONTROL).flatMap((part) => (CONTROL.test(part) ? [CONTROL_ID + part.length] : encodeText(part))) : encodeText(text),
     decode: (ids) => ids.map(textOf).join(""),
-  };
+  });
 }
 
 export type FakeModel = Model & {

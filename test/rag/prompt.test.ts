@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 
 import { isBlockPiece, type Plan } from "../../engine/index.js";
 import { readCard } from "../../engine/model/card.js";
-import { createTokenizer } from "../../engine/model/tokenizers/tokenizer.js";
+import { createTokenizer } from "../../engine/model/tokenizers/index.js";
 import { readMetadata } from "../../engine/model/files/open.js";
 import { layOut, renderDocument } from "../../rag/prompt.js";
 import { golden } from "../engine/golden.js";

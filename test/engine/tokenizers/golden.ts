@@ -1,0 +1,21 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+const folder = join(import.meta.dirname, "../../golden/tokenizers");
+const read = (name: string): unknown => JSON.parse(readFileSync(join(folder, `${name}.json`), "utf8"));
+
+export type Metadata = Readonly<Record<string, unknown>>;
+
+/** Small vocabularies that `bench/compare/tokenizers.ts` learnt from this project's documentation, as GGUF metadata. */
+export const vocabularies = { bytes: read("bytes") as Metadata, marked: read("marked") as Metadata };
+
+/** What llama.cpp makes of the texts with a vocabulary and more metadata: ids, with blanks between them. */
+export type GoldenCase = {
+  readonly vocabulary: keyof typeof vocabularies;
+  readonly metadata: Metadata;
+  readonly text: readonly string[];
+  /** By a text's index, where control tokens make a difference. */
+  readonly control: Readonly<Record<number, string>>;
+};
+
+export const golden = read("llama-cpp") as { readonly texts: readonly string[]; readonly cases: readonly GoldenCase[] };
