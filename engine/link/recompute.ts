@@ -2,7 +2,7 @@ import { isBlockPiece, keptRuns, type BlockPiece, type FreshPiece, type Piece, t
 import type { Way } from "./way.js";
 
 /**
- * Computes again the tokens of loose blocks that the question looks at most, `share` of all of them: in their places,
+ * Computes again the tokens of loose blocks that the question looks at most, `share` of all of them (rounded down): in their places,
  * seeing all that stands before them. (CacheBlend, Yao et al. 2025, computes again where K changes most; attention of
  * the question is the better guide: docs/linking.md.)
  */
@@ -12,13 +12,16 @@ export function recomputeLookedAt(share: number): Way {
     link(plan, looks) {
       const weights = plan.pieces.flatMap((piece, i) => (isLoose(piece) ? keptTokens(piece).map((token) => ({ i, token, weight: looks[i]![token]! })) : []));
       // Of equal weights the earlier token, so that the choice depends on nothing else.
-      const chosen = weights.toSorted((a, b) => b.weight - a.weight || a.i - b.i || a.token - b.token).slice(0, Math.round(share * weights.length));
+      const chosen = weights.toSorted((a, b) => b.weight - a.weight || a.i - b.i || a.token - b.token).slice(0, Math.floor(share * weights.length + ROUNDING));
       const tokensOf: number[][] = plan.pieces.map(() => []);
       for (const { i, token } of chosen) tokensOf[i]!.push(token);
       return recomputed(plan, (_, i) => tokensOf[i]!);
     },
   };
 }
+
+/** A share of all is all, whatever the last bit of their product. */
+const ROUNDING = 1e-6;
 
 /** Computes again the first tokens of each loose block (LegoLink of EPIC, Hu et al. 2025). */
 export function recomputeHead(tokens: number): Way {

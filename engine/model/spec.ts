@@ -106,3 +106,16 @@ export function maskKinds(layers: readonly LayerSpec[]): { readonly kinds: reado
 export function kvFormOf({ layers }: ModelSpec): KvForm {
   return { layers: layers.map(({ attention: { kvHeads, headSize, rotary } }) => ({ kind: "kv", heads: kvHeads, headSize, rotary })) };
 }
+
+/** Share of a model's depth above which its attention tells what an answer depends on: docs/linking.md has others. */
+const WATCHED_FROM = 0.5;
+
+/**
+ * Layers whose attention is watched for what a question looks at: those of the upper half that see the whole prompt, or
+ * all of the upper half where every layer has a window.
+ */
+export function watchedLayers(layers: readonly LayerSpec[]): number[] {
+  const upper = layers.map((_, i) => i).filter((i) => i >= WATCHED_FROM * layers.length);
+  const seeingAll = upper.filter((i) => layers[i]!.attention.window === undefined);
+  return seeingAll.length > 0 ? seeingAll : upper;
+}

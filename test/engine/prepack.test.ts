@@ -31,12 +31,12 @@ describe("graphs that are built once", () => {
 
   test("are one folder with one weights file, and nothing of their making stays", () => {
     expect(readdirSync(join(cacheDir, "graphs"))).toHaveLength(1);
-    expect(readdirSync(folder).sort()).toEqual(["batch.onnx", "decoder.onnx", "weights.bin"]);
+    expect(readdirSync(folder).sort()).toEqual(["adapted.onnx", "batch.onnx", "decoder.onnx", "look.onnx", "weights.bin"]);
   });
 
   test("have all weights where kernels read them aligned, and within the file", () => {
     const { size } = statSync(join(folder, "weights.bin"));
-    for (const graph of ["batch.onnx", "decoder.onnx"]) {
+    for (const graph of ["adapted.onnx", "batch.onnx", "decoder.onnx", "look.onnx"]) {
       const places: [number, number][] = [];
       moveWeights(readFileSync(join(folder, graph)), (offset, length) => (places.push([offset, length]), offset));
       expect(places.length).toBeGreaterThan(400);

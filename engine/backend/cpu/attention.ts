@@ -7,6 +7,9 @@ import type { GraphWriter } from "./onnx.js";
  */
 export type Attend = (layer: number, q: string, k: string, v: string, enlarged: number) => string;
 
+/** Told of a layer's attention weights, `[kv_heads, S * group, N]`. */
+export type OnShares = (layer: number, shares: string) => void;
+
 /**
  * Writes what attends to each slot's rows.
  *
@@ -16,7 +19,7 @@ export type Attend = (layer: number, q: string, k: string, v: string, enlarged: 
  *
  * Attention is grouped: queries that share a KV head are rows of one matrix, `[S * group, kv_heads, head_size]`.
  */
-export function writeAttention(graph: GraphWriter, layers: readonly LayerSpec[], slots: number): Attend {
+export function writeAttention(graph: GraphWriter, layers: readonly LayerSpec[], slots: number, onShares: OnShares = () => undefined): Attend {
   const slotsOf = <T>(each: (slot: number) => T): T[] => Array.from({ length: slots }, (_, slot) => each(slot));
   const { kinds, ofLayer } = maskKinds(layers);
   const masks = kinds.map((_, m) => slotsOf((i) => graph.input(`mask.${m}.${i}`, "float32", [`Q${m}.${i}`, `M${m}.${i}`])));
@@ -38,6 +41,7 @@ export function writeAttention(graph: GraphWriter, layers: readonly LayerSpec[],
     const products = graph.contrib("FusedMatMul", [queries, keys], { alpha, transB: 1, transBatchA: 1, transBatchB: 1 });
     const scores = softCap === undefined ? products : graph.node("Mul", [graph.node("Tanh", [products]), graph.real(softCap)]);
     const shares = graph.node("Softmax", [graph.node("Add", [scores, masks[ofLayer[layer]!]![slot]!])], { axis: -1 });
+    onShares(layer, shares);
     const attended = graph.contrib("FusedMatMul", [shares, values], { alpha: 1, transBatchB: 1 });
     return graph.node("Transpose", [attended], { perm: [1, 0, 2] });
   };

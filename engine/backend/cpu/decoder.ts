@@ -1,12 +1,19 @@
-import type { Activation, AttentionSpec, FeedForwardSpec, LayerSpec, LinearSpec, ModelSpec } from "../../model/spec.js";
+import { maskKinds, watchedLayers, type Activation, type AttentionSpec, type FeedForwardSpec, type LayerSpec, type LinearSpec, type ModelSpec } from "../../model/spec.js";
 import type { ModelFile } from "../../model/files/model-file.js";
-import { writeAttention, type Attend } from "./attention.js";
-import { linear, type Activations } from "./linear.js";
+import { writeAttention, type Attend, type OnShares } from "./attention.js";
+import { linear, type Activations, type Weight } from "./linear.js";
 import type { GraphWriter } from "./onnx.js";
 import { queriesByGroup, rowsOf, TensorReader } from "./rows.js";
 
 /** Raise it with every change of what the graph computes: blocks and cached graphs of another version are not used. */
 export const GRAPH_VERSION = 4;
+
+/** What a graph is for: answers of up to `slots` prompts at once, what a prompt looks at, or passes with an adapter. */
+export type Purpose = { readonly kind: "answer"; readonly slots: number } | { readonly kind: "look" } | { readonly kind: "adapted" };
+
+/** The linear layers of a layer: weights over the same input are one. */
+export const PRODUCTS = ["qkv", "output", "gateUp", "down"] as const;
+export type Product = (typeof PRODUCTS)[number];
 
 /**
  * Writes the decoder as an ONNX graph over the tokens of up to `slots` prompts, one after the other: slot i has S_i
@@ -22,8 +29,16 @@ export const GRAPH_VERSION = 4;
  *
  * Outputs: `logits [1, R, vocabulary]`; per layer and slot the KV of this pass, `k.l.i` (after the rotary embedding)
  * and `v.l.i`, `[1, S_i, kv_heads * head_size]`.
+ *
+ * A graph that looks has one slot and no head. Its input `asks [1, S * group]` weighs the tokens, and its output
+ * `looks [N]` is how much attention they give each row, summed over the heads of the layers that are watched
+ * (`watchedLayers`).
+ *
+ * An adapted graph has one slot, and a low-rank adapter beside each linear layer (LoRA, Hu et al. 2021): inputs
+ * `a.l.p [columns, rank]` and `b.l.p [rank, rows]` for the products p of layer l (`PRODUCTS`).
  */
-export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpec, activations: Activations, slots: number): void {
+export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpec, activations: Activations, purpose: Purpose): void {
+  const slots = purpose.kind === "answer" ? purpose.slots : 1;
   const { hidden, layers } = spec;
   const tensors = new TensorReader(file);
   const epsilon = spec.normEpsilon;
@@ -32,9 +47,9 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
   const times = (values: string, factor: number) => (factor === 1 ? values : graph.node("Mul", [values, graph.real(factor)]));
 
   const embeddings = graph.input("embeddings", "float32", [1, "S", hidden]);
-  const rows = graph.input("rows", "int64", ["R"]);
   const rotate = writeRotaries(graph, spec);
-  const attend = writeAttention(graph, layers, slots);
+  const looks = purpose.kind === "look" ? new LooksWriter(graph, layers) : undefined;
+  const attend = writeAttention(graph, layers, slots, looks?.add);
 
   let residual = times(embeddings, spec.embedding.scale);
   const first = layers[0]!.attention.before;
@@ -51,17 +66,20 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
     [residual, input] = [sum, normed];
   };
 
-  const write: LayerWriter = { graph, tensors, spec, activations, slots };
-  layers.forEach((layer, i) => {
+  const write: LayerWriter = { graph, tensors, spec, slots, product: productWriter(graph, activations, purpose) };
+  for (const [i, layer] of layers.entries()) {
     const { attention, feedForward, residualScale } = layer;
-    join(attentionOf(write, i, layer, input, rotate, attend), { after: attention.after, scale: residualScale, next: feedForward.before });
+    const attended = attentionOf(write, i, layer, input, rotate, attend);
+    if (looks && i + 1 === layers.length) return looks.output();
+    join(attended, { after: attention.after, scale: residualScale, next: feedForward.before });
     const next = i + 1 < layers.length ? layers[i + 1]!.attention.before : spec.norm;
-    join(feedForwardOf(write, feedForward, input), { after: feedForward.after, scale: residualScale, next });
-  });
+    join(feedForwardOf(write, i, feedForward, input), { after: feedForward.after, scale: residualScale, next });
+  }
 
+  const rows = graph.input("rows", "int64", ["R"]);
   const wanted = graph.node("Gather", [input, rows], { axis: 1 });
-  const product = linear(graph, wanted, [tensors.weight(spec.head.weight, spec.vocabulary, hidden)], activations);
-  graph.node("Identity", [softCapped(graph, times(product, spec.head.scale), spec.head.softCap)], {}, ["logits"]);
+  const head = linear(graph, wanted, [tensors.weight(spec.head.weight, spec.vocabulary, hidden)], activations);
+  graph.node("Identity", [softCapped(graph, times(head, spec.head.scale), spec.head.softCap)], {}, ["logits"]);
   graph.output("logits", [1, "R", spec.vocabulary]);
 }
 
@@ -69,9 +87,50 @@ type LayerWriter = {
   readonly graph: GraphWriter;
   readonly tensors: TensorReader;
   readonly spec: ModelSpec;
-  readonly activations: Activations;
   readonly slots: number;
+  readonly product: ProductWriter;
 };
+
+/** One linear layer over several weights, as product p of a layer. */
+type ProductWriter = (layer: number, product: Product, input: string, weights: readonly Weight[]) => string;
+
+function productWriter(graph: GraphWriter, activations: Activations, purpose: Purpose): ProductWriter {
+  return (layer, product, input, weights) => {
+    const result = linear(graph, input, weights, activations);
+    if (purpose.kind !== "adapted") return result;
+    const columns = weights[0]!.tensor.shape[1]!;
+    const rows = weights.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
+    const a = graph.input(`a.${layer}.${product}`, "float32", [columns, `R${layer}.${product}`]);
+    const b = graph.input(`b.${layer}.${product}`, "float32", [`R${layer}.${product}`, rows]);
+    return graph.node("Add", [result, graph.node("MatMul", [graph.node("MatMul", [input, a]), b])]);
+  };
+}
+
+/** Sums how much the tokens that ask look at each row. */
+class LooksWriter {
+  private readonly watched: ReadonlySet<number>;
+  private readonly asks: readonly string[];
+  private readonly sums: string[] = [];
+
+  constructor(
+    private readonly graph: GraphWriter,
+    private readonly layers: readonly LayerSpec[],
+  ) {
+    this.watched = new Set(watchedLayers(layers));
+    this.asks = maskKinds(layers).kinds.map((_, m) => graph.input(`asks.${m}`, "float32", [1, `Q${m}.0`]));
+  }
+
+  readonly add: OnShares = (layer, shares) => {
+    if (!this.watched.has(layer)) return;
+    const weighed = this.graph.node("MatMul", [this.asks[maskKinds(this.layers).ofLayer[layer]!]!, shares]);
+    this.sums.push(this.graph.node("ReduceSum", [weighed, this.graph.integers([0, 1])], { keepdims: 0 }));
+  };
+
+  output(): void {
+    this.graph.node("Sum", this.sums, {}, ["looks"]);
+    this.graph.output("looks", ["N0"]);
+  }
+}
 
 /** Turns queries and keys that lie head by head, `[1, S, heads * head_size]`. */
 type Rotate = (kind: number, values: string, heads: number, headSize: number) => string;
@@ -87,7 +146,7 @@ function writeRotaries(graph: GraphWriter, { rotaries }: ModelSpec): Rotate {
   };
 }
 
-function attentionOf({ graph, tensors, spec, activations, slots }: LayerWriter, index: number, layer: LayerSpec, input: string, rotate: Rotate, attend: Attend): string {
+function attentionOf({ graph, tensors, spec, slots, product }: LayerWriter, index: number, layer: LayerSpec, input: string, rotate: Rotate, attend: Attend): string {
   const { attention } = layer;
   const { heads, kvHeads, headSize, query, key, value, output } = attention;
   const { hidden } = spec;
@@ -97,16 +156,11 @@ function attentionOf({ graph, tensors, spec, activations, slots }: LayerWriter, 
   const queryRows = rowsOf(query.pairs, queries, headSize, rotary?.dimensions);
   const queryOrder = byGroup.map((row) => queryRows[row]!);
   const keyOrder = rowsOf(key.pairs, width, headSize, rotary?.dimensions);
-  const qkv = linear(
-    graph,
-    input,
-    [
-      { ...tensors.weight(query, queries, hidden), rowOrder: queryOrder },
-      { ...tensors.weight(key, width, hidden), rowOrder: keyOrder },
-      tensors.weight(value, width, hidden),
-    ],
-    activations,
-  );
+  const qkv = product(index, "qkv", input, [
+    { ...tensors.weight(query, queries, hidden), rowOrder: queryOrder },
+    { ...tensors.weight(key, width, hidden), rowOrder: keyOrder },
+    tensors.weight(value, width, hidden),
+  ]);
   const single = slots === 1;
   const names = { k: single ? `k.${index}.0` : "", v: single ? `v.${index}.0` : "" };
   const normed = attention.queryNorm !== undefined || attention.keyNorm !== undefined;
@@ -118,7 +172,7 @@ function attentionOf({ graph, tensors, spec, activations, slots }: LayerWriter, 
     return [...graph.split(turned, [queries, width], 2, ["", names.k]), v!];
   })() as [string, string, string];
   const attended = attend(index, partlyEnlarged(graph, q, attention, rotary), k, v, rotary?.dimensions === headSize ? rotary.magnitude ** 2 : 1);
-  return linear(graph, attended, [{ ...tensors.weight(output, hidden, queries), columnOrder: byGroup }], activations);
+  return product(index, "output", attended, [{ ...tensors.weight(output, hidden, queries), columnOrder: byGroup }]);
 }
 
 /** Where a kind of rotary embedding turns a part of each head, its magnitude is that part's alone. */
@@ -153,12 +207,12 @@ function normedHeads(
   return graph.node("Concat", normed, { axis: 2 });
 }
 
-function feedForwardOf({ graph, tensors, spec, activations }: LayerWriter, { width, activation, gate, up, down }: FeedForwardSpec, input: string): string {
+function feedForwardOf({ graph, tensors, spec, product }: LayerWriter, index: number, { width, activation, gate, up, down }: FeedForwardSpec, input: string): string {
   const wide = (weight: LinearSpec) => tensors.weight(weight, width, spec.hidden);
-  const gateUp = linear(graph, input, [wide(gate), wide(up)], activations);
+  const gateUp = product(index, "gateUp", input, [wide(gate), wide(up)]);
   const [gated, raised] = graph.split(gateUp, [width, width], 2) as [string, string];
-  const product = graph.node("Mul", [activated(graph, gated, activation), raised]);
-  return linear(graph, product, [tensors.weight(down, spec.hidden, width)], activations);
+  const gatedUp = graph.node("Mul", [activated(graph, gated, activation), raised]);
+  return product(index, "down", gatedUp, [tensors.weight(down, spec.hidden, width)]);
 }
 
 function activated(graph: GraphWriter, values: string, activation: Activation): string {

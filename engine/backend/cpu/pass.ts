@@ -2,6 +2,7 @@ import { Tensor } from "../../../runtime/index.js";
 import { widthOf, type KvForm } from "../../kv/form.js";
 import type { RotaryTable } from "../../kv/rotary.js";
 import { kvFormOf, maskKinds, type MaskKind, type ModelSpec } from "../../model/spec.js";
+import type { AdapterInputs } from "./adapter.js";
 import type { KvCache } from "./cache.js";
 import type { Embedding } from "./embedding.js";
 import { BATCH_SLOTS, type Sessions } from "./session.js";
@@ -62,15 +63,13 @@ export class PassRunner {
     return this.batch === "open";
   }
 
-  /** One forward pass over at most `BATCH_SLOTS` parts, each of another cache; a part's logits do not depend on the others. */
-  async run(parts: readonly PassPart[]): Promise<PassLogits[]> {
-    const { hidden, vocabulary } = this.spec;
+  /**
+   * One forward pass over at most `BATCH_SLOTS` parts, each of another cache; a part's logits do not depend on the others.
+   * @param adapter acts on the pass, which is then one part's
+   */
+  async run(parts: readonly PassPart[], adapter?: AdapterInputs): Promise<PassLogits[]> {
+    const { vocabulary } = this.spec;
     for (const { cache, tokens } of parts) cache.reserve(cache.length + tokens.length);
-    const tokens = parts.flatMap((part) => part.tokens);
-    if (this.embeddings.length < tokens.length * hidden) this.embeddings = new Float32Array(tokens.length * hidden);
-    const embeddings = this.embeddings.subarray(0, tokens.length * hidden);
-    this.embedding.gather(tokens, embeddings);
-
     const rows: number[] = [];
     let end = 0;
     for (const part of parts) {
@@ -80,16 +79,13 @@ export class PassRunner {
     if (this.logits.length < rows.length * vocabulary) this.logits = new Float32Array(rows.length * vocabulary);
     const logits = this.logits.subarray(0, rows.length * vocabulary);
 
-    const feeds: Record<string, Tensor> = {
-      embeddings: new Tensor("float32", embeddings, [1, tokens.length, hidden]),
-      rows: integers(rows),
-    };
+    const feeds: Record<string, Tensor> = { embeddings: this.embed(parts.flatMap((part) => part.tokens)), rows: integers(rows), ...adapter };
     this.addAngles(parts.flatMap((part) => part.positions), feeds);
     const fetches: Record<string, Tensor> = {};
     if (rows.length > 0) fetches["logits"] = new Tensor("float32", logits, [1, rows.length, vocabulary]);
     parts.forEach((part, slot) => this.addPart(part, slot, feeds, fetches));
 
-    if (parts.length === 1) await this.sessions.single.run(feeds, fetches);
+    if (parts.length === 1) await (adapter ? await this.sessions.adapted() : this.sessions.single).run(feeds, fetches);
     else {
       this.addSlots(parts, feeds);
       await (await this.sessions.batch()).run(feeds, fetches);
@@ -97,6 +93,37 @@ export class PassRunner {
     for (const { cache, positions } of parts) cache.append(positions);
     let at = 0;
     return parts.map((part) => logits.subarray(at, (at += part.logits * vocabulary)));
+  }
+
+  /**
+   * How much each cached row is looked at: the attention that it gets in the layers that are watched, summed over heads
+   * and over the tokens that ask. The cache stays as it is.
+   * @param asks a weight for each of the part's tokens
+   * @returns a weight a row, of the cached ones and of the part's own
+   */
+  async look(part: PassPart, asks: readonly number[]): Promise<Float32Array> {
+    const { cache, tokens, positions } = part;
+    cache.reserve(cache.length + tokens.length);
+    const feeds: Record<string, Tensor> = { embeddings: this.embed(tokens) };
+    this.addAngles(positions, feeds);
+    const looks = new Float32Array(cache.length + tokens.length);
+    const fetches: Record<string, Tensor> = { looks: new Tensor("float32", looks, [looks.length]) };
+    this.addPart(part, 0, feeds, fetches);
+    this.maskKinds.forEach(({ group }, m) => {
+      const weights = Float32Array.from({ length: tokens.length * group }, (_, query) => asks[Math.floor(query / group)]!);
+      feeds[`asks.${m}`] = new Tensor("float32", weights, [1, weights.length]);
+    });
+    await (await this.sessions.look()).run(feeds, fetches);
+    return looks;
+  }
+
+  private embed(tokens: readonly number[]): Tensor {
+    const { hidden } = this.spec;
+    const size = tokens.length * hidden;
+    if (this.embeddings.length < size) this.embeddings = new Float32Array(size);
+    const embeddings = this.embeddings.subarray(0, size);
+    this.embedding.gather(tokens, embeddings);
+    return new Tensor("float32", embeddings, [1, tokens.length, hidden]);
   }
 
   /** Cosines and sines of the tokens' positions. */

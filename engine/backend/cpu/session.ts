@@ -7,7 +7,7 @@ import { env, InferenceSession } from "../../../runtime/index.js";
 import { storageError, writeFully } from "../../../storage/index.js";
 import type { ModelFile } from "../../model/files/model-file.js";
 import type { ModelSpec } from "../../model/spec.js";
-import { GRAPH_VERSION, writeDecoder } from "./decoder.js";
+import { GRAPH_VERSION, writeDecoder, type Purpose } from "./decoder.js";
 import type { Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
 import { prepackWeights } from "./prepack.js";
@@ -17,11 +17,13 @@ const WEIGHTS_FILE = "weights.bin";
 /** Prompts whose tokens one pass of the batch session may hold. */
 export const BATCH_SLOTS = 8;
 
-/** Graphs over the same weights, by how many prompts a pass of theirs holds. */
+/** Graphs over the same weights. The first has all of them. */
 const GRAPHS = [
-  { file: "decoder.onnx", slots: 1 },
-  { file: "batch.onnx", slots: BATCH_SLOTS },
-] as const;
+  { file: "decoder.onnx", purpose: { kind: "answer", slots: 1 } },
+  { file: "batch.onnx", purpose: { kind: "answer", slots: BATCH_SLOTS } },
+  { file: "look.onnx", purpose: { kind: "look" } },
+  { file: "adapted.onnx", purpose: { kind: "adapted" } },
+] as const satisfies readonly { readonly file: string; readonly purpose: Purpose }[];
 
 /** Names what a graph computes: the model's content, what was chosen on opening it, the graph's version, and how activations are handled. */
 export function graphId(contentHash: string, { variant }: ModelSpec, activations: Activations): string {
@@ -46,6 +48,10 @@ export type Sessions = {
   readonly single: InferenceSession;
   /** Passes over up to `BATCH_SLOTS` prompts; opened when first asked for. */
   batch(): Promise<InferenceSession>;
+  /** What a prompt looks at; opened when first asked for. */
+  look(): Promise<InferenceSession>;
+  /** Passes over one prompt with an adapter; opened when first asked for. */
+  adapted(): Promise<InferenceSession>;
   close(): Promise<void>;
 };
 
@@ -71,13 +77,20 @@ export async function openSessions(id: string, file: ModelFile, spec: ModelSpec,
     return create(GRAPHS[0].file);
   };
   const single = await create(GRAPHS[0].file).catch(build); // not built yet, or damaged
-  let batch: Promise<InferenceSession> | undefined;
+  const opened = new Map<string, Promise<InferenceSession>>();
+  const open = (graph: string) => {
+    const session = opened.get(graph) ?? create(graph);
+    opened.set(graph, session);
+    return session;
+  };
   return {
     single,
-    batch: () => (batch ??= create(GRAPHS[1].file)),
+    batch: () => open(GRAPHS[1].file),
+    look: () => open(GRAPHS[2].file),
+    adapted: () => open(GRAPHS[3].file),
     async close() {
       await single.release();
-      await (await batch)?.release();
+      for (const session of opened.values()) await (await session).release();
     },
   };
 }
@@ -108,10 +121,10 @@ async function writeGraphs(folder: string, file: ModelFile, spec: ModelSpec, act
   const weights = await open(join(folder, WEIGHTS_FILE), "w");
   try {
     const writeWeights = (bytes: Uint8Array, offset: number) => writeFully(weights.fd, bytes, offset);
-    for (const [i, { file: name, slots }] of GRAPHS.entries()) {
-      // The second graph has the first one's weights at the same offsets.
+    for (const [i, { file: name, purpose }] of GRAPHS.entries()) {
+      // The others have the first one's weights at the same offsets.
       const graph = new GraphWriter(WEIGHTS_FILE, i === 0 ? writeWeights : () => undefined);
-      writeDecoder(graph, file, spec, activations, slots);
+      writeDecoder(graph, file, spec, activations, purpose);
       await writeFile(join(folder, name), graph.encode());
     }
     await weights.sync();

@@ -1,0 +1,88 @@
+import { KvspliceError } from "../../../plan/index.js";
+import { Tensor } from "../../../runtime/index.js";
+import type { Adapter } from "../../model/adapter/index.js";
+import type { LayerSpec, LinearSpec, ModelSpec } from "../../model/spec.js";
+import { PRODUCTS, type Product } from "./decoder.js";
+import { queriesByGroup, rowsOf } from "./rows.js";
+
+/** Inputs of an adapted graph: `a.l.p [columns, rank]` and `b.l.p [rank, rows]`. */
+export type AdapterInputs = Readonly<Record<string, Tensor>>;
+
+/** One weight of a product: where its rows begin there, and in which order the graph has its rows and columns. */
+type Part = { readonly linear: LinearSpec; readonly rows: number; readonly rowOrder?: Int32Array; readonly columnOrder?: Int32Array };
+
+/**
+ * An adapter's factors in the order that the graph has rows and columns: the factors of weights that are one product stand
+ * side by side, each over its own rows.
+ *
+ * @throws KvspliceError `bad_model` where the adapter is another model's
+ */
+export function adapterInputs(spec: ModelSpec, adapter: Adapter): AdapterInputs {
+  const inputs: Record<string, Tensor> = {};
+  const used = new Set<string>();
+  spec.layers.forEach((layer, l) => {
+    for (const product of PRODUCTS) {
+      const { parts, columns } = partsOf(spec, layer, product, adapter);
+      const { a, b, rank, rows } = factorsOf(parts, columns, adapter, used);
+      inputs[`a.${l}.${product}`] = new Tensor("float32", a, [columns, rank]);
+      inputs[`b.${l}.${product}`] = new Tensor("float32", b, [rank, rows]);
+    }
+  });
+  const unused = [...adapter.pairs.keys()].find((name) => !used.has(name));
+  if (unused !== undefined) throw new KvspliceError("bad_model", `${adapter.path} changes ${unused}, which ${spec.name} does not have. Use an adapter that was trained for this model.`);
+  return inputs;
+}
+
+function factorsOf(parts: readonly Part[], columns: number, { path, scale, pairs }: Adapter, used: Set<string>) {
+  const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+  const adapted = parts.flatMap((part, i) => {
+    const pair = pairs.get(part.linear.tensor);
+    if (!pair) return [];
+    used.add(part.linear.tensor);
+    const [from, to] = part.linear.rows ?? [0, pair.rows];
+    if (pair.columns !== columns || Math.min(to, pair.rows) - from !== part.rows) {
+      throw new KvspliceError("bad_model", `${path} has factors of ${pair.rows} x ${pair.columns} for ${part.linear.tensor}, which has other rows or columns. Use an adapter that was trained for this model.`);
+    }
+    return [{ part, pair, from, at: parts.slice(0, i).reduce((sum, each) => sum + each.rows, 0) }];
+  });
+  // A product without factors has one of zeros.
+  const rank = adapted.reduce((sum, { pair }) => sum + pair.rank, 0) || 1;
+  const [a, b] = [new Float32Array(columns * rank), new Float32Array(rank * rows)];
+  let first = 0;
+  for (const { part, pair, from, at } of adapted) {
+    for (let r = 0; r < pair.rank; r++) {
+      for (let c = 0; c < columns; c++) a[c * rank + first + r] = pair.a[r * columns + (part.columnOrder ? part.columnOrder[c]! : c)]!;
+      for (let row = 0; row < part.rows; row++) {
+        const source = from + (part.rowOrder ? part.rowOrder[row]! : row);
+        b[(first + r) * rows + at + row] = scale * pair.b[source * pair.rank + r]!;
+      }
+    }
+    first += pair.rank;
+  }
+  return { a, b, rank, rows };
+}
+
+function partsOf(spec: ModelSpec, { attention, feedForward }: LayerSpec, product: Product, { rowOrder }: Adapter): { readonly parts: readonly Part[]; readonly columns: number } {
+  const { heads, kvHeads, headSize, query, key, value, output } = attention;
+  const [queries, width] = [heads * headSize, kvHeads * headSize];
+  const byGroup = queriesByGroup(attention);
+  const turned = attention.rotary === undefined ? undefined : spec.rotaries[attention.rotary]!.dimensions;
+  const inFile = (linear: LinearSpec, rows: number) => rowsOf(rowOrder === "file" ? linear.pairs : "halves", rows, headSize, turned);
+  switch (product) {
+    case "qkv": {
+      const queryRows = inFile(query, queries);
+      const parts = [
+        { linear: query, rows: queries, rowOrder: byGroup.map((row) => queryRows[row]!) },
+        { linear: key, rows: width, rowOrder: inFile(key, width) },
+        { linear: value, rows: width },
+      ];
+      return { parts, columns: spec.hidden };
+    }
+    case "output":
+      return { parts: [{ linear: output, rows: spec.hidden, columnOrder: byGroup }], columns: queries };
+    case "gateUp":
+      return { parts: [feedForward.gate, feedForward.up].map((linear) => ({ linear, rows: feedForward.width })), columns: spec.hidden };
+    case "down":
+      return { parts: [{ linear: feedForward.down, rows: spec.hidden }], columns: feedForward.width };
+  }
+}
