@@ -8,16 +8,18 @@ import { readSpec } from "../../engine/model/arch/index.js";
 import { Embedding } from "../../engine/backend/cpu/embedding.js";
 import { openModelFile } from "../../engine/model/files/open.js";
 
+const DEFAULT_MODEL = new URL("../../models/kvsplice-135m.gguf", import.meta.url).pathname;
+
 /**
  * Logits of a plan without any block: each document is computed by the graph at its very positions, K rotated by the
  * graph itself, seeing its own document alone. Nothing of block, lookup in JavaScript or splice takes part.
  */
-export async function referenceEngine(path = new URL("../../models/kvsplice-135m.gguf", import.meta.url).pathname): Promise<(plan: Plan) => Promise<Float32Array>> {
+export async function referenceEngine(path = DEFAULT_MODEL, cacheDir = defaultCacheDir()): Promise<(plan: Plan) => Promise<Float32Array>> {
   const file = openModelFile(path);
   const spec = readSpec(file);
   const tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
   const id = graphId(await file.contentHash(), spec, "float32");
-  const sessions = await openSessions(id, file, spec, { cacheDir: defaultCacheDir(), activations: "float32" });
+  const sessions = await openSessions(id, file, spec, { cacheDir, activations: "float32" });
   const runner = new PassRunner(sessions, spec, tables, new Embedding(file));
   return async (plan) => {
     const cache = new KvCache(runner.form, tables);

@@ -137,12 +137,11 @@ type Rotate = (kind: number, values: string, heads: number, headSize: number) =>
 
 function writeRotaries(graph: GraphWriter, { rotaries }: ModelSpec): Rotate {
   const tables = rotaries.map(({ dimensions }, r) => [graph.input(`cos.${r}`, "float32", ["S", dimensions / 2]), graph.input(`sin.${r}`, "float32", ["S", dimensions / 2])]);
-  // The tables' rows are those of the pass's tokens: the first token's is row 0.
-  const start = graph.integers([0]);
   return (kind, values, heads, headSize) => {
     const { dimensions } = rotaries[kind]!;
     const part = dimensions === headSize ? {} : { num_heads: heads, rotary_embedding_dim: dimensions };
-    return graph.contrib("RotaryEmbedding", [values, start, ...tables[kind]!], part);
+    // The tables' rows are those of the pass's tokens: the first token's is row 0.
+    return graph.contrib("RotaryEmbedding", [values, graph.integers([0]), ...tables[kind]!], part);
   };
 }
 

@@ -1,12 +1,25 @@
 import { KvspliceError } from "../../../plan/index.js";
 import type { ModelFile, ModelMetadata } from "../files/model-file.js";
 import type { ModelSpec } from "../spec.js";
+import { gemma, gemma2, gemma3 } from "./gemma.js";
+import { granite } from "./granite.js";
 import { llama } from "./llama.js";
+import { mistral3 } from "./mistral3.js";
+import { olmo2 } from "./olmo2.js";
+import { phi3 } from "./phi3.js";
 import { qwen2 } from "./qwen2.js";
+import { qwen3 } from "./qwen3.js";
 import { SpecReader } from "./reader.js";
+import { reasonToRefuse } from "./refused.js";
+import { smollm3 } from "./smollm3.js";
 
 /** Families by their name in a GGUF's `general.architecture`. */
-const FAMILIES: ReadonlyMap<string, (file: SpecReader) => ModelSpec> = new Map(Object.entries({ llama, qwen2 }));
+const FAMILIES: ReadonlyMap<string, (file: SpecReader) => ModelSpec> = new Map(
+  Object.entries({ llama, qwen2, qwen3, mistral3, gemma, gemma2, gemma3, phi3, smollm3, granite, olmo2 }),
+);
+
+/** The architectures that can be opened. */
+export const ARCHITECTURES: readonly string[] = [...FAMILIES.keys()];
 
 /** `contextLength`: positions that the model is to be used with; as many as it was trained on when left out. */
 export type SpecOptions = { readonly contextLength?: number };
@@ -20,7 +33,8 @@ export function readSpec(file: ModelFile, { contextLength }: SpecOptions = {}): 
   const reader = new SpecReader(file, contextLength);
   const family = FAMILIES.get(reader.architecture);
   if (!family) {
-    throw new KvspliceError("bad_model", `Architecture "${reader.architecture}" is not supported; use a model of one of ${[...FAMILIES.keys()].join(", ")}.`);
+    const reason = reasonToRefuse(reader.architecture) ?? "is not supported";
+    throw new KvspliceError("bad_model", `Architecture "${reader.architecture}" ${reason}. Use a model of one of ${ARCHITECTURES.join(", ")}.`);
   }
   const spec = family(reader);
   reader.mustHaveReadAll();

@@ -3,14 +3,18 @@ import { eachLayer, readFrame, readLayer, readSizes } from "./parts.js";
 import type { SpecReader } from "./reader.js";
 import { readRotary } from "./rotary.js";
 
-/** Llama 1 to 3 and what is shaped like them: SmolLM 1 and 2, TinyLlama, Mistral's first models in GGUF. */
+/**
+ * Llama 1 to 3 and what is shaped like them: SmolLM 1 and 2, TinyLlama, Mistral's models but the newest. The window of
+ * Mistral 7B v0.1 is not applied to a GGUF, as llama.cpp does not; transformers does.
+ */
 export function llama(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
   const { rotary, variant } = readRotary(file, sizes.headSize);
+  const window = file.optionalNumber("attention.sliding_window");
   return {
     ...readFrame(file),
     variant,
     rotaries: [rotary],
-    layers: eachLayer(sizes, (layer) => readLayer(file, layer, sizes, { pairs: "interleaved" })),
+    layers: eachLayer(sizes, (layer) => readLayer(file, layer, sizes, { pairs: "interleaved", window: file.origin === "huggingface" && window ? window : undefined })),
   };
 }

@@ -17,8 +17,8 @@ export function readSizes(file: SpecReader): Sizes {
 
 /** All of a model but its layers and rotary embedding, with the usual names. */
 export function readFrame(file: SpecReader): Omit<ModelSpec, "layers" | "rotaries" | "variant"> {
-  if (file.flag("attention.causal") === false) throw file.wrong("attention.causal", "is false: tokens see those behind them, so that nothing can be generated");
-  if (file.number("pooling_type", 0) !== 0) throw file.wrong("pooling_type", "makes it an embedding model, which does not generate");
+  if (file.number("expert_count", 0) > 0) throw file.wrong("expert_count", "says that it chooses experts for each token, which is not supported");
+  file.optionalNumber("expert_used_count");
   return {
     name: file.name,
     contextLength: file.contextLength,
@@ -38,6 +38,7 @@ function readHead(file: SpecReader): LinearSpec {
 
 /** In what layers of different families differ. */
 export type LayerOptions = {
+  /** How llama.cpp lays a head's dimensions that turn together; in Hugging Face's files they are halves. */
   readonly pairs: NonNullable<LinearSpec["pairs"]>;
   /** Where RMS norms are: in front of attention and feed-forward (when left out), behind them, or both. */
   readonly norms?: "before" | "after" | "both";
@@ -62,7 +63,7 @@ export function readLayer(file: SpecReader, layer: number, sizes: Sizes, options
   const headNorm = (name: string): HeadNorm | undefined => options.headNorms && { tensor: file.tensor(`blk.${layer}.${name}.weight`), over: options.headNorms };
   return {
     attention: {
-      ...readProjections(file, layer, sizes, options.pairs),
+      ...readProjections(file, layer, sizes, file.origin === "gguf" ? options.pairs : "halves"),
       before: norm("attn_norm", "before"),
       after: norm("post_attention_norm", "after"),
       queryNorm: headNorm("attn_q_norm"),
@@ -115,11 +116,11 @@ function readFeedForward(file: SpecReader, layer: number, { activation = "silu",
  * Each layer's window: in every successive `every` layers all but the last have one, or those that the file lists.
  * @param fallback the window of a file that does not tell it; such a model has none where this is left out
  */
-export function readWindows(file: SpecReader, layers: number, every: number, fallback?: number): (number | undefined)[] {
-  const window = file.number("attention.sliding_window", fallback ?? 0);
-  const pattern = file.optionalList("attention.sliding_window_pattern");
-  const period = pattern?.length === 1 ? Number(pattern[0]) : every;
-  const has = (layer: number) => (pattern && pattern.length > 1 ? Boolean(pattern[layer]) : period === 0 || layer % period < period - 1);
+export function readWindows(file: SpecReader, layers: number, { every, fallback = 0 }: { readonly every: number; readonly fallback?: number }): (number | undefined)[] {
+  const window = file.number("attention.sliding_window", fallback);
+  const listed = file.optionalList("attention.sliding_window_pattern");
+  const period = listed?.length === 1 ? Number(listed[0]) : every;
+  const has = (layer: number) => (listed && listed.length > 1 ? Boolean(listed[layer]) : period === 0 || layer % period < period - 1);
   return Array.from({ length: layers }, (_, layer) => (window > 0 && has(layer) ? window : undefined));
 }
 

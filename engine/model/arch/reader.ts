@@ -5,8 +5,8 @@ import type { ModelFile } from "../files/model-file.js";
 /** More layers than any model has: a damaged header must not make lists of billions. */
 const MOST_LAYERS = 1000;
 
-/** Keys of an architecture that say nothing of what is computed. */
-const SILENT_KEYS: readonly string[] = ["vocab_size", "tensor_data_layout", "rope.scaling.finetuned"];
+/** Keys of an architecture that say nothing of what is computed, or by which models that do not generate were refused on opening. */
+const SILENT_KEYS: readonly string[] = ["vocab_size", "tensor_data_layout", "rope.scaling.finetuned", "attention.causal", "pooling_type"];
 
 /**
  * Reads a model's file for a family, and notes what was asked for: what the file has beside is what would be left out
@@ -23,6 +23,10 @@ export class SpecReader {
     private readonly context: number | undefined,
   ) {
     this.architecture = String(file.metadata["general.architecture"]);
+  }
+
+  get origin(): ModelFile["origin"] {
+    return this.file.origin;
   }
 
   get name(): string {

@@ -13,8 +13,9 @@ export type ChosenRotary = { readonly rotary: RotarySpec; readonly variant: stri
  * scaling; `rope_freqs` (Llama 3) divides each frequency, and so do LongRoPE's factors (Ding et al. 2024), the long ones
  * where the model is opened for more positions than it was first trained on; YaRN (Peng et al. 2023) stretches the slow
  * frequencies and enlarges queries and keys.
+ * @param options `longRope`: whether the family has LongRoPE's factors without saying so
  */
-export function readRotary(file: SpecReader, headSize: number): ChosenRotary {
+export function readRotary(file: SpecReader, headSize: number, { longRope = false } = {}): ChosenRotary {
   const dimensions = file.count("rope.dimension_count", headSize);
   if (dimensions > headSize || dimensions % 2 !== 0) throw file.wrong("rope.dimension_count", `is ${dimensions}, where an even number up to ${headSize} is due`);
   const base = file.number("rope.freq_base", 10_000);
@@ -25,7 +26,7 @@ export function readRotary(file: SpecReader, headSize: number): ChosenRotary {
   const factor = given === 0 || type === "none" ? 1 : given;
   if (factor < 0) throw file.wrong("rope.scaling.factor", `is ${given}, where a positive number is due`);
 
-  const { factors, variant } = readFactors(file, dimensions, original);
+  const { factors, variant } = readFactors(file, { dimensions, original, long: longRope || type === "longrope" });
   const plain = rotaryFrequencies(dimensions, base).map((frequency, i) => frequency / (factors?.[i] ?? 1));
   switch (type) {
     case "none":
@@ -42,13 +43,22 @@ export function readRotary(file: SpecReader, headSize: number): ChosenRotary {
   }
 }
 
-function readFactors(file: SpecReader, dimensions: number, original: number): { factors: Float32Array | undefined; variant: string } {
-  const [long, short] = [file.optionalValues("rope_factors_long.weight"), file.optionalValues("rope_factors_short.weight")];
-  const scaled = file.optionalValues("rope_freqs.weight");
-  const variant = scaled || !(long || short) ? "" : file.contextLength > original ? "long" : "short";
-  const factors = scaled ?? (variant === "long" ? long : short);
-  if (factors && factors.length !== dimensions / 2) throw file.wrong("rope.dimension_count", `is ${dimensions}, and the file has ${factors.length} factors of frequencies`);
-  return { factors, variant };
+/** A rotary embedding of a base alone. */
+export function unscaledRotary(dimensions: number, base: number): RotarySpec {
+  return { dimensions, frequencies: rotaryFrequencies(dimensions, base), magnitude: 1 };
+}
+
+/** What divides each frequency, and which of two lists that is. */
+function readFactors(file: SpecReader, of: { readonly dimensions: number; readonly original: number; readonly long: boolean }) {
+  const variant = file.contextLength > of.original ? "long" : "short";
+  const chosen = of.long ? file.optionalValues(`rope_factors_${variant}.weight`) : undefined;
+  const other = of.long && file.optionalTensor(`rope_factors_${variant === "long" ? "short" : "long"}.weight`);
+  if (!chosen && other) throw file.wrong("rope.scaling.original_context_length", `asks for the ${variant} factors of frequencies, and the file has none`);
+  const factors = file.optionalValues("rope_freqs.weight") ?? chosen;
+  if (factors && factors.length !== of.dimensions / 2) {
+    throw file.wrong("rope.dimension_count", `is ${of.dimensions}, and the file has ${factors.length} factors of frequencies`);
+  }
+  return { factors, variant: chosen ? variant : "" };
 }
 
 /** How far each frequency stays as it is: those that turn often within the original context do, those that hardly turn do not. */
@@ -59,8 +69,13 @@ function yarnShares(file: SpecReader, { dimensions, base, original }: { dimensio
   return Array.from({ length: dimensions / 2 }, (_, i) => 1 - Math.min(1, Math.max(0, (i - low) / Math.max(0.001, high - low))));
 }
 
+/** What queries and keys grow by; a file that tells another than follows from the factor is not read as llama.cpp reads it. */
 function yarnMagnitude(file: SpecReader, factor: number): number {
   const share = file.optionalNumber("rope.scaling.yarn_log_multiplier");
   const of = (share: number) => (factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1);
-  return share ? of(1) / of(share) : of(1);
+  const magnitude = share ? of(1) / of(share) : of(1);
+  const told = file.number("rope.scaling.yarn_attn_factor", magnitude);
+  if (Math.abs(told - magnitude) > 0.001) throw file.wrong("rope.scaling.yarn_attn_factor", `is ${told}, and only the ${magnitude} that follows from the factor is supported`);
+  if (file.number("rope.scaling.yarn_ext_factor", 1) !== 1) throw file.wrong("rope.scaling.yarn_ext_factor", "is not 1, which is not supported");
+  return magnitude;
 }
