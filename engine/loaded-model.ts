@@ -23,11 +23,15 @@ import { readSpec } from "./model/arch/index.js";
 import type { ModelSpec } from "./model/spec.js";
 import { Embedding } from "./backend/cpu/embedding.js";
 import type { ModelFile } from "./model/files/model-file.js";
-import { openModelFile } from "./model/files/open.js";
+import { openModelFile, type Quantization } from "./model/files/open.js";
 
 export type LoadOptions = {
-  /** A GGUF file of a Llama-shaped model; the model that kvsplice carries when left out. */
+  /** A GGUF file, any part of a split one, or a Hugging Face folder; the model that kvsplice carries when left out. */
   readonly path?: string;
+  /** How the matrices of a Hugging Face folder are kept; 8 bits (`q8`) when left out. A GGUF file stays as it is. */
+  readonly quantize?: Quantization | undefined;
+  /** Positions that the model is used with; as many as it was trained on when left out. */
+  readonly contextLength?: number | undefined;
   /** `int8` (default) quantises activations on the way into each linear layer; `float32` does not, and is slower. */
   readonly activations?: Activations;
   /** How blocks are kept, and a part of their key; `int8` when left out. docs/precision.md says what each costs. */
@@ -97,7 +101,7 @@ const BLOCK_VERSION = 2;
  */
 export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   const path = options.path ?? (await defaultModelPath());
-  const file = openModelFile(path);
+  const file = openModelFile(path, options);
   try {
     return await modelOf(path, file, options);
   } catch (error) {
@@ -107,7 +111,7 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
 }
 
 async function modelOf(path: string, file: ModelFile, options: LoadOptions): Promise<Model> {
-  const spec = readSpec(file);
+  const spec = readSpec(file, options);
   const { tokenizer, chat, card, endTokens } = await languageOf(path, file.metadata);
   const activations = options.activations ?? DEFAULT_ACTIVATIONS;
   const id = graphId(await file.contentHash(), spec, activations);

@@ -22,7 +22,7 @@ const FAMILIES: ReadonlyMap<string, (file: SpecReader) => ModelSpec> = new Map(
 export const ARCHITECTURES: readonly string[] = [...FAMILIES.keys()];
 
 /** `contextLength`: positions that the model is to be used with; as many as it was trained on when left out. */
-export type SpecOptions = { readonly contextLength?: number };
+export type SpecOptions = { readonly contextLength?: number | undefined };
 
 /**
  * What a model's file says that is to be computed.
@@ -30,6 +30,10 @@ export type SpecOptions = { readonly contextLength?: number };
  *   are there and would not be computed with
  */
 export function readSpec(file: ModelFile, { contextLength }: SpecOptions = {}): ModelSpec {
+  const trained = readContextLength(file.metadata);
+  if (contextLength !== undefined && contextLength > trained) {
+    throw new KvspliceError("bad_argument", `${file.path} was trained on ${trained} positions; ask for as many, or for fewer than ${contextLength}.`);
+  }
   const reader = new SpecReader(file, contextLength);
   const family = FAMILIES.get(reader.architecture);
   if (!family) {
@@ -38,7 +42,7 @@ export function readSpec(file: ModelFile, { contextLength }: SpecOptions = {}): 
   }
   const spec = family(reader);
   reader.mustHaveReadAll();
-  return spec;
+  return { ...spec, variant: [file.variant, spec.variant].filter(Boolean).join(" ") };
 }
 
 /** Positions that the model was trained on. @throws KvspliceError `bad_model` where the file does not say */

@@ -50,6 +50,7 @@ function modelFileOf(path: string, parts: readonly Part[], places: ReadonlyMap<s
   return {
     path,
     origin: "gguf",
+    variant: "",
     metadata: parts[0]!.metadata,
     names: () => places.keys(),
     has: (name) => places.has(name),
@@ -88,7 +89,7 @@ function partPaths(path: string): readonly string[] {
 
 function openPart(path: string): Part {
   if (!existsSync(path)) throw new KvspliceError("bad_model", `${path} does not exist. Give the path of a model.`);
-  if (!statSync(path).isFile()) throw new KvspliceError("bad_model", `${path} is not a file. Give the path of a .gguf model.`);
+  if (!statSync(path).isFile()) throw new KvspliceError("bad_model", `${path} is a folder without config.json. Give a .gguf file, or a Hugging Face folder.`);
   let file: number;
   try {
     file = openSync(path, "r");

@@ -22,6 +22,8 @@ export type ModelFile = {
   /** What to call it in messages: the path that was opened. */
   readonly path: string;
   readonly origin: Origin;
+  /** What was chosen on opening that changes the tensors and the hash does not tell; empty where nothing was. */
+  readonly variant: string;
   readonly metadata: ModelMetadata;
   names(): Iterable<string>;
   has(name: string): boolean;
