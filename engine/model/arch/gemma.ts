@@ -21,12 +21,13 @@ export function gemma2(file: SpecReader): ModelSpec {
   const { rotary, variant } = readRotary(file, sizes.headSize);
   const windows = readWindows(file, sizes.layers, { every: 2, fallback: 4096 });
   const softCap = file.number("attn_logit_softcapping", 50);
+  const scale = scoreScale(file, sizes, GEMMA2_27B_LAYERS);
   return {
     ...gemmaFrame(file, file.number("final_logit_softcapping", 30)),
     variant,
     rotaries: [rotary],
     layers: eachLayer(sizes, (layer) =>
-      readLayer(file, layer, sizes, { pairs: "halves", norms: "both", activation: "gelu", window: windows[layer], scale: scoreScale(sizes, GEMMA2_27B_LAYERS), softCap }),
+      readLayer(file, layer, sizes, { pairs: "halves", norms: "both", activation: "gelu", window: windows[layer], scale, softCap }),
     ),
   };
 }
@@ -37,6 +38,7 @@ export function gemma3(file: SpecReader): ModelSpec {
   const { rotary, variant } = readRotary(file, sizes.headSize);
   const near = unscaledRotary(rotary.dimensions, file.number("rope.freq_base_swa", 10_000));
   const windows = readWindows(file, sizes.layers, { every: 6 });
+  const scale = scoreScale(file, sizes, GEMMA3_27B_LAYERS);
   return {
     ...gemmaFrame(file, file.optionalNumber("final_logit_softcapping") || undefined),
     variant,
@@ -49,7 +51,7 @@ export function gemma3(file: SpecReader): ModelSpec {
         activation: "gelu",
         window: windows[layer],
         rotary: windows[layer] === undefined ? 0 : 1,
-        scale: scoreScale(sizes, GEMMA3_27B_LAYERS),
+        scale,
       }),
     ),
   };
@@ -64,7 +66,10 @@ function gemmaFrame(file: SpecReader, softCap: number | undefined): ReturnType<t
 const GEMMA2_27B_LAYERS = 46;
 const GEMMA3_27B_LAYERS = 62;
 
-/** The files do not tell that the models of 27B divide scores by the root of hidden / heads, which is not their head size. */
-function scoreScale({ layers, hidden, heads, headSize }: Sizes, of27B: number): number {
-  return 1 / Math.sqrt(layers === of27B ? hidden / heads : headSize);
+/**
+ * A Hugging Face folder tells the scale. GGUF files do not: there the models of 27B divide scores by the root of
+ * hidden / heads, which is not their head size.
+ */
+function scoreScale(file: SpecReader, { layers, hidden, heads, headSize }: Sizes, of27B: number): number {
+  return file.number("attention.scale", 1 / Math.sqrt(layers === of27B ? hidden / heads : headSize));
 }
