@@ -33,7 +33,7 @@ async function chunksOf(folder: string, count: number): Promise<BlockSource[]> {
   const chunks: BlockSource[] = [];
   for (const path of (await listFiles([folder])).files) {
     const { documents } = await loadFile(path, await readFile(path));
-    for (const document of documents) chunks.push(...splitDocument(document, model).map(({ tokens }) => ({ tokens })));
+    for (const document of documents) chunks.push(...(await splitDocument(document, model)).map(({ tokens }) => ({ tokens })));
   }
   return chunks.slice(0, count);
 }

@@ -1,20 +1,20 @@
 import { setImmediate } from "node:timers/promises";
+import { cancelledError } from "./error.js";
 
 /** How long work may hold the thread that answers others. */
 const SLICE_MS = 10;
 
-/** Long work that lets others have the thread: it asks after each small step, and waits when its slice is over. */
+/** Long work that lets others have the thread: it breathes after each small step, and waits there when its slice is over. */
 export class Pace {
   private started = performance.now();
 
-  /** Whether the slice is over. */
-  get over(): boolean {
-    return performance.now() - this.started >= SLICE_MS;
-  }
+  constructor(private readonly signal?: AbortSignal | undefined) {}
 
-  /** Lets whatever waits go first. */
-  async rest(): Promise<void> {
+  /** @throws KvspliceError `cancelled` when the signal is aborted */
+  async breathe(): Promise<void> {
+    if (performance.now() - this.started < SLICE_MS) return;
     await setImmediate();
+    if (this.signal?.aborted) throw cancelledError(this.signal);
     this.started = performance.now();
   }
 }

@@ -1,4 +1,5 @@
 import { KvspliceError, type ModelCard, type Tokenizer } from "../engine/index.js";
+import { Pace } from "../plan/index.js";
 import type { Document, Paragraph } from "./document.js";
 import { renderDocument } from "./prompt.js";
 
@@ -12,7 +13,14 @@ export type Chunk = {
   readonly page?: number;
 };
 
-export type SplitOptions = { readonly tokenizer: Tokenizer; readonly card: ModelCard; readonly maxTokens?: number };
+export type SplitOptions = {
+  readonly tokenizer: Tokenizer;
+  readonly card: ModelCard;
+  readonly maxTokens?: number;
+  /** Of the whole document; a longer one is refused, without its being read to the end. Any number when left out. */
+  readonly mostTokens?: number;
+  readonly signal?: AbortSignal | undefined;
+};
 
 /** Of a chunk, at most this share goes to its title; a longer title is cut there. */
 const MAX_TITLE_SHARE = 0.25;
@@ -23,136 +31,326 @@ const MIN_TEXT_TOKENS = 8;
 /** Of a chunk, at most this share goes to the names of a table's columns; longer ones stand above its first row alone. */
 const MAX_COLUMNS_SHARE = 0.3;
 
-/** A stretch of text that is laid into one chunk whole. `tokens` is its count alone: nearly what it adds to a chunk. */
-type Unit = { readonly text: string; readonly tokens: number; readonly from: Omit<Paragraph, "text"> };
+/** Characters that are read, and searched for the end of a sentence or word, in one step. */
+const READ_AT_ONCE = 4_096;
+const WINDOW = 8_192;
+
+type Source = Omit<Paragraph, "text">;
+
+/** A stretch of a paragraph that is laid into one chunk whole; `tokens` of it in its place. */
+type Unit = { readonly text: MeasuredText; readonly start: number; readonly end: number; readonly tokens: number; readonly from: Source };
 
 type Counter = (text: string) => number;
 
-/** From coarse to fine: sentences and words by the rules of Unicode (UAX #29), then single runes. */
-const CUTS: readonly ((text: string) => string[])[] = [
-  segmentsBy("sentence"),
-  segmentsBy("word"),
-  (text) => [...text],
-];
+/** Lengths of a unit's parts, from coarse to fine: sentences and words by the rules of Unicode (UAX #29), tokens, single runes. */
+const CUTS: readonly ((unit: Unit) => Iterable<number>)[] = [segmentsBy("sentence"), segmentsBy("word"), tokensOfUnit, runes];
 
 /**
  * Splits a document into chunks of at most `maxTokens` tokens, each counted as rendered for the model. Neighbouring
  * paragraphs share a chunk while they fit, and a heading goes with what follows. A paragraph that is too long for a
- * chunk is cut between sentences, a sentence between words, a word between its letters. No text is left out. The names
+ * chunk is cut between sentences, a sentence between words, a word between its tokens. No text is left out. The names
  * of a table's columns stand above its rows in every chunk.
  *
- * @throws KvspliceError `bad_argument` where maxTokens leaves no room for text
+ * A text is read once to find where to cut, and each chunk as it is rendered; it takes time linear in the text, and
+ * others have the thread in between.
+ *
+ * @throws KvspliceError `bad_argument` where maxTokens leaves no room for text, `too_long` above `mostTokens`, `cancelled`
  */
-export function splitDocument(document: Document, options: SplitOptions): Chunk[] {
+export async function splitDocument(document: Document, options: SplitOptions): Promise<Chunk[]> {
   const { tokenizer, card, maxTokens = Math.min(card.chunkTokens, card.maxDocumentTokens) } = options;
   const count: Counter = (text) => tokenizer.encode(text).length;
-  const title = shortened(document.title, Math.floor(maxTokens * MAX_TITLE_SHARE), count);
+  const title = shortened(document.title, Math.floor(maxTokens * MAX_TITLE_SHARE), tokenizer);
   const render = (text: string) => tokenizer.encode(renderDocument(card, title, text));
-  const room = maxTokens - render("").length;
+  const around = render("").length;
+  const room = maxTokens - around;
   if (room < MIN_TEXT_TOKENS) {
     throw new KvspliceError("bad_argument", `${maxTokens} tokens a document leave no room for text; allow more.`);
   }
 
-  const paragraphs = withFittingColumns(document.paragraphs, room, count);
-  const units = paragraphs.flatMap((paragraph) => unitsOf(paragraph, room, count));
+  const pace = new Pace(options.signal);
+  const columnTokens = remembering(count);
+  const units = new Units(withFittingColumns(document.paragraphs, room, columnTokens), { tokenizer, room, mostTokens: options.mostTokens ?? Infinity, columnTokens, pace });
   const chunks: Chunk[] = [];
-  for (let start = 0; start < units.length; ) {
-    const end = packed(units, start, maxTokens, render);
-    if (end === start) {
-      units.splice(start, 1, ...finer(units[start]!, count));
+  let beginsLine = true;
+  for (let first = await units.at(0); first !== undefined; first = await units.at(0)) {
+    const packed = await pack(units, { around, maxTokens, columnTokens, render: (some) => render(textOf(some, beginsLine)) });
+    if (packed.length === 0) {
+      units.cutFirst();
       continue;
     }
-    const text = textOf(units, start, end);
-    const { page } = units[start]!.from;
+    const text = textOf(packed, beginsLine);
+    const { page } = first.from;
     if (text !== "") chunks.push({ title, text, tokens: render(text), ...(page === undefined ? {} : { page }) });
-    start = end;
+    beginsLine = partOf(packed.at(-1)!).endsWith("\n");
+    units.drop(packed.length);
+    await pace.breathe();
   }
   return chunks;
 }
 
+type PackOptions = {
+  /** Tokens of a chunk without text. */
+  readonly around: number;
+  readonly maxTokens: number;
+  readonly columnTokens: Counter;
+  readonly render: (units: readonly Unit[]) => readonly number[];
+};
+
 /**
- * Where the chunk that begins at `start` ends: after as many units as fit, but not between a heading and its text.
- * The sum of the units' tokens is a guide that errs upward (a word alone costs more than in its sentence), so what
- * room the true count leaves is filled again, until no further unit fits.
+ * The units of the next chunk: as many as fit, but not a heading without its text. Their tokens in the paragraph are a
+ * guide; how many there are in the chunk is counted when it seems full, and what room is left is filled again.
  */
-function packed(units: readonly Unit[], start: number, maxTokens: number, render: (text: string) => number[]): number {
-  const rendered = (end: number) => render(textOf(units, start, end)).length;
-  let end = start;
-  for (let used = rendered(start), next = end; ; end = next, used = rendered(end)) {
-    for (let left = maxTokens - used; next < units.length && units[next]!.tokens <= left; next++) {
-      left -= units[next]!.tokens;
+async function pack(units: Units, { around, maxTokens, columnTokens, render }: PackOptions): Promise<readonly Unit[]> {
+  const rendered = (count: number) => render(units.first(count)).length;
+  let [end, used] = [0, around];
+  for (;;) {
+    let next = end;
+    let columns = (await units.at(end - 1))?.from.columns;
+    for (let left = maxTokens - used; ; next++) {
+      const unit = units.known(next) ?? (await units.at(next));
+      if (unit === undefined) break;
+      const above = unit.from.columns;
+      left -= unit.tokens + (above === undefined || above === columns ? 0 : columnTokens(`${above}\n`));
+      if (left < 0) break;
+      columns = above;
     }
-    while (next > end && rendered(next) > maxTokens) next--;
-    if (next === end) break;
+    const fitting = mostWithin(end, next, (count) => rendered(count) <= maxTokens);
+    if (fitting === end) break;
+    end = fitting;
+    used = rendered(end);
   }
-  if (end === units.length) return end;
+  if ((await units.at(end)) === undefined) return units.first(end);
   let kept = end;
-  while (kept > start && units[kept - 1]!.from.heading) kept--;
-  return kept > start ? kept : end;
+  while (kept > 0 && units.first(kept).at(-1)!.from.heading) kept--;
+  return units.first(kept > 0 ? kept : end);
+}
+
+/** The largest number from `least` to `most` that fits, `least` being known to; it is near the last one, or that. */
+function mostWithin(least: number, most: number, fits: (count: number) => boolean): number {
+  let [low, high] = [most, most + 1];
+  for (let step = 1; low > least && !fits(low); step *= 2) [low, high] = [Math.max(least, low - step), low];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (fits(middle)) low = middle;
+    else high = middle;
+  }
+  return low;
 }
 
 /** What a chunk of these units says: a line that begins in it keeps its indentation, the rest of a cut one has none. */
-function textOf(units: readonly Unit[], start: number, end: number): string {
+function textOf(units: readonly Unit[], beginsLine: boolean): string {
   let text = "";
   let columns: string | undefined;
-  for (const { text: part, from } of units.slice(start, end)) {
+  for (const unit of units) {
+    const { from } = unit;
     if (from.columns !== columns && from.columns !== undefined) text += `${from.columns}\n`;
     columns = from.columns;
-    text += part;
+    text += partOf(unit);
   }
-  const beginsLine = start === 0 || units[start - 1]!.text.endsWith("\n");
   return (beginsLine ? text.replace(/^(?:[^\S\n]*\n)+/, "") : text.trimStart()).trimEnd();
 }
 
 /** Columns' names that would fill a chunk become a paragraph of their own, once. */
 function withFittingColumns(paragraphs: readonly Paragraph[], room: number, count: Counter): Paragraph[] {
-  const fits = new Map<string, boolean>();
   return paragraphs.flatMap((paragraph, index) => {
     const { columns, ...row } = paragraph;
-    if (columns === undefined) return [paragraph];
-    if (!fits.has(columns)) fits.set(columns, count(`${columns}\n`) <= MAX_COLUMNS_SHARE * room);
-    if (fits.get(columns)) return [paragraph];
+    if (columns === undefined || count(`${columns}\n`) <= MAX_COLUMNS_SHARE * room) return [paragraph];
     return paragraphs[index - 1]?.columns === columns ? [row] : [{ ...row, text: columns }, row];
   });
 }
 
-function unitsOf({ text, ...from }: Paragraph, room: number, count: Counter): Unit[] {
-  const left = room - (from.columns === undefined ? 0 : count(`${from.columns}\n`));
-  return fitted(unit(`${text}\n`, count, from), left, count, 0);
+const TOO_LONG = "The context does not hold so long a document; give a shorter one, or a part of it.";
+
+/** A text, and how many tokens it has up to each place. */
+class MeasuredText {
+  private constructor(
+    readonly text: string,
+    private readonly ends: readonly number[],
+  ) {}
+
+  /** @throws KvspliceError `too_long` above `most` tokens */
+  static async of(text: string, most: number, { tokenizer, pace }: Pick<UnitOptions, "tokenizer" | "pace">): Promise<MeasuredText> {
+    const reading = tokenizer.read(text, { continues: true });
+    for (let more = true; more; await pace.breathe()) {
+      more = reading.advance(READ_AT_ONCE);
+      if (reading.ids.length > most) throw new KvspliceError("too_long", TOO_LONG);
+    }
+    return new MeasuredText(text, reading.ends);
+  }
+
+  get tokens(): number {
+    return this.ends.length;
+  }
+
+  /** Tokens that end within a part: those of neighbouring parts add up. */
+  tokensOf(start: number, end: number): number {
+    return this.tokensUpTo(end) - this.tokensUpTo(start);
+  }
+
+  /** Places behind `start`, up to `end`, where a token ends that is the last one of its character. */
+  *endsWithin(start: number, end: number): Generator<number> {
+    let last = start;
+    for (let index = this.tokensUpTo(start); this.ends[index]! <= end; index++) {
+      if (this.ends[index]! > last) yield (last = this.ends[index]!);
+    }
+  }
+
+  private tokensUpTo(place: number): number {
+    let [low, high] = [0, this.ends.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.ends[middle]! <= place) low = middle + 1;
+      else high = middle;
+    }
+    return place === 0 ? 0 : low;
+  }
 }
 
-function fitted(whole: Unit, room: number, count: Counter, cut: number): Unit[] {
-  const segment = CUTS[cut];
-  if (whole.tokens <= room || segment === undefined) return [whole];
-  return segment(whole.text).flatMap((text) => fitted(unit(text, count, continued(whole)), room, count, cut + 1));
+type UnitOptions = {
+  readonly tokenizer: Tokenizer;
+  readonly room: number;
+  readonly mostTokens: number;
+  readonly columnTokens: Counter;
+  readonly pace: Pace;
+};
+
+/** The units of a document from the next chunk's first on, made when they are looked at. */
+class Units {
+  private units: Unit[] = [];
+  private paragraph = 0;
+  /** Tokens of the paragraphs before the next one. */
+  private read = 0;
+  private coming: Iterator<Unit> | undefined;
+
+  constructor(
+    private readonly paragraphs: readonly Paragraph[],
+    private readonly options: UnitOptions,
+  ) {}
+
+  async at(index: number): Promise<Unit | undefined> {
+    while (this.units.length <= index) {
+      const next = this.coming?.next();
+      if (next?.done === false) this.units.push(next.value);
+      else if (!(await this.readNext())) return undefined;
+    }
+    return this.units[index];
+  }
+
+  /** The same for one that has been looked at, without waiting. */
+  known(index: number): Unit | undefined {
+    return this.units[index];
+  }
+
+  /** The first ones, which have been looked at. */
+  first(count: number): readonly Unit[] {
+    return this.units.slice(0, count);
+  }
+
+  drop(count: number): void {
+    this.units = this.units.slice(count);
+  }
+
+  /** For a unit that fits where it stands in its paragraph, but not in its chunk. */
+  cutFirst(): void {
+    const [first, ...others] = this.units as [Unit, ...Unit[]];
+    for (const cut of CUTS) {
+      const parts = [...partsOf(first, cut)];
+      if (parts.length === 1) continue;
+      this.units = [...parts, ...others];
+      return;
+    }
+  }
+
+  private async readNext(): Promise<boolean> {
+    const paragraph = this.paragraphs[this.paragraph++];
+    if (paragraph === undefined) return false;
+    const { room, columnTokens, mostTokens } = this.options;
+    const { text, ...from } = paragraph;
+    const left = room - (from.columns === undefined ? 0 : columnTokens(`${from.columns}\n`));
+    const measured = await MeasuredText.of(`${text}\n`, mostTokens - this.read, this.options);
+    this.read += measured.tokens;
+    this.coming = fitted(unit(measured, 0, measured.text.length, from), left, 0);
+    return true;
+  }
 }
 
-/** For a unit that fits when counted alone, but not in its place. */
-function finer(whole: Unit, count: Counter): Unit[] {
-  const segment = CUTS.find((cuts) => cuts(whole.text).length > 1)!;
-  return segment(whole.text).map((text) => unit(text, count, continued(whole)));
+function* fitted(whole: Unit, room: number, cut: number): Generator<Unit> {
+  const segments = CUTS[cut];
+  if (whole.tokens <= room || segments === undefined) yield whole;
+  else for (const part of partsOf(whole, segments)) yield* fitted(part, room, cut + 1);
 }
 
-/** What the parts of a cut unit have of it: a part of a heading is none. */
-function continued({ from: { heading: _, ...from } }: Unit): Unit["from"] {
-  return from;
+function* partsOf(whole: Unit, segments: (unit: Unit) => Iterable<number>): Generator<Unit> {
+  const { text, start, from } = whole;
+  const { heading: _, ...continued } = from; // a part of a heading is none
+  let at = start;
+  for (const length of segments(whole)) yield unit(text, at, (at += length), continued);
 }
 
-function unit(text: string, count: Counter, from: Unit["from"]): Unit {
-  return { text, tokens: count(text), from };
+function unit(text: MeasuredText, start: number, end: number, from: Source): Unit {
+  return { text, start, end, tokens: text.tokensOf(start, end), from };
+}
+
+function partOf({ text, start, end }: Unit): string {
+  return text.text.slice(start, end);
 }
 
 /** The title, or as many of its words as take `maxTokens`, and a sign that more stood there. */
-function shortened(title: string, maxTokens: number, count: Counter): string {
-  if (count(title) <= maxTokens) return title;
-  const runes = [...title];
-  let kept = runes.length;
-  while (kept > 0 && count(`${runes.slice(0, kept).join("")}…`) > maxTokens) kept = Math.floor(kept * 0.9);
-  const text = runes.slice(0, kept).join("");
+function shortened(title: string, maxTokens: number, tokenizer: Tokenizer): string {
+  const reading = tokenizer.read(title);
+  while (reading.ids.length <= maxTokens && reading.advance(READ_AT_ONCE));
+  if (reading.ids.length <= maxTokens) return title;
+  const beginning = [...title.slice(0, reading.ends[maxTokens])];
+  const fits = (runes: number) => runes <= beginning.length && tokenizer.encode(`${beginning.slice(0, runes).join("")}…`).length <= maxTokens;
+  let kept = [...title].length;
+  while (kept > 0 && !fits(kept)) kept = Math.floor(kept * 0.9);
+  const text = beginning.slice(0, kept).join("");
   return `${text.replace(/\s+\S*$/, "")}…`;
 }
 
-function segmentsBy(granularity: "sentence" | "word"): (text: string) => string[] {
+function remembering(count: Counter): Counter {
+  const counts = new Map<string, number>();
+  return (text) => {
+    const known = counts.get(text) ?? count(text);
+    counts.set(text, known);
+    return known;
+  };
+}
+
+/** Lengths of the segments, found in a window that moves along: what is longer than it is cut there. */
+function segmentsBy(granularity: "sentence" | "word"): (unit: Unit) => Iterable<number> {
   const segmenter = new Intl.Segmenter("en", { granularity });
-  return (text) => Array.from(segmenter.segment(text), ({ segment }) => segment);
+  return function* (unit) {
+    const text = partOf(unit);
+    for (let start = 0; start < text.length; ) {
+      const window = text.slice(start, wholeRunes(text, start + WINDOW));
+      const goesOn = start + window.length < text.length;
+      let at = 0;
+      for (const { segment, index } of segmenter.segment(window)) {
+        if (goesOn && index > 0 && index + segment.length === window.length) break; // it may end behind the window
+        yield segment.length;
+        at = index + segment.length;
+      }
+      start += at;
+    }
+  };
+}
+
+function* tokensOfUnit({ text, start, end }: Unit): Generator<number> {
+  let at = start;
+  for (const next of text.endsWithin(start, end)) {
+    yield next - at;
+    at = next;
+  }
+  if (at < end) yield end - at;
+}
+
+function* runes(unit: Unit): Generator<number> {
+  for (const rune of partOf(unit)) yield rune.length;
+}
+
+/** A place near this one where no rune is cut. */
+function wholeRunes(text: string, place: number): number {
+  const unit = text.charCodeAt(place);
+  return unit >= 0xdc00 && unit < 0xe000 ? place - 1 : place;
 }

@@ -61,7 +61,7 @@ function chatPrompt(request: ChatRequest, { conversations, limits, model }: Serv
 async function documentsPrompt(request: ChatRequest, service: Service, signal: AbortSignal): Promise<Prompt> {
   const { conversations, corpus, limits, model } = service;
   const start = performance.now();
-  const { citations, chunks } = request.corpus == null ? given(request, service) : await retrieved(request, service, signal);
+  const { citations, chunks } = request.corpus == null ? await given(request, service, signal) : await retrieved(request, service, signal);
   const retrieve_ms = performance.now() - start;
   const asked = answerLimit(request) ?? model.card.maxAnswerTokens;
   const stop = [...(model.card.stop ?? []), ...request.stop];
@@ -89,15 +89,18 @@ async function retrieved(request: ChatRequest, { corpus, corpusName }: Service, 
   return { citations: chunks.map(cite), chunks };
 }
 
-function given(request: ChatRequest, { corpus, model }: Service): Documents {
-  const documents = request.documents!.map((document): { citation: Citation; chunks: readonly BlockSource[] } => {
+async function given(request: ChatRequest, { corpus, model, limits }: Service, signal: AbortSignal): Promise<Documents> {
+  const documents: { citation: Citation; chunks: readonly BlockSource[] }[] = [];
+  for (const document of request.documents!) {
     if (typeof document === "string") {
       const { ref, title, text, tokens } = corpus.chunk(document);
-      return { citation: { ref, title, text }, chunks: [{ tokens }] };
+      documents.push({ citation: { ref, title, text }, chunks: [{ tokens }] });
+      continue;
     }
-    const chunks = splitDocument({ path: "", title: document.title, paragraphs: [{ text: document.text }] }, model);
-    return { citation: document, chunks };
-  });
+    const { tokenizer, card } = model;
+    const given = { path: "", title: document.title, paragraphs: [{ text: document.text }] };
+    documents.push({ citation: document, chunks: await splitDocument(given, { tokenizer, card, mostTokens: limits.contextTokens, signal }) });
+  }
   // The plan has the best source last, so the chunks of one text are given from its end: there they stand in order.
   return { citations: documents.map(({ citation }) => citation), chunks: documents.flatMap(({ chunks }) => [...chunks].reverse()) };
 }

@@ -8,7 +8,7 @@ import type { Embedder } from "../embedder.js";
 import { type Listing, listFiles, type ListOptions } from "../load/list.js";
 import { loadFile } from "../load/load.js";
 import type { LoadOptions } from "../load/loader.js";
-import { splitDocument } from "../split.js";
+import { type Chunk, splitDocument } from "../split.js";
 import type { FileRecord, NewChunk, Records } from "./records.js";
 import { sideBySide } from "./side-by-side.js";
 import { type BlockSupply, encodeHere } from "./supply.js";
@@ -198,7 +198,10 @@ class Run {
   private async replace(path: string, file: FileState, bytes: Uint8Array): Promise<void> {
     const { records, model, embedder } = this.workshop;
     const { documents, problems } = await loadFile(path, bytes, this.options);
-    const chunks = documents.flatMap((document) => splitDocument(document, model));
+    const chunks: Chunk[] = [];
+    for (const document of documents) {
+      for (const chunk of await splitDocument(document, { tokenizer: model.tokenizer, card: model.card, signal: this.options.signal })) chunks.push(chunk);
+    }
     const texts = chunks.map(({ title, text }) => `${title}\n${text}`);
     const vectors = chunks.length === 0 ? [] : await (await embedder()).embed(texts, { signal: this.options.signal });
     const built = chunks.map((chunk, index): NewChunk => ({ ...chunk, block: model.keyOf({ tokens: chunk.tokens }), vector: vectors[index]! }));

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
+import type { Tokenizer } from "../../plan/index.js";
 import { renderDocument, splitDocument, type Paragraph } from "../../rag/index.js";
 import { fakeModel } from "./fakes.js";
 
@@ -17,10 +18,10 @@ const paragraph: fc.Arbitrary<Paragraph> = fc
 const title = fc.oneof(fc.constant("T"), fc.string({ maxLength: 300 }));
 
 describe("splitting", () => {
-  test("no text is lost, and every chunk as rendered is within the limit", () => {
+  test("no text is lost, and every chunk as rendered is within the limit", () =>
     fc.assert(
-      fc.property(fc.array(paragraph, { maxLength: 8 }), title, fc.integer({ min: 40, max: 120 }), (paragraphs, title, maxTokens) => {
-        const chunks = split(paragraphs, maxTokens, title);
+      fc.asyncProperty(fc.array(paragraph, { maxLength: 8 }), title, fc.integer({ min: 40, max: 120 }), async (paragraphs, title, maxTokens) => {
+        const chunks = await split(paragraphs, maxTokens, title);
         expect(bare(chunks.map(({ text }) => text))).toBe(bare(paragraphs.map(({ text }) => text)));
         for (const chunk of chunks) {
           expect(chunk.tokens).toEqual(tokenizer.encode(renderDocument(card, chunk.title, chunk.text)));
@@ -30,58 +31,57 @@ describe("splitting", () => {
         }
       }),
       { numRuns: 150 },
-    );
+    ));
+
+  test("paragraphs that fit together share a chunk", async () => {
+    expect((await split([{ text: "One." }, { text: "Two." }])).map(({ text }) => text)).toEqual(["One.\nTwo."]);
   });
 
-  test("paragraphs that fit together share a chunk", () => {
-    expect(split([{ text: "One." }, { text: "Two." }]).map(({ text }) => text)).toEqual(["One.\nTwo."]);
-  });
-
-  test("a chunk ends between paragraphs where they are short enough", () => {
+  test("a chunk ends between paragraphs where they are short enough", async () => {
     const texts = Array.from({ length: 12 }, (_, index) => `${"word ".repeat(15)}number ${index}.`);
-    const kept = split(texts.map((text) => ({ text }))).flatMap(({ text }) => text.split("\n"));
+    const kept = (await split(texts.map((text) => ({ text })))).flatMap(({ text }) => text.split("\n"));
     expect(kept).toEqual(texts);
   });
 
-  test("a long paragraph is cut between sentences", () => {
+  test("a long paragraph is cut between sentences", async () => {
     const sentences = Array.from({ length: 20 }, (_, index) => `This is the sentence with number ${index}.`);
-    for (const { text } of split([{ text: sentences.join(" ") }])) {
+    for (const { text } of await split([{ text: sentences.join(" ") }])) {
       expect(text.split(/(?<=\.) /).every((part) => sentences.includes(part))).toBe(true);
     }
   });
 
-  test("a long sentence is cut between words", () => {
+  test("a long sentence is cut between words", async () => {
     const words = Array.from({ length: 200 }, (_, index) => `word${index}`);
-    expect(split([{ text: words.join(" ") }]).flatMap(({ text }) => text.split(" "))).toEqual(words);
+    expect((await split([{ text: words.join(" ") }])).flatMap(({ text }) => text.split(" "))).toEqual(words);
   });
 
-  test("a word longer than a chunk is cut between runes, and the chunks are full", () => {
-    const chunks = split([{ text: "😀".repeat(500) }]);
+  test("a word longer than a chunk is cut between runes, and the chunks are full", async () => {
+    const chunks = await split([{ text: "😀".repeat(500) }]);
     expect(bare(chunks.map(({ text }) => text))).toBe("😀".repeat(500));
     for (const { tokens } of chunks.slice(0, -1)) expect(tokens).toHaveLength(60);
   });
 
-  test("a heading stays with what follows it", () => {
+  test("a heading stays with what follows it", async () => {
     const body = { text: "word ".repeat(40) };
-    const chunks = split([body, { text: "Heading", heading: true }, body]);
+    const chunks = await split([body, { text: "Heading", heading: true }, body]);
     expect(chunks).toHaveLength(2);
     expect(chunks[1]!.text).toMatch(/^Heading\n/);
   });
 
-  test("a line that begins a chunk keeps its indentation, also where its block was cut", () => {
+  test("a line that begins a chunk keeps its indentation, also where its block was cut", async () => {
     const lines = Array.from({ length: 30 }, (_, index) => `${" ".repeat(index % 5)}step ${index} and on`);
-    const chunks = split([{ text: lines.join("\n") }]);
+    const chunks = await split([{ text: lines.join("\n") }]);
     expect(chunks.length).toBeGreaterThan(3);
     expect(chunks.flatMap(({ text }) => text.split("\n"))).toEqual(lines);
   });
 
-  test("the rest of a cut line has no space before it", () => {
-    for (const { text } of split([{ text: "word ".repeat(200) }])) expect(text).toMatch(/^word/);
+  test("the rest of a cut line has no space before it", async () => {
+    for (const { text } of await split([{ text: "word ".repeat(200) }])) expect(text).toMatch(/^word/);
   });
 
-  test("the names of a table's columns stand above its rows in every chunk, and nowhere else", () => {
+  test("the names of a table's columns stand above its rows in every chunk, and nowhere else", async () => {
     const rows = Array.from({ length: 40 }, (_, index) => `row ${index} | value`);
-    const chunks = split([{ text: "Before." }, ...rows.map((text) => ({ text, columns: "name | kind" })), { text: "After." }]);
+    const chunks = await split([{ text: "Before." }, ...rows.map((text) => ({ text, columns: "name | kind" })), { text: "After." }]);
     expect(chunks.length).toBeGreaterThan(3);
     for (const { text, tokens } of chunks) {
       const lines = text.split("\n");
@@ -93,29 +93,84 @@ describe("splitting", () => {
     expect(chunks.flatMap(({ text }) => text.split("\n").filter((line) => line.startsWith("row")))).toEqual(rows);
   });
 
-  test("columns' names that would fill a chunk are said once", () => {
+  test("columns' names that would fill a chunk are said once", async () => {
     const columns = "name ".repeat(50).trim();
-    const texts = split(Array.from({ length: 40 }, (_, index) => ({ text: `row ${index}`, columns }))).map(({ text }) => text);
+    const texts = (await split(Array.from({ length: 40 }, (_, index) => ({ text: `row ${index}`, columns })))).map(({ text }) => text);
     expect(bare(texts)).toBe(bare([columns, ...Array.from({ length: 40 }, (_, index) => `row ${index}`)]));
   });
 
-  test("a chunk says the page that it begins on", () => {
+  test("a chunk says the page that it begins on", async () => {
     const paragraphs = Array.from({ length: 6 }, (_, index) => ({ text: "word ".repeat(25), page: index + 3 }));
-    expect(split(paragraphs).map(({ page }) => page)).toEqual([3, 5, 7]); // two paragraphs a chunk
-    expect(split([{ text: "x" }])[0]).not.toHaveProperty("page");
+    expect((await split(paragraphs)).map(({ page }) => page)).toEqual([3, 5, 7]); // two paragraphs a chunk
+    expect((await split([{ text: "x" }]))[0]).not.toHaveProperty("page");
   });
 
-  test("chunks of a document share its title; a title too long for them is cut, and says so", () => {
+  test("chunks of a document share its title; a title too long for them is cut, and says so", async () => {
     const title = "a very long title ".repeat(40);
-    const chunks = split([{ text: "word ".repeat(200) }], 60, title);
+    const chunks = await split([{ text: "word ".repeat(200) }], 60, title);
     for (const chunk of chunks) {
       expect(chunk.title).toMatch(/^a very long.*…$/);
       expect(tokenizer.encode(chunk.title).length).toBeLessThanOrEqual(15);
     }
   });
 
-  test("a document without text gives no chunk; a limit without room is an error", () => {
-    expect(split([])).toEqual([]);
-    expect(() => split([{ text: "x" }], 10)).toThrow(expect.objectContaining({ code: "bad_argument" }));
+  test("a document without text gives no chunk; a limit without room is an error", async () => {
+    expect(await split([])).toEqual([]);
+    await expect(split([{ text: "x" }], 10)).rejects.toMatchObject({ code: "bad_argument" });
+  });
+});
+
+describe("texts of any length and kind", () => {
+  const kinds = {
+    prose: "The quick fox jumps over it. ".repeat(4_000),
+    "words without a sentence": "word ".repeat(20_000),
+    "one word": "a".repeat(60_000),
+    "signs without letters": "=".repeat(40_000),
+    "no spaces": "漢字".repeat(20_000),
+    "empty lines": "a\n".repeat(30_000),
+  };
+
+  test.for(Object.entries(kinds))("%s: each character is read for a token a few times, however long the text is", async ([, text]) => {
+    let read = 0;
+    const counting: Tokenizer = {
+      ...tokenizer,
+      encode: (each, options) => ((read += each.length), tokenizer.encode(each, options)),
+      read: (each, options) => ((read += each.length), tokenizer.read(each, options)),
+    };
+    const chunks = await splitDocument({ path: "/a.md", title: "T", paragraphs: [{ text }] }, { tokenizer: counting, card });
+    expect(bare(chunks.map((chunk) => chunk.text))).toBe(bare([text]));
+    const rendered = chunks.reduce((sum, chunk) => sum + renderDocument(card, chunk.title, chunk.text).length, 0);
+    expect(read).toBeLessThan(text.length + 4 * rendered);
+  });
+
+  test("others have the thread while a long text is split", async () => {
+    let turns = 0;
+    let waiting = setImmediate(function turn() {
+      turns++;
+      waiting = setImmediate(turn);
+    });
+    await split([{ text: kinds.prose.repeat(3) }]);
+    clearImmediate(waiting);
+    expect(turns).toBeGreaterThan(3);
+  });
+
+  test("splitting ends when it is cancelled", async () => {
+    const splitting = splitDocument({ path: "/a.md", title: "T", paragraphs: [{ text: kinds.prose.repeat(3) }] }, { tokenizer, card, signal: AbortSignal.timeout(1) });
+    await expect(splitting).rejects.toMatchObject({ code: "cancelled" });
+  });
+
+  test("a document above a bound is refused, and not read to its end", async () => {
+    let covered = 0;
+    const slow: Tokenizer = {
+      ...tokenizer,
+      read(text) {
+        const ids: number[] = [];
+        const advance = (characters: number) => ((covered += characters), ids.push(...tokenizer.encode(text.slice(covered - characters, covered))), covered < text.length);
+        return { ids, ends: ids.map((_, index) => index + 1), advance };
+      },
+    };
+    const splitting = splitDocument({ path: "/a.md", title: "T", paragraphs: [{ text: kinds.prose }] }, { tokenizer: slow, card, mostTokens: 1_000 });
+    await expect(splitting).rejects.toMatchObject({ code: "too_long" });
+    expect(covered).toBeLessThan(20_000);
   });
 });
