@@ -1,11 +1,15 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { type BlockSource, KvspliceError } from "../plan/index.js";
-import type { Block } from "./kv/block.js";
+import { type BlockSource, isBlockPiece, KvspliceError, type Piece, type Plan } from "../plan/index.js";
+import { blockFits, type Block } from "./kv/block.js";
+import type { KvForm } from "./kv/form.js";
+import type { CachedPiece } from "./prompt.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
 
 /** Makes blocks and names them: a model. */
 export type Encoder = {
   readonly name?: string;
+  /** What its blocks hold of each token. */
+  readonly form: KvForm;
   keyOf(source: BlockSource): BlockKey;
   encode(source: BlockSource, options?: { readonly signal?: AbortSignal }): Promise<Block>;
 };
@@ -25,6 +29,41 @@ export type Fetched = {
   readonly warnings: readonly string[];
 };
 
+export type FetchedPlan = {
+  /** KV of the plan's pieces, in their order: of all blocks, and of those pieces with a name that the store has. */
+  readonly cached: ReadonlyMap<Piece, CachedPiece>;
+  readonly encoded: number;
+  readonly warnings: readonly string[];
+};
+
+/** The KV of a plan's blocks, and of those of its kept pieces that the store has. */
+export async function fetchPlan(encoder: Encoder, plan: Plan, options: FetchOptions): Promise<FetchedPlan> {
+  const { store } = options;
+  const blockPieces = plan.pieces.filter(isBlockPiece);
+  const keptPieces = plan.pieces.flatMap((piece) => (isBlockPiece(piece) || piece.keep === undefined ? [] : [{ piece, key: piece.keep }]));
+  const warnings: string[] = [];
+  const [fetched, kept] = await Promise.all([
+    fetchBlocks(encoder, blockPieces.map(({ block }) => block), options),
+    Promise.all(keptPieces.map(async ({ piece, key }) => ({ piece, key, block: store && (await getFitting(store, key, encoder.form, piece.tokens.length, warnings)) }))),
+  ]);
+  const found = new Map<Piece, CachedPiece>(blockPieces.map((piece) => [piece, { key: fetched.keys.get(piece.block)!, block: fetched.blocks.get(piece.block)! }]));
+  for (const { piece, key, block } of kept) if (block) found.set(piece, { key, block });
+  const cached = new Map(plan.pieces.flatMap((piece) => (found.has(piece) ? [[piece, found.get(piece)!] as const] : [])));
+  return { cached, encoded: fetched.encoded, warnings: [...warnings, ...fetched.warnings] };
+}
+
+/**
+ * The stored block of a key. One that is there and does not fit the model (whoever wrote it: `blockFits`) is treated as
+ * absent: it is removed, so that it is put anew, and told.
+ */
+export async function getFitting(store: BlockStore, key: BlockKey, form: KvForm, tokens: number, warnings: string[]): Promise<Block | undefined> {
+  const block = await store.get(key);
+  if (!block || blockFits(form, tokens, block)) return block;
+  warnings.push(`The stored block ${key.slice(0, 12)} has another shape than the model's and is not used. If others can write to the store, docs/security.md says how to keep them out.`);
+  await store.delete([key]).catch(() => undefined); // a store that only reads has it still, and it is not used then either
+  return undefined;
+}
+
 /** The KV of a plan's blocks: what the store has is read side by side, what it has not is encoded and put. */
 export async function fetchBlocks(encoder: Encoder, sources: readonly BlockSource[], options: FetchOptions): Promise<Fetched> {
   const keys = new Map(sources.map((source) => [source, encoder.keyOf(source)]));
@@ -32,7 +71,7 @@ export async function fetchBlocks(encoder: Encoder, sources: readonly BlockSourc
   const warnings: string[] = [];
   let encoded = 0;
   const fetched = [...wanted].map(async ([key, source]) => {
-    const { found, made } = await findOrEncode(encoder, key, source, options, async (store) => store.get(key));
+    const { found, made } = await findOrEncode(encoder, key, source, options, (store) => getFitting(store, key, encoder.form, source.tokens.length, warnings));
     if (!made) return [key, found] as const;
     encoded += source.tokens.length;
     // The answer does not depend on it: the block is encoded again another time.

@@ -1,6 +1,7 @@
 export { loadModel } from "./loaded-model.js";
-export type { Activity, EncodeOptions, GenerateOptions, LoadOptions, Model } from "./loaded-model.js";
-export type { GeneratedToken, Generation, GenerationStats } from "./generation.js";
+export type { LoadOptions } from "./loaded-model.js";
+export type { Activity, EncodeOptions, Model } from "./engine.js";
+export type { GeneratedToken, GenerateOptions, Generation, GenerationStats } from "./generation.js";
 export type { SamplingOptions } from "./sampling.js";
 export { loadTokenizer, type Language } from "./model/language.js";
 export { pullModel, type PullProgress } from "./model/hub/index.js";

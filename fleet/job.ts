@@ -11,6 +11,7 @@ export const EncodeJob = z.object({
   key: z.string(),
   tokens: z.array(z.int()),
   offsets: z.array(z.int()).optional(),
+  after: z.array(z.int()).optional(),
 });
 export type EncodeJob = z.infer<typeof EncodeJob>;
 

@@ -6,6 +6,7 @@ export type ErrorCode =
   | "bad_model"
   | "bad_store"
   | "cancelled"
+  | "closed"
   | "empty_corpus"
   | "job_failed"
   | "no_space"
@@ -26,6 +27,8 @@ export class KvspliceError extends Error {
   }
 }
 
+/** What ended the work of a signal: its reason where that is one of kvsplice's own, or else that it was cancelled. */
 export function cancelledError(signal: AbortSignal | undefined): KvspliceError {
+  if (signal?.reason instanceof KvspliceError) return signal.reason;
   return new KvspliceError("cancelled", "Cancelled.", { cause: signal?.reason });
 }

@@ -21,6 +21,8 @@ export type BlockKey = string;
 export type BlockSource = {
   readonly tokens: readonly number[];
   readonly offsets?: readonly number[];
+  /** Tokens that the block saw when it was encoded, at the positions before it: a shared prefix. They are not part of it. */
+  readonly after?: readonly number[];
 };
 
 /**

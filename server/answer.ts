@@ -4,7 +4,7 @@ import { cachedTokens, promptTokens } from "./metrics.js";
 import type { Prompt } from "./prompt.js";
 import type { Service } from "./service.js";
 
-/** An answer whose first token is there: what may fail with a status of its own has not failed. Iterate it once. */
+/** An answer whose first token is there: what may fail with a status of its own has not failed. Iterate it once, and leave it or come to its end. */
 export type Answer = AsyncIterable<GeneratedToken> & {
   /** Known when the last token is. */
   readonly stats: Promise<GenerationStats>;
@@ -20,24 +20,21 @@ export type AnswerOptions = GenerateOptions & {
 /** Begins to answer, and resolves at the first token. When the answer has ended it is counted and logged, and its conversation remembers it. */
 export async function answer({ plan, turn, maxNewTokens, stop }: Prompt, { model, store, metrics }: Service, { arrived, log, ...options }: AnswerOptions): Promise<Answer> {
   const generation = model.generate(plan, { ...options, store, stop, maxNewTokens, ...(turn && { keepAnswer: (tokens) => turn.keepAnswer(tokens) }) });
-  const iterator = generation[Symbol.asyncIterator]();
-  const first = await iterator.next();
+  await generation.begun;
   const first_ms = performance.now() - arrived;
 
   async function* tokens(): AsyncGenerator<GeneratedToken> {
     const ids: number[] = [];
-    let text = "";
-    for (let next = first; !next.done; next = await iterator.next()) {
-      if (next.value.id >= 0) ids.push(next.value.id);
-      text += next.value.text;
-      yield next.value;
+    for await (const token of generation) {
+      if (token.id >= 0) ids.push(token.id);
+      yield token;
     }
     const stats = await generation.stats;
     metrics.answer(stats, first_ms);
     const { generated_tokens, per_token_ms, finish, warnings } = stats;
     log.info({ prompt_tokens: promptTokens(stats), cached_tokens: cachedTokens(stats), answer_tokens: generated_tokens, first_token_ms: Math.round(first_ms), per_token_ms, finish }, "answer");
     for (const warning of warnings) log.warn(warning);
-    turn?.answered({ text, tokens: ids, finish: stats.finish });
+    turn?.answered({ text: await generation.text, tokens: ids, finish });
   }
   return { [Symbol.asyncIterator]: tokens, stats: generation.stats };
 }

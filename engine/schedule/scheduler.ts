@@ -1,16 +1,6 @@
 import { setImmediate } from "node:timers/promises";
 import { cancelledError } from "../../plan/index.js";
-import type { PassLogits, PassPart, PassRunner } from "../backend/cpu/pass.js";
-import { BATCH_SLOTS } from "../backend/cpu/session.js";
-
-/** Tokens of one pass: longer prompts are cut, because the scores of all pairs exist at once. */
-const PASS_TOKENS = 256;
-
-/** Scores of one prompt's tokens in a pass: some copies of them exist at once, and larger ones make no pass faster. */
-const SCORE_BYTES = 12 * 2 ** 20;
-
-/** However long a prompt is: with fewer tokens a pass, reading the weights takes longer than the scores. */
-const LEAST_PASS_TOKENS = 32;
+import type { Backend, PassPart } from "../backend/backend.js";
 
 /** Prompt tokens of a pass that also continues answers, so that these do not stall. */
 const PASS_TOKENS_BESIDE_ANSWERS = 64;
@@ -18,7 +8,7 @@ const PASS_TOKENS_BESIDE_ANSWERS = 64;
 type Work = {
   readonly part: PassPart;
   readonly signal: AbortSignal | undefined;
-  readonly resolve: (logits: PassLogits) => void;
+  readonly resolve: (logits: Float32Array) => void;
   readonly reject: (error: unknown) => void;
   /** Tokens computed so far. */
   done: number;
@@ -32,18 +22,20 @@ type Work = {
 export class Scheduler {
   private readonly waiting: Work[] = [];
   private loop: Promise<void> | undefined;
+  /** Whether the pass before went on with answers. */
+  private steppedLast = false;
 
-  constructor(private readonly runner: PassRunner) {}
+  constructor(private readonly backend: Backend) {}
 
   /**
    * Computes tokens, in as many passes as it takes, or in one if the logits of all of them are wanted. Resolves with the
-   * last tokens' logits, where wanted; they are to be read at once, since the next pass overwrites them.
-   * @throws KvspliceError `cancelled`, at the latest after the running pass
+   * last tokens' logits `[part.logits, vocabulary]`.
+   * @throws KvspliceError `cancelled`, or what the signal's reason is, at the latest after the running pass
    */
-  compute(part: PassPart, signal?: AbortSignal): Promise<PassLogits> {
+  compute(part: PassPart, signal?: AbortSignal): Promise<Float32Array> {
     return new Promise((resolve, reject) => {
       this.waiting.push({ part, signal, resolve, reject, done: 0 });
-      this.loop ??= this.runPasses().finally(() => (this.loop = undefined));
+      this.loop ??= this.runPasses();
     });
   }
 
@@ -54,13 +46,16 @@ export class Scheduler {
 
   private async runPasses(): Promise<void> {
     for (;;) {
-      // Whoever was given logits reads them and asks for its next token before the next pass begins.
+      // Whoever was given logits asks for its next token before the next pass begins, to be in it.
       await setImmediate();
       this.dropCancelled();
       const pieces = this.choose();
-      if (pieces.length === 0) return;
+      if (pieces.length === 0) {
+        this.loop = undefined; // now: whoever comes next begins another
+        return;
+      }
       try {
-        const logits = await this.runner.run(pieces.map(({ piece }) => piece));
+        const logits = await this.backend.run(pieces.map(({ piece }) => piece));
         pieces.forEach(({ work, piece }, i) => this.advance(work, piece.tokens.length, logits[i]!));
       } catch (error) {
         for (const { work } of pieces) this.remove(work).reject(error);
@@ -68,37 +63,43 @@ export class Scheduler {
     }
   }
 
-  /** What the next pass computes: first come, first served, each as much as there is room for. */
+  /**
+   * What the next pass computes: decoding steps first, so that answers go on whatever else waits, and then the rest, first
+   * come, first served, each as much as there is room for. Where something waits beside the steps, they leave it a slot
+   * (or every second pass, where a pass has one slot), so that it goes on too; steps come in turns.
+   */
   private choose(): { work: Work; piece: PassPart }[] {
-    const first = this.waiting[0];
-    if (!first) return [];
-    const slots = this.canBatch() ? BATCH_SLOTS : 1;
-    const candidates = this.waiting.slice(0, slots);
-    let room = candidates.some(isStep) ? PASS_TOKENS_BESIDE_ANSWERS : PASS_TOKENS;
-    const pieces: { work: Work; piece: PassPart }[] = [];
-    for (const work of candidates) {
-      const count = isStep(work) ? left(work) : Math.min(left(work), room, this.mostTokens(work));
-      if (count === 0) continue;
-      if (!isStep(work)) room -= count;
+    const steps = this.waiting.filter(isStep);
+    const rest = this.waiting.filter((work) => !isStep(work));
+    const slots = this.slots();
+    const forSteps = rest.length === 0 ? slots : slots > 1 ? slots - 1 : this.steppedLast ? 0 : 1;
+    const chosen = steps.slice(0, forSteps);
+    let room = chosen.length > 0 ? PASS_TOKENS_BESIDE_ANSWERS : Infinity;
+    const pieces = chosen.map((work) => ({ work, piece: pieceOf(work, left(work)) }));
+    for (const work of rest.slice(0, slots - pieces.length)) {
+      const most = this.backend.passTokens(work.part.cache.length);
+      if (room === Infinity) room = most;
+      const count = Math.min(left(work), room, most);
+      if (count === 0) break;
+      room -= count;
       pieces.push({ work, piece: pieceOf(work, count) });
     }
+    this.steppedLast = chosen.length > 0;
     return pieces;
   }
 
-  private mostTokens({ part }: Work): number {
-    const rows = part.cache.length + PASS_TOKENS;
-    return Math.max(LEAST_PASS_TOKENS, Math.floor(SCORE_BYTES / (rows * this.runner.scoreBytes)));
+  /** Passes of many tokens gain nothing from more of them; running answers are worth making ready for. */
+  private slots(): number {
+    const { backend, waiting } = this;
+    if (waiting.length < 2 || !waiting.some((work) => left(work) <= PASS_TOKENS_BESIDE_ANSWERS)) return 1;
+    if (waiting.some(isStep)) backend.widen();
+    return backend.slots;
   }
 
-  /** Passes of many tokens gain nothing from more of them; running answers are worth a session of its own. */
-  private canBatch(): boolean {
-    const short = this.waiting.some((work) => left(work) <= PASS_TOKENS_BESIDE_ANSWERS);
-    return this.waiting.length > 1 && short && this.runner.canBatch({ open: this.waiting.some(isStep) });
-  }
-
-  private advance(work: Work, tokens: number, logits: PassLogits): void {
+  private advance(work: Work, tokens: number, logits: Float32Array): void {
     work.done += tokens;
-    if (left(work) === 0) this.remove(work).resolve(logits);
+    if (work.signal?.aborted) this.remove(work).reject(cancelledError(work.signal));
+    else if (left(work) === 0) this.remove(work).resolve(logits);
   }
 
   private dropCancelled(): void {

@@ -21,8 +21,8 @@ export type AnswerStats = GenerationStats & {
   readonly retrieve_ms: number;
 };
 
-/** An answer while it is written: iterate over its tokens, once. Its sources are known before the first. */
-export class Answer implements AsyncIterable<GeneratedToken> {
+/** An answer while it is written, as `Generation` has it. Its sources are known before the first token. */
+export class Answer implements Generation {
   constructor(
     readonly sources: readonly Source[],
     readonly plan: Plan,
@@ -34,7 +34,19 @@ export class Answer implements AsyncIterable<GeneratedToken> {
     return this.generation[Symbol.asyncIterator]();
   }
 
-  /** Known when the last token is. The engine's times begin after retrieval. */
+  [Symbol.asyncDispose](): PromiseLike<void> {
+    return this.generation[Symbol.asyncDispose]();
+  }
+
+  get begun(): Promise<void> {
+    return this.generation.begun;
+  }
+
+  get text(): Promise<string> {
+    return this.generation.text;
+  }
+
+  /** The engine's times begin after retrieval. */
   get stats(): Promise<AnswerStats> {
     return this.generation.stats.then((stats) => ({ ...stats, retrieve_ms: this.retrieve_ms }));
   }

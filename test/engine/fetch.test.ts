@@ -1,8 +1,10 @@
 import { expect, onTestFinished, test } from "vitest";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fetchBlocks, storeBlock } from "../../engine/fetch.js";
+import { allocateBlock } from "../../engine/kv/block.js";
 import { openStore, type TieredStore } from "../../engine/index.js";
 import { temporaryFolder } from "../rag/temporary-folder.js";
+import { likeLayers } from "./plain-kv.js";
 import { numberedBlock, numberedEncoder, sourceOf } from "./numbered-blocks.js";
 
 async function openHere(): Promise<TieredStore> {
@@ -16,10 +18,10 @@ test("what the store has is read, what it has not is encoded once, kept, and tol
   const encoded: number[] = [];
   const encoder = numberedEncoder((number) => void encoded.push(number));
   await storeBlock(encoder, sourceOf(1), { store });
-  const sources = [1, 2, 2, 3].map(sourceOf);
+  const sources = [1, 2, 2, 3].map((number) => sourceOf(number));
   const fetched = await fetchBlocks(encoder, sources, { store });
   expect(sources.map((source) => fetched.blocks.get(source))).toEqual([1, 2, 2, 3].map((number) => numberedBlock(number)));
-  expect(fetched).toMatchObject({ encoded: 2, warnings: [] });
+  expect(fetched).toMatchObject({ encoded: 2 * 16, warnings: [] });
   expect(encoded.sort()).toEqual([1, 2, 3]);
   expect((await fetchBlocks(encoder, sources, { store })).encoded).toBe(0);
 });
@@ -68,4 +70,18 @@ test("a block that cannot be stored is used, and told; precompute's is an error"
   expect(fetched.blocks.get(source)).toEqual(numberedBlock(5));
   expect(fetched.warnings).toEqual([expect.stringMatching(/could not be stored. The disk budget/)]);
   await expect(storeBlock(numberedEncoder(), source, { store, pinned: true })).rejects.toMatchObject({ code: "no_space" });
+});
+
+test("a stored block of another shape, whoever put it there, is told, encoded again, and put anew", async () => {
+  const store = await openHere();
+  const [source, encoder] = [sourceOf(3), numberedEncoder()];
+  const key = encoder.keyOf(source);
+  for (const planted of [allocateBlock(likeLayers(2, 1, 24), 15), allocateBlock(likeLayers(1, 1, 48), 16), allocateBlock(likeLayers(2, 2, 12), 16)]) {
+    await store.delete([key]);
+    await store.put(key, planted);
+    const fetched = await fetchBlocks(encoder, [source], { store });
+    expect(fetched.blocks.get(source)).toEqual(numberedBlock(3));
+    expect(fetched).toMatchObject({ encoded: 16, warnings: [expect.stringMatching(/another shape/)] });
+    expect(await fetchBlocks(encoder, [source], { store })).toMatchObject({ encoded: 0, warnings: [] });
+  }
 });

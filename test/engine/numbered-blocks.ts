@@ -1,25 +1,29 @@
 import { createHash } from "node:crypto";
 import type { Encoder } from "../../engine/fetch.js";
 import { allocateBlock, type Block } from "../../engine/kv/block.js";
+import { likeLayers } from "./plain-kv.js";
 import type { BlockSource } from "../../plan/index.js";
 
-/** The source of block number `n`: its one token says which. */
-export const sourceOf = (number: number): BlockSource => ({ tokens: [number] });
+/** The source of block number `n`: its tokens say which. */
+export const sourceOf = (number: number, tokens = 16): BlockSource => ({ tokens: Array<number>(tokens).fill(number) });
 
-/** Blocks whose values are their number: some 6 KB, or as much as `tokens` make it. Every process makes the same. */
-export function numberedEncoder(onEncode: (number: number) => Promise<void> | void = () => undefined, tokens = 16): Encoder {
+const FORM = { layers: likeLayers(2, 1, 24) };
+
+/** Blocks whose values are their number: some 6 KB of 16 tokens. Every process makes the same. */
+export function numberedEncoder(onEncode: (number: number) => Promise<void> | void = () => undefined): Encoder {
   return {
+    form: FORM,
     keyOf: (source) => createHash("sha256").update(String(source.tokens[0])).digest("hex"),
     async encode(source) {
       const number = source.tokens[0]!;
       await onEncode(number);
-      return numberedBlock(number, tokens);
+      return numberedBlock(number, source.tokens.length);
     },
   };
 }
 
 export function numberedBlock(number: number, tokens = 16): Block {
-  const block = allocateBlock(Array.from({ length: 2 }, () => ({ heads: 1, headSize: 24 })), tokens);
+  const block = allocateBlock(FORM.layers.map(({ heads, headSize }) => ({ heads, headSize })), tokens);
   block.k.fill(number);
   block.v.fill(-number);
   return block;

@@ -19,7 +19,7 @@ const encoded: number[] = [];
 const encoder = numberedEncoder(async (number) => {
   encoded.push(number);
   await sleep(ENCODING_MS);
-}, TOKENS);
+});
 const memory = () => Number(/RssAnon:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))![1]) / 1024;
 const end = performance.now() + Number(seconds) * 1000;
 let [answers, wrong, early_mb] = [0, 0, 0];
@@ -27,9 +27,9 @@ const random = () => Math.floor(Math.random() * Number(blocks));
 while (performance.now() < end) {
   if (early_mb === 0 && performance.now() > end - Number(seconds) * 800) early_mb = memory();
   if (role === "precompute") {
-    await storeBlock(encoder, sourceOf(random()), { store, pinned: true });
+    await storeBlock(encoder, sourceOf(random(), TOKENS), { store, pinned: true });
   } else {
-    const sources = Array.from({ length: 10 }, () => sourceOf(random()));
+    const sources = Array.from({ length: 10 }, () => sourceOf(random(), TOKENS));
     store.prefetch?.(sources.map((source) => encoder.keyOf(source)));
     const fetched = await fetchBlocks(encoder, sources, { store });
     for (const source of sources) if (fetched.blocks.get(source)!.k[0] !== source.tokens[0] || fetched.warnings.length > 0) wrong++;

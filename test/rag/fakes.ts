@@ -42,6 +42,7 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
     name: "fake",
     contextLength: 8192,
     precision: "float32",
+    form: { layers: [{ kind: "kv", heads: 1, headSize: 1, rotary: undefined }] },
     tokenizer,
     encoded,
     plans,
@@ -68,7 +69,10 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
         queue_ms: 0, finish: "end" as const,
       };
       return {
+        begun: Promise.resolve(),
+        text: Promise.resolve("a fake answer"),
         stats: Promise.resolve(stats),
+        [Symbol.asyncDispose]: async () => undefined,
         async *[Symbol.asyncIterator]() {
           for (const text of ["a", " fake", " answer"]) yield { id: 0, text };
         },
@@ -77,6 +81,7 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
     activity: { running: 0, queued: 0 },
     logits: async () => new Float32Array(1),
     close: async () => undefined,
+    [Symbol.asyncDispose]: async () => undefined,
     ...rest,
   };
 }

@@ -2,6 +2,7 @@ import { keptRuns, KvspliceError, type Range } from "../../../plan/index.js";
 import { blockFits, emptyBlock, GROUP_TOKENS, type Block, type Precision } from "../../kv/block.js";
 import { widthOf, type KvForm } from "../../kv/form.js";
 import type { RotaryTable } from "../../kv/rotary.js";
+import type { Cache } from "../backend.js";
 import { LayerMemory, layersByMemory, MEMORY_BYTES, type LayerRange } from "./layer-memory.js";
 
 /** Stored rows of one tile wait beside the cache for their kernel: few enough to stay in the processor's second-level cache. */
@@ -15,7 +16,7 @@ const FLOAT_BYTES = 4;
  *
  * Its rows lie in WebAssembly memories: one, or several by layers where one cannot hold them.
  */
-export class KvCache {
+export class KvCache implements Cache {
   private rowCount = 0;
   private room = 0;
   private rowPositions = new Int32Array(0);

@@ -3,25 +3,19 @@ import { widthOf, type KvForm } from "../../kv/form.js";
 import type { RotaryTable } from "../../kv/rotary.js";
 import { kvFormOf, maskKinds, type MaskKind, type ModelSpec } from "../../model/spec.js";
 import type { AdapterInputs } from "./adapter.js";
+import type { PassPart } from "../backend.js";
 import type { KvCache } from "./cache.js";
 import type { Embedding } from "./embedding.js";
 import { BATCH_SLOTS, type Sessions } from "./session.js";
 
-/** Some tokens of one prompt. Their KV joins its cache. */
-export type PassPart = {
-  readonly cache: KvCache;
-  readonly tokens: readonly number[];
-  readonly positions: readonly number[];
-  /** How many of the first cached rows each token sees, and the row from which on all of them are seen; all rows when left out. */
-  readonly visible?: Visible | undefined;
-  /** How many of the last tokens' logits are wanted. */
-  readonly logits: number;
-};
+/** A part over a cache of this backend. */
+type CpuPart = PassPart & { readonly cache: KvCache };
 
-export type Visible = { readonly counts: readonly number[]; readonly shared: number };
-
-/** Logits `[part.logits, vocabulary]` of a part's last tokens; they are overwritten by the next pass. */
-export type PassLogits = Float32Array;
+/**
+ * Rows that a pass computes at least. Kernels for one row round otherwise than those for several: a token that is alone
+ * in its pass is computed twice, so that it comes out as it does beside others.
+ */
+const LEAST_ROWS = 2;
 
 /** Runs passes over the model's sessions, one after the other: their buffers are reused. */
 export class PassRunner {
@@ -30,8 +24,6 @@ export class PassRunner {
   private readonly angles: Float32Array[] = [];
   private readonly masks = new Map<string, Float32Array>();
   private readonly maskKinds: readonly MaskKind[];
-  private logits: Float32Array;
-  private batch: "closed" | "opening" | "open" = "closed";
   private readonly emptyRow: Float32Array;
   readonly form: KvForm;
   /** Of one token for each row that it sees. */
@@ -47,37 +39,25 @@ export class PassRunner {
     this.form = kvFormOf(spec);
     this.maskKinds = maskKinds(spec.layers).kinds;
     this.scoreBytes = Math.max(...spec.layers.map((layer) => layer.attention.heads)) * Float32Array.BYTES_PER_ELEMENT;
-    this.logits = new Float32Array(spec.vocabulary);
     this.emptyRow = new Float32Array(Math.max(...this.form.layers.map(widthOf)));
   }
 
-  /** Whether passes over several parts can be made; if not yet, `open` has the session for them opened. */
-  canBatch({ open }: { readonly open: boolean }): boolean {
-    if (open && this.batch === "closed") {
-      this.batch = "opening";
-      this.sessions.batch().then(
-        () => (this.batch = "open"),
-        () => undefined, // one at a time, then
-      );
-    }
-    return this.batch === "open";
-  }
-
   /**
-   * One forward pass over at most `BATCH_SLOTS` parts, each of another cache; a part's logits do not depend on the others.
+   * One forward pass over at most `BATCH_SLOTS` parts, each of another cache: see `Backend.run`.
    * @param adapter acts on the pass, which is then one part's
    */
-  async run(parts: readonly PassPart[], adapter?: AdapterInputs): Promise<PassLogits[]> {
+  async run(given: readonly CpuPart[], adapter?: AdapterInputs): Promise<Float32Array[]> {
     const { vocabulary } = this.spec;
+    const parts = this.doubled(given);
     for (const { cache, tokens } of parts) cache.reserve(cache.length + tokens.length);
     const rows: number[] = [];
     let end = 0;
-    for (const part of parts) {
+    parts.forEach((part, i) => {
+      const last = end + given[i]!.tokens.length;
+      for (let row = last - part.logits; row < last; row++) rows.push(row);
       end += part.tokens.length;
-      for (let row = end - part.logits; row < end; row++) rows.push(row);
-    }
-    if (this.logits.length < rows.length * vocabulary) this.logits = new Float32Array(rows.length * vocabulary);
-    const logits = this.logits.subarray(0, rows.length * vocabulary);
+    });
+    const logits = new Float32Array(rows.length * vocabulary);
 
     const feeds: Record<string, Tensor> = { embeddings: this.embed(parts.flatMap((part) => part.tokens)), rows: integers(rows), ...adapter };
     this.addAngles(parts.flatMap((part) => part.positions), feeds);
@@ -90,7 +70,7 @@ export class PassRunner {
       this.addSlots(parts, feeds);
       await (await this.sessions.batch()).run(feeds, fetches);
     }
-    for (const { cache, positions } of parts) cache.append(positions);
+    for (const { cache, positions } of given) cache.append(positions);
     let at = 0;
     return parts.map((part) => logits.subarray(at, (at += part.logits * vocabulary)));
   }
@@ -101,7 +81,7 @@ export class PassRunner {
    * @param asks a weight for each of the part's tokens
    * @returns a weight a row, of the cached ones and of the part's own
    */
-  async look(part: PassPart, asks: readonly number[]): Promise<Float32Array> {
+  async look(part: CpuPart, asks: readonly number[]): Promise<Float32Array> {
     const { cache, tokens, positions } = part;
     cache.reserve(cache.length + tokens.length);
     const feeds: Record<string, Tensor> = { embeddings: this.embed(tokens) };
@@ -142,7 +122,19 @@ export class PassRunner {
     });
   }
 
-  private addPart(part: PassPart, slot: number, feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): void {
+  /** The parts, with a copy of a token behind it where it is the only row of all products, or of its own attention. */
+  private doubled(parts: readonly CpuPart[]): readonly CpuPart[] {
+    const group = Math.min(...this.maskKinds.map((kind) => kind.group));
+    const isAlone = ({ tokens }: CpuPart) => tokens.length === 1 && (parts.length === 1 || group < LEAST_ROWS);
+    if (!parts.some(isAlone)) return parts;
+    return parts.map((part) => {
+      if (!isAlone(part)) return part;
+      const { tokens, positions, visible } = part;
+      return { ...part, tokens: [...tokens, ...tokens], positions: [...positions, ...positions], visible: visible && { ...visible, counts: [...visible.counts, ...visible.counts] } };
+    });
+  }
+
+  private addPart(part: CpuPart, slot: number, feeds: Record<string, Tensor>, fetches: Record<string, Tensor>): void {
     const count = part.tokens.length;
     const rows = part.cache.length + count;
     this.maskKinds.forEach((kind, m) => (feeds[`mask.${m}.${slot}`] = this.mask(part, kind, `${m} ${slot}`)));
@@ -158,7 +150,7 @@ export class PassRunner {
   }
 
   /** What the batch graph has beside: where each slot's tokens are, and a row in the place of those without. */
-  private addSlots(parts: readonly PassPart[], feeds: Record<string, Tensor>): void {
+  private addSlots(parts: readonly CpuPart[], feeds: Record<string, Tensor>): void {
     const counts = Array.from({ length: BATCH_SLOTS }, (_, slot) => parts[slot]?.tokens.length ?? 0);
     feeds["counts"] = integers(counts);
     this.maskKinds.forEach(({ group }, m) => {
@@ -184,7 +176,7 @@ export class PassRunner {
   }
 
   /** `[tokens * group, rows]`: 0 where a token sees, -Infinity where it does not; `[1, 1]` where it sees all. */
-  private mask({ cache, tokens, positions, visible }: PassPart, { group, window }: MaskKind, name: string): Tensor {
+  private mask({ cache, tokens, positions, visible }: CpuPart, { group, window }: MaskKind, name: string): Tensor {
     const count = tokens.length;
     if (count === 1 && window === undefined && (!visible || visible.counts[0] === visible.shared)) return ALL_SEEN;
     const columns = cache.length + count;

@@ -30,6 +30,11 @@ export function graphId(contentHash: string, { variant }: ModelSpec, activations
   return createHash("sha256").update(`${contentHash} ${variant} ${GRAPH_VERSION} ${activations}`).digest("hex");
 }
 
+/** Names the arithmetic of the graphs: a part of the keys of blocks. */
+export function arithmeticOf(activations: Activations): string {
+  return `cpu ${GRAPH_VERSION} ${activations}`;
+}
+
 /** Where built graphs are kept unless the caller says otherwise: `KVSPLICE_CACHE_DIR`, or the user's cache folder. */
 export function defaultCacheDir(): string {
   return process.env["KVSPLICE_CACHE_DIR"] ?? envPaths("kvsplice", { suffix: "" }).cache;
@@ -90,7 +95,7 @@ export async function openSessions(id: string, file: ModelFile, spec: ModelSpec,
     adapted: () => open(GRAPHS[3].file),
     async close() {
       await single.release();
-      for (const session of opened.values()) await (await session).release();
+      for (const session of opened.values()) await (await session.catch(() => undefined))?.release();
     },
   };
 }

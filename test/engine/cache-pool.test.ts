@@ -1,21 +1,22 @@
 import { expect, test } from "vitest";
+import type { Cache } from "../../engine/backend/backend.js";
 import { KvCache } from "../../engine/backend/cpu/cache.js";
-import { CachePool } from "../../engine/backend/cpu/pool.js";
+import { CachePool } from "../../engine/cache-pool.js";
 
 const MOST = 3;
 const poolOf = () => new CachePool(() => new KvCache({ layers: [{ kind: "kv", heads: 1, headSize: 16, rotary: undefined }] }, []), MOST);
 
 /** Caches of these sizes, given back in this order. */
-function idle(pool: CachePool, ...sizes: number[]): KvCache[] {
+function idle(pool: CachePool, ...sizes: number[]): Cache[] {
   const caches = sizes.map((size) => pool.take(size).cache);
   for (const cache of caches) pool.giveBack(cache);
   return caches;
 }
 
 /** As many rows as pieces are laid into a cache, and it is given back. */
-function laid(pool: CachePool, cache: KvCache, ...pieces: string[]): void {
+function laid(pool: CachePool, cache: Cache, ...pieces: string[]): void {
   for (const piece of pieces) {
-    cache.append([cache.length]);
+    (cache as KvCache).append([cache.length]);
     pool.splicedPiece(cache, piece);
   }
   pool.giveBack(cache);

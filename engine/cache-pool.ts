@@ -1,4 +1,4 @@
-import type { KvCache } from "./cache.js";
+import type { Cache } from "./backend/backend.js";
 
 /** What a cache begins with: spliced pieces, one behind the other. */
 type Spliced = { readonly id: string; readonly end: number };
@@ -9,12 +9,12 @@ type Spliced = { readonly id: string; readonly end: number };
  */
 export class CachePool {
   /** The longest unused first. */
-  private readonly idle: KvCache[] = [];
-  private readonly spliced = new Map<KvCache, Spliced[]>();
+  private readonly idle: Cache[] = [];
+  private readonly spliced = new Map<Cache, Spliced[]>();
 
   /** @param most caches that are kept while nobody uses them */
   constructor(
-    private readonly create: () => KvCache,
+    private readonly create: () => Cache,
     private readonly most: number,
   ) {}
 
@@ -25,14 +25,14 @@ export class CachePool {
    * Of caches that begin alike it is the smallest with the room, or else the largest: the system takes longer to give
    * a cache its memory than a splice takes to fill it.
    */
-  take(tokens: number, pieces: readonly string[] = []): { readonly cache: KvCache; readonly pieces: readonly number[] } {
-    const shared = (cache: KvCache) => {
+  take(tokens: number, pieces: readonly string[] = []): { readonly cache: Cache; readonly pieces: readonly number[] } {
+    const shared = (cache: Cache) => {
       const own = this.spliced.get(cache) ?? [];
       const differs = own.findIndex(({ id }, i) => id !== pieces[i]);
       return differs < 0 ? own.length : differs;
     };
-    const growth = (cache: KvCache) => Math.max(0, tokens - cache.capacity);
-    const better = (a: KvCache, b: KvCache) => shared(b) - shared(a) || growth(a) - growth(b) || a.capacity - b.capacity;
+    const growth = (cache: Cache) => Math.max(0, tokens - cache.capacity);
+    const better = (a: Cache, b: Cache) => shared(b) - shared(a) || growth(a) - growth(b) || a.capacity - b.capacity;
     const [cache = this.create()] = this.idle.toSorted(better);
     const place = this.idle.indexOf(cache);
     if (place >= 0) this.idle.splice(place, 1);
@@ -44,12 +44,12 @@ export class CachePool {
   }
 
   /** Notes that a piece was spliced behind those that the cache begins with. */
-  splicedPiece(cache: KvCache, id: string): void {
+  splicedPiece(cache: Cache, id: string): void {
     this.spliced.get(cache)!.push({ id, end: cache.length });
   }
 
   /** The cache's first rows stay as they are until somebody takes it. */
-  giveBack(cache: KvCache): void {
+  giveBack(cache: Cache): void {
     if (this.idle.length < this.most) this.idle.push(cache);
     else this.spliced.delete(cache);
   }

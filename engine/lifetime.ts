@@ -1,0 +1,64 @@
+import { KvspliceError } from "../plan/index.js";
+
+/** A piece of work of something that can be closed. */
+export type Work = {
+  /** Aborted when the caller's signal is, or when what it belongs to is closed. */
+  readonly signal: AbortSignal;
+  /** Ends it from within. */
+  abort(reason: KvspliceError): void;
+  /** It has ended, and holds nothing. */
+  done(): void;
+};
+
+/** What is open until it is closed: closing lets no further work begin, ends what runs, and waits for its end. */
+export class Lifetime {
+  private readonly works = new Map<Work, Promise<void>>();
+  private closing: KvspliceError | undefined;
+
+  /** @param closed says what is closed and what to do */
+  constructor(private readonly closed: string) {}
+
+  /** @throws KvspliceError `closed` */
+  mustBeOpen(): void {
+    if (this.closing) throw this.closing;
+  }
+
+  /** @throws KvspliceError `closed` */
+  begin(signal?: AbortSignal): Work {
+    this.mustBeOpen();
+    const controller = new AbortController();
+    const forward = () => controller.abort(signal?.reason);
+    signal?.addEventListener("abort", forward, { once: true });
+    if (signal?.aborted) forward();
+    let end!: () => void;
+    const ended = new Promise<void>((resolve) => (end = resolve));
+    const work: Work = {
+      signal: controller.signal,
+      abort: (reason) => controller.abort(reason),
+      done: () => {
+        signal?.removeEventListener("abort", forward);
+        this.works.delete(work);
+        end();
+      },
+    };
+    this.works.set(work, ended);
+    return work;
+  }
+
+  /** Does some work that ends by itself, or by the signal that it is given. */
+  async run<T>(signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { signal: own, done } = this.begin(signal);
+    try {
+      return await work(own);
+    } finally {
+      done();
+    }
+  }
+
+  /** Ends all work with KvspliceError `closed`, and resolves when none is left. Again, it waits too. */
+  async close(): Promise<void> {
+    this.closing ??= new KvspliceError("closed", this.closed);
+    for (const work of this.works.keys()) work.abort(this.closing);
+    await Promise.all(this.works.values());
+  }
+}
