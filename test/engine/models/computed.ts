@@ -18,11 +18,12 @@ export async function computed(file: ModelFile, spec: ModelSpec, tokens: readonl
   const weights = openSync(join(folder, "weights.bin"), "w");
   try {
     const graph = new GraphWriter("weights.bin", (bytes, offset) => writeFully(weights, bytes, offset));
-    writeDecoder(graph, file, spec, "float32", 1);
+    writeDecoder(graph, file, spec, "float32", { kind: "answer", slots: 1 });
     writeFileSync(join(folder, "graph.onnx"), graph.encode());
     const single = await InferenceSession.create(join(folder, "graph.onnx"));
     const tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
-    const runner = new PassRunner({ single, batch: () => Promise.reject(new Error("no batch")), close: () => single.release() }, spec, tables, new Embedding(file));
+    const none = () => Promise.reject(new Error("There is one session here."));
+    const runner = new PassRunner({ single, batch: none, look: none, adapted: none, close: () => single.release() }, spec, tables, new Embedding(file));
     const [logits] = await runner.run([{ cache: new KvCache(runner.form, tables), tokens, positions: tokens.map((_, i) => i), logits: 1 }]);
     const own = logits!.slice();
     await single.release();
