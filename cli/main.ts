@@ -4,8 +4,10 @@ import { Command } from "commander";
 import { askCommand } from "./ask.js";
 import { chunksCommand } from "./chunks.js";
 import { evalCommand } from "./eval.js";
+import { listCommand } from "./list.js";
 import { pmlCommand } from "./pml.js";
 import { precomputeCommand } from "./precompute.js";
+import { removeCommand } from "./remove.js";
 import { reportError } from "./report-error.js";
 import { serveCommand } from "./serve.js";
 import { storeCommand } from "./store-commands.js";
@@ -19,6 +21,8 @@ const program = new Command("kvsplice")
   .showHelpAfterError("(kvsplice --help tells the commands)")
   .addCommand(precomputeCommand())
   .addCommand(askCommand())
+  .addCommand(listCommand())
+  .addCommand(removeCommand())
   .addCommand(chunksCommand())
   .addCommand(evalCommand())
   .addCommand(pmlCommand())

@@ -6,14 +6,20 @@ export type ProgressBar = {
   stop(): void;
 };
 
-/** A bar on the terminal; nothing where there is none, and beside `--json`. */
+/** How often a command says how far it is where there is no terminal, in a log that people read. */
+const LINE_EVERY_MS = 60_000;
+
+/** A bar on the terminal, but not beside `--json`; where there is none, a line a minute. */
 export function progressBar(format: string, { json }: { readonly json?: boolean | undefined }): ProgressBar {
+  if (!process.stderr.isTTY) return progressLines(format);
+  return json ? { tell: () => undefined, stop: () => undefined } : terminalBar(format);
+}
+
+function terminalBar(format: string): ProgressBar {
   const bar = new SingleBar({ format, hideCursor: true, stream: process.stderr, fps: 10, etaBuffer: 50 });
-  const quiet = json === true || !process.stderr.isTTY;
   let started = false;
   return {
     tell(done, total, payload) {
-      if (quiet) return;
       if (!started) bar.start(total, done, payload);
       else {
         bar.setTotal(total);
@@ -26,6 +32,38 @@ export function progressBar(format: string, { json }: { readonly json?: boolean 
       started = false;
     },
   };
+}
+
+function progressLines(format: string): ProgressBar {
+  const start = performance.now();
+  let timer: NodeJS.Timeout | undefined;
+  let line: (() => string) | undefined;
+  return {
+    tell(done, total, payload) {
+      line = () => lineOf(format, { ...payload, value: done, total, ...shareOf(done, total, performance.now() - start) });
+      timer ??= setInterval(() => process.stderr.write(`${line!()}\n`), LINE_EVERY_MS).unref();
+    },
+    stop() {
+      clearInterval(timer);
+      timer = undefined;
+    },
+  };
+}
+
+/** The names of cli-progress, without its bar. */
+function lineOf(format: string, values: Readonly<Record<string, string | number>>): string {
+  return format.replace("{bar} ", "").replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
+}
+
+function shareOf(done: number, total: number, elapsed_ms: number): { percentage: number; eta_formatted: string } {
+  const percentage = total === 0 ? 100 : Math.floor((100 * done) / total);
+  return { percentage, eta_formatted: done === 0 ? "?" : durationText((elapsed_ms / 1000) * ((total - done) / done)) };
+}
+
+/** `40 s`, `12 min`, `3.5 h` */
+export function durationText(seconds: number): string {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
 const UNITS = ["B", "KB", "MB", "GB", "TB"];

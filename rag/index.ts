@@ -2,7 +2,7 @@
 export type { CollectOptions, CollectReport } from "./care/collect.js";
 export type { DamagedBlock, DamagedRecord, MissingBlock, VerifyOptions, VerifyProgress, VerifyReport } from "./care/verify.js";
 export { Answer, type AnswerStats, type Source } from "./corpus/answer.js";
-export { Chunks, type CorpusChunk } from "./corpus/chunks.js";
+export { Chunks, type CorpusChunk, type CorpusFile } from "./corpus/chunks.js";
 export {
   type AskOptions,
   type Corpus,
@@ -13,7 +13,9 @@ export {
   type PlanOptions,
   type RetrieveOptions,
 } from "./corpus/corpus.js";
+export type { Estimate, EstimateOptions } from "./corpus/estimate.js";
 export type { PrecomputeOptions, Progress, Report } from "./corpus/precompute.js";
+export { type RemoveReport, removeFromCorpus } from "./corpus/remove.js";
 export type { BlockSupply, SupplyOptions } from "./corpus/supply.js";
 export type { Totals } from "./corpus/records.js";
 export type { Document, LoadProblem, Paragraph } from "./document.js";
@@ -23,6 +25,7 @@ export { type EvalQuestion, type Passage, readQuestions, type ReadOptions } from
 export { normaliseAnswer, type Score, scoreAnswer } from "./eval/score.js";
 export { listFiles, type Listing } from "./load/list.js";
 export { isLoadable, LOADABLE } from "./load/kinds.js";
+export { watchFiles, type WatchOptions } from "./load/watch.js";
 export { loadFile } from "./load/load.js";
 export type { Loaded, LoadOptions } from "./load/loader.js";
 export { linkTokensOf, renderDocument } from "./prompt.js";

@@ -61,10 +61,10 @@ export async function verify({ records, model, tiers, dimensions }: Verified, op
       tell();
     }
   }
-  for (const [fileKey, file] of [...records.allFiles()]) {
+  for (const file of [...records.allFiles()]) {
     for (const id of file.chunks) {
       const reason = damageOf(records, id, model, dimensions);
-      if (reason !== undefined) broken.set(fileKey, { path: file.path, reason });
+      if (reason !== undefined) broken.set(file.path, { path: file.path, reason });
       const chunk = records.chunk(id);
       if (chunk !== undefined && !sound.has(chunk.block)) missing.push({ key: chunk.block, path: file.path, title: chunk.title });
       chunks++;
@@ -73,7 +73,7 @@ export async function verify({ records, model, tiers, dimensions }: Verified, op
   }
   if (repair) {
     for (const tier of tiers) await tier.delete(damaged.filter((block) => block.tier === tier.name).map(({ key }) => key));
-    for (const fileKey of broken.keys()) records.removeFile(fileKey);
+    for (const path of broken.keys()) records.removeFile(path);
   }
   return { blocks, chunks, damaged, missing, records: [...broken.values()], repaired: repair };
 }

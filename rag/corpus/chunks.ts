@@ -3,6 +3,7 @@ import { sep } from "node:path";
 import { distance } from "fastest-levenshtein";
 
 import { KvspliceError, type BlockSource } from "../../engine/index.js";
+import type { LoadProblem } from "../document.js";
 import { Records } from "./records.js";
 
 /** A chunk of the corpus, with the name by which people call it. */
@@ -17,6 +18,18 @@ export type CorpusChunk = {
   readonly text: string;
   /** Token ids of the rendered chunk: its block's tokens. */
   readonly tokens: readonly number[];
+};
+
+/** A file of the corpus. */
+export type CorpusFile = {
+  /** As much of the end of its path as no other file has. */
+  readonly name: string;
+  /** Absolute. */
+  readonly path: string;
+  readonly chunks: number;
+  readonly tokens: number;
+  /** What could not be read of it. */
+  readonly problems: readonly LoadProblem[];
 };
 
 /** A file with the shortest end of its path that no other file has, and the ids of its chunks in their order. */
@@ -51,20 +64,24 @@ export class Chunks {
 
   /** @throws KvspliceError `unknown_document` for a ref of no chunk or of several, with those that were likely meant */
   chunk(ref: string): CorpusChunk {
-    const { byEnd, files } = this.names();
     const [, end = "", number] = /^(.*?)(?:#(\d+))?$/s.exec(ref) ?? [];
-    const [file, ...others] = byEnd.get(end) ?? [];
-    if (file === undefined) throw unknown(ref, `there is no such file in the corpus${suggestion(end, number, files)}`);
-    if (others.length > 0) {
-      const some = [file, ...others].slice(0, MOST_NAMED).map(({ name }) => `\`${withNumber(name, number)}\``);
-      throw unknown(ref, `${others.length + 1} files of the corpus end so; write ${some.join(" or ")}`);
-    }
+    const file = this.named(ref, end, number);
     const { name, ids } = file;
     const index = number === undefined && ids.length === 1 ? 0 : Number(number) - 1;
     const chunk = this.at(file, index);
     if (chunk !== undefined) return chunk;
     if (ids.length === 0) throw unknown(ref, `\`${name}\` has no text`);
     throw unknown(ref, `\`${name}\` has ${ids.length} chunk${ids.length === 1 ? "" : "s"}, \`${name}#1\`${ids.length === 1 ? "" : ` to \`${name}#${ids.length}\``}`);
+  }
+
+  /** A file by as much of the end of its path as no other has. @throws KvspliceError `unknown_document` as `chunk` does */
+  file(name: string): CorpusFile {
+    return this.describe(this.named(name, name, undefined));
+  }
+
+  /** All files, by path. */
+  *files(): Iterable<CorpusFile> {
+    for (const file of this.names().files) yield this.describe(file);
   }
 
   /** A chunk as a block of plans; what `compilePrompt` takes as its `documents`. @throws as `chunk` does */
@@ -90,6 +107,20 @@ export class Chunks {
     await this.records.close();
   }
 
+  private named(ref: string, end: string, number: string | undefined): NamedFile {
+    const { byEnd, files } = this.names();
+    const [file, ...others] = byEnd.get(end) ?? [];
+    if (file === undefined) throw unknown(ref, `there is no such file in the corpus${suggestion(end, number, files)}`);
+    if (others.length === 0) return file;
+    const some = [file, ...others].slice(0, MOST_NAMED).map(({ name }) => `\`${withNumber(name, number)}\``);
+    throw unknown(ref, `${others.length + 1} files of the corpus end so; write ${some.join(" or ")}`);
+  }
+
+  private describe({ path, name, ids }: NamedFile): CorpusFile {
+    const tokens = ids.reduce((sum, id) => sum + (this.records.chunk(id)?.tokens.length ?? 0), 0);
+    return { name, path, chunks: ids.length, tokens, problems: this.records.file(path)?.problems ?? [] };
+  }
+
   private at({ name, ids }: NamedFile, index: number): CorpusChunk | undefined {
     const id = ids[index];
     const chunk = id === undefined ? undefined : this.records.chunk(id);
@@ -106,7 +137,7 @@ export class Chunks {
 }
 
 function namesOf(records: Records): Names {
-  const paths = Array.from(records.allFiles(), ([, { path, chunks }]) => ({ path, ids: chunks }));
+  const paths = Array.from(records.allFiles(), ({ path, chunks }) => ({ path, ids: chunks }));
   const shared = new Map<string, number>();
   for (const { path } of paths) for (const end of endsOf(path)) shared.set(end, (shared.get(end) ?? 0) + 1);
 

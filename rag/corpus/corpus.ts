@@ -9,8 +9,10 @@ import { Indexes } from "../retrieve/indexes.js";
 import { exportCorpus, type ExportOptions, type ExportReport, systemBlock, type TransferOptions } from "../transfer/export.js";
 import { importCorpus, type ImportReport } from "../transfer/import.js";
 import { Answer, type Source } from "./answer.js";
-import { Chunks, type CorpusChunk } from "./chunks.js";
+import { Chunks, type CorpusChunk, type CorpusFile } from "./chunks.js";
+import { estimate, type Estimate, type EstimateOptions } from "./estimate.js";
 import { precompute, type PrecomputeOptions, type Report } from "./precompute.js";
+import { removeDocuments, type RemoveReport } from "./remove.js";
 import { Records, type Totals, type Writer } from "./records.js";
 
 export type CorpusOptions = {
@@ -93,6 +95,11 @@ export class Corpus {
     return this.records.totals;
   }
 
+  /** Changes whenever the corpus does, by whichever process. */
+  get generation(): string {
+    return this.records.generation;
+  }
+
   /**
    * Brings the corpus to the present state of files, folders and globs. Only what changed costs anything.
    *
@@ -106,9 +113,27 @@ export class Corpus {
     return report;
   }
 
+  /** What a precompute of these files would cost; nothing is changed. See `estimate`. */
+  estimate(names: readonly string[], options?: EstimateOptions): Promise<Estimate> {
+    const { records, store, embedder } = this;
+    return estimate({ records, model: this.options.model, store, embedder }, names, options);
+  }
+
   /** All chunks, by path and number, each with its ref. */
   chunks(): Iterable<CorpusChunk> {
     return this.byRef.all();
+  }
+
+  /** All files, by path. */
+  files(): Iterable<CorpusFile> {
+    return this.byRef.files();
+  }
+
+  /** Takes documents out by the names of their files or folders. See `removeDocuments`. */
+  async remove(names: readonly string[]): Promise<RemoveReport> {
+    const report = await removeDocuments(this.records, this.store, names);
+    await this.indexes.refresh();
+    return report;
   }
 
   /** The chunk of a ref that people write, such as `forth-bridge.md#2` (see `Chunks`). @throws KvspliceError `unknown_document` */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { lstat, readFile, stat } from "node:fs/promises";
-import { sep } from "node:path";
+import { basename, sep } from "node:path";
 
 import { KvspliceError, type BlockKey, type BlockStore, type Model } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
@@ -10,10 +10,13 @@ import { loadFile } from "../load/load.js";
 import type { LoadOptions } from "../load/loader.js";
 import { type Chunk, splitDocument } from "../split.js";
 import type { FileRecord, NewChunk, Records } from "./records.js";
+import { deleteUnused } from "./remove.js";
 import { sideBySide } from "./side-by-side.js";
 import { type BlockSupply, encodeHere } from "./supply.js";
 
 export type PrecomputeOptions = Pick<LoadOptions, "ocr"> & Pick<ListOptions, "followLinks"> & {
+  /** Afterwards the corpus holds the named files and no others: those of earlier runs are removed, though they are there. */
+  readonly prune?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called after each block, and after each file. */
   readonly onProgress?: ((progress: Progress) => void) | undefined;
@@ -42,7 +45,9 @@ export type Report = {
   readonly refused: number;
   /** What was found in folders and not read, by its kind: a suffix, `linked folders` ... */
   readonly passedOver: Readonly<Record<string, number>>;
-  /** Files gone from the disk whose chunks were removed. */
+  /** Of these, how many were elsewhere before: their chunks came along. */
+  readonly moved: number;
+  /** Files whose chunks were removed: gone from the disk, or pruned. */
   readonly removed: number;
   /** Blocks encoded; a block that the store had already is not among them. */
   readonly encoded: number;
@@ -82,11 +87,12 @@ export async function precompute(
   names: readonly string[],
   options: PrecomputeOptions = {},
 ): Promise<Report> {
-  const listing = await listFiles(names, options);
+  const { followLinks } = options;
+  const listing = await listFiles(names, { followLinks, isKnown: (path) => workshop.records.knows(path) });
   const run = new Run(workshop, options, await sizesOf(listing.files), listing);
   await run.update(listing.files);
   await run.removeDeleted();
-  await run.deleteUnused();
+  await deleteUnused(workshop.records, workshop.store);
   await run.encodeMissing();
   return run.report();
 }
@@ -101,7 +107,10 @@ class Run {
   private filesDone = 0;
   private unchanged = 0;
   private refused = 0;
+  private moved = 0;
   private removed = 0;
+  /** Paths of the corpus' files by what they hold; made when a new file is first seen. */
+  private byHash: Map<string, string[]> | undefined;
   private encoded = 0;
   private tokens = 0;
 
@@ -129,24 +138,19 @@ class Run {
     });
   }
 
-  /** Removes the files that were below a searched folder and are gone from the disk. */
+  /** Removes files that were named, or lay below a folder that was, and are gone from the disk; when pruning, all that were not named. */
   async removeDeleted(): Promise<void> {
-    const { folders, files } = this.listing;
+    const { records } = this.workshop;
+    const { folders, files, gone, unreadable } = this.listing;
     const present = new Set(files);
-    for (const [key, { path }] of [...this.workshop.records.allFiles()]) {
-      const searched = folders.some((folder) => path.startsWith(folder.endsWith(sep) ? folder : folder + sep));
-      if (!searched || present.has(path) || !(await isGone(path))) continue;
-      this.workshop.records.removeFile(key);
-      this.removed++;
+    for (const path of Array.from(records.allFiles(), (file) => file.path)) {
+      if (present.has(path) || isWithin(path, unreadable)) continue;
+      const named = gone.includes(path) || isWithin(path, [...folders, ...gone]);
+      if (this.options.prune || (named && (await isGone(path)))) {
+        records.removeFile(path);
+        this.removed++;
+      }
     }
-  }
-
-  async deleteUnused(): Promise<void> {
-    const { records, store } = this.workshop;
-    const keys = records.unusedBlocks();
-    if (keys.length === 0) return;
-    await store.delete(keys);
-    records.forgetBlocks(keys);
   }
 
   /** Blocks that the store has lost, to damage or to another run, are encoded from the tokens of their chunks. */
@@ -162,23 +166,24 @@ class Run {
   }
 
   report(): Report {
-    const { unchanged, refused, removed, encoded, problems } = this;
+    const { unchanged, refused, moved, removed, encoded, problems } = this;
     const { passedOver } = this.listing;
     const { chunks, tokens } = this.workshop.records.totals;
-    return { files: this.sizes.size, unchanged, refused, passedOver, removed, encoded, problems, chunks, tokens };
+    return { files: this.sizes.size, unchanged, refused, passedOver, moved, removed, encoded, problems, chunks, tokens };
   }
 
   /** The file's bytes and state, or undefined where it is as it was or cannot be read. */
   private async look(path: string): Promise<{ file: FileState; bytes: Uint8Array } | undefined> {
-    const known = this.workshop.records.file(keyOfPath(path));
+    const known = this.workshop.records.file(path);
     try {
       const { size: size_bytes, mtimeMs: modified_ms } = await stat(path);
       const state = { path, size_bytes, modified_ms, seen_ms: Date.now() };
       if (known !== undefined && isUntouched(known, state)) return this.pass(known);
       const bytes = await readFile(path);
       const file = { ...state, hash: sha256(bytes) };
-      if (known?.hash !== file.hash) return { file, bytes };
-      this.workshop.records.touchFile(keyOfPath(path), { ...known, ...file });
+      if (known === undefined) return (await this.move(file)) ? undefined : { file, bytes };
+      if (known.hash !== file.hash) return { file, bytes };
+      this.workshop.records.touchFile({ ...known, ...file });
       return this.pass(known);
     } catch (error) {
       if (error instanceof KvspliceError) throw error;
@@ -187,6 +192,19 @@ class Run {
       this.problems.push({ path, reason: `It cannot be read (${(error as Error).message}); check its permissions.${kept}` });
       return undefined;
     }
+  }
+
+  /** Whether a file is one that the corpus knows from where it no more is: a name is part of what titles are made of. */
+  private async move(file: FileState): Promise<boolean> {
+    const { records } = this.workshop;
+    this.byHash ??= pathsByHash(records);
+    for (const path of this.byHash.get(file.hash) ?? []) {
+      if (basename(path) !== basename(file.path) || !(await isGone(path)) || !records.moveFile(path, file)) continue;
+      this.moved++;
+      this.pass(records.file(file.path)!);
+      return true;
+    }
+    return false;
   }
 
   private pass(known: FileRecord): undefined {
@@ -210,7 +228,7 @@ class Run {
       this.bytesInWork.set(path, (this.bytesInWork.get(path) ?? 0) + (this.sizes.get(path) ?? 0) / built.length);
       this.tell(path);
     });
-    records.replaceFile(keyOfPath(path), { ...file, problems }, built);
+    records.replaceFile({ ...file, problems }, built);
     this.problems.push(...problems);
     if (built.length === 0) this.refused++;
   }
@@ -257,9 +275,18 @@ async function isGone(path: string): Promise<boolean> {
   return lstat(path).then(() => false, ({ code }: NodeJS.ErrnoException) => code === "ENOENT" || code === "ENOTDIR");
 }
 
-/** LMDB's keys are shorter than a path may be. */
-function keyOfPath(path: string): string {
-  return sha256(path);
+function isWithin(path: string, folders: readonly string[]): boolean {
+  return folders.some((folder) => path.startsWith(folder.endsWith(sep) ? folder : folder + sep));
+}
+
+function pathsByHash(records: Records): Map<string, string[]> {
+  const paths = new Map<string, string[]>();
+  for (const { path, hash } of records.allFiles()) {
+    const same = paths.get(hash);
+    if (same) same.push(path);
+    else paths.set(hash, [path]);
+  }
+  return paths;
 }
 
 function sha256(data: string | Uint8Array): string {

@@ -1,14 +1,16 @@
-import { randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { existsSync, mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { join, sep } from "node:path";
 
 import { open, type Database, type RootDatabase } from "lmdb";
 
 import { checkLmdbFile, isOpenable, KvspliceError, type BlockKey, type Precision } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
+import { Base } from "./base.js";
 
 /** One file as it was when its chunks were stored. */
 export type FileRecord = {
+  /** Absolute; on disk as the corpus's base writes it. */
   readonly path: string;
   /** sha256 of its bytes, hex. */
   readonly hash: string;
@@ -22,6 +24,7 @@ export type FileRecord = {
 };
 
 export type ChunkRecord = {
+  /** Absolute path of its file; on disk as the corpus's base writes it. */
   readonly path: string;
   readonly title: string;
   readonly text: string;
@@ -42,18 +45,29 @@ type Meta = Writer & { readonly format: number; readonly id: string };
 export type Totals = { readonly files: number; readonly chunks: number; readonly tokens: number };
 
 /** Raised when records are no longer read as they were. */
-const FORMAT = 2;
+const FORMAT = 3;
+
+/** The same with absolute paths; brought up to date when it is opened. */
+const FORMAT_OF_ABSOLUTE_PATHS = 2;
 
 const FILE = "corpus.lmdb";
 
 /** LMDB reports a write that a full disk cut short as an input/output error. */
 const WRITE_FAILURE = /no space|input\/output error|quota|MDB_MAP_FULL/i;
 
+function keyOfWritten(path: string): string {
+  return createHash("sha256").update(path).digest("hex");
+}
+
+function isSameWriter(a: Writer, b: Writer): boolean {
+  return a.model === b.model && a.precision === b.precision && a.embedder === b.embedder;
+}
+
 /**
  * The corpus on disk: one LMDB environment. A file's chunks are replaced in one transaction, so that a reader, or the
  * run after a kill, sees all of a file or what it was before. LMDB lets one process write at a time and the others wait.
  *
- *     files    sha256 of path -> FileRecord
+ *     files    sha256 of path -> FileRecord       the path as it is written down
  *     chunks   id             -> ChunkRecord      ids count up and are never used twice
  *     vectors  id             -> float32 [dimensions]
  *     blocks   block key      -> number of chunks that refer to it
@@ -68,7 +82,15 @@ export class Records {
   private readonly dropped: Database<true, BlockKey>;
   private readonly meta: Database<unknown, string>;
 
-  private constructor(private readonly root: RootDatabase) {
+  private readonly base: Base;
+  /** Of the corpus that this writer opened; an empty one may become another's. */
+  private claimed: string | undefined;
+
+  private constructor(
+    private readonly root: RootDatabase,
+    dir: string,
+  ) {
+    this.base = new Base(dir);
     this.files = root.openDB({ name: "files" });
     this.chunks = root.openDB({ name: "chunks" });
     this.vectors = root.openDB({ name: "vectors", encoding: "binary" });
@@ -89,7 +111,7 @@ export class Records {
     try {
       mkdirSync(dir, { recursive: true });
       checkLmdbFile(join(dir, FILE));
-      records = new Records(open({ path: join(dir, FILE), noSubdir: true }));
+      records = new Records(open({ path: join(dir, FILE), noSubdir: true }), dir);
     } catch (cause) {
       const why = (cause as Error).message;
       throw new KvspliceError("bad_store", `The corpus in ${dir} cannot be opened (${why}); check the folder, or precompute into another.`, { cause });
@@ -107,7 +129,7 @@ export class Records {
   static async peek(dir: string): Promise<(Totals & Writer) | undefined> {
     const path = join(dir, FILE);
     if (!existsSync(path) || !isOpenable(path)) return undefined;
-    const records = new Records(open({ path, noSubdir: true, readOnly: true }));
+    const records = new Records(open({ path, noSubdir: true, readOnly: true }), dir);
     try {
       return records.writer && { ...records.totals, ...records.writer };
     } finally {
@@ -144,16 +166,36 @@ export class Records {
     return this.blocks.doesExist(key);
   }
 
-  file(key: string): FileRecord | undefined {
-    return this.files.get(key);
+  /** @param path absolute */
+  file(path: string): FileRecord | undefined {
+    const file = this.files.get(this.keyOf(path));
+    return file && this.read(file);
   }
 
-  *allFiles(): Iterable<[key: string, file: FileRecord]> {
-    for (const { key, value } of this.files.getRange()) yield [key, value];
+  *allFiles(): Iterable<FileRecord> {
+    for (const { value } of this.files.getRange()) yield this.read(value);
+  }
+
+  /** Whether a file of the corpus has this absolute path, or lies in a folder that has it. */
+  knows(path: string): boolean {
+    if (this.file(path) !== undefined) return true;
+    const below = path.endsWith(sep) ? path : path + sep;
+    for (const file of this.allFiles()) if (file.path.startsWith(below)) return true;
+    return false;
+  }
+
+  /** A path as it is written down, and back. */
+  written(path: string): string {
+    return this.base.written(path);
+  }
+
+  absolute(written: string): string {
+    return this.base.absolute(written);
   }
 
   chunk(id: number): ChunkRecord | undefined {
-    return this.chunks.get(id);
+    const chunk = this.chunks.get(id);
+    return chunk && { ...chunk, path: this.base.absolute(chunk.path) };
   }
 
   chunkIds(): number[] {
@@ -167,25 +209,48 @@ export class Records {
   }
 
   /** Notes that a file was looked at and is what it was. */
-  touchFile(key: string, file: FileRecord): void {
+  touchFile(file: FileRecord): void {
+    const key = this.keyOf(file.path);
     this.commit(() => {
-      if (this.files.get(key)?.hash === file.hash) this.files.putSync(key, file);
+      if (this.files.get(key)?.hash === file.hash) this.files.putSync(key, this.write(file));
+    });
+  }
+
+  /** Gives the chunks of a file that is elsewhere now to what it has become; nothing where another process was sooner. */
+  moveFile(from: string, file: Omit<FileRecord, "chunks" | "problems">): boolean {
+    const [before, after] = [this.keyOf(from), this.keyOf(file.path)];
+    return this.commit(() => {
+      const known = this.files.get(before);
+      if (known?.hash !== file.hash || this.files.doesExist(after)) return false;
+      const moved = this.write({ ...known, ...file });
+      this.files.removeSync(before);
+      this.files.putSync(after, moved);
+      for (const id of known.chunks) {
+        const chunk = this.chunks.get(id);
+        if (chunk !== undefined) this.chunks.putSync(id, { ...chunk, path: moved.path });
+      }
+      this.changed();
+      return true;
     });
   }
 
   /** Puts a file's chunks in the place of those that it had. */
-  replaceFile(key: string, file: Omit<FileRecord, "chunks">, chunks: readonly NewChunk[]): void {
+  replaceFile(file: Omit<FileRecord, "chunks">, chunks: readonly NewChunk[]): void {
+    const key = this.keyOf(file.path);
     this.commit(() => {
+      this.mustBeOurs();
       this.dropChunks(this.files.get(key)?.chunks ?? []);
       const first = this.count("next");
-      const ids = chunks.map((chunk, index) => this.addChunk(first + index, file.path, chunk));
+      const ids = chunks.map((chunk, index) => this.addChunk(first + index, this.written(file.path), chunk));
       this.meta.putSync("next", first + chunks.length);
-      this.files.putSync(key, { ...file, chunks: ids });
+      this.files.putSync(key, this.write({ ...file, chunks: ids }));
       this.changed();
     });
   }
 
-  removeFile(key: string): void {
+  /** @param path absolute */
+  removeFile(path: string): void {
+    const key = this.keyOf(path);
     this.commit(() => {
       this.dropChunks(this.files.get(key)?.chunks ?? []);
       this.files.removeSync(key);
@@ -236,6 +301,39 @@ export class Records {
     }
   }
 
+  /** LMDB's keys are shorter than a path may be. */
+  private keyOf(path: string): string {
+    return keyOfWritten(this.base.written(path));
+  }
+
+  private read(file: FileRecord): FileRecord {
+    const path = this.base.absolute(file.path);
+    return { ...file, path, problems: file.problems.map((problem) => ({ ...problem, path })) };
+  }
+
+  private write(file: FileRecord): FileRecord {
+    const path = this.base.written(file.path);
+    return { ...file, path, problems: file.problems.map((problem) => ({ ...problem, path })) };
+  }
+
+  private mustBeOurs(): void {
+    if (this.claimed === undefined || this.id === this.claimed) return;
+    throw new KvspliceError("bad_store", "Another model has begun to write this corpus, which was empty, meanwhile; precompute into another folder.");
+  }
+
+  /** Writes the paths of a corpus anew, as its base has them. */
+  private rewritePaths(): void {
+    for (const { key, value } of [...this.files.getRange()]) {
+      const file = this.write(value);
+      this.files.removeSync(key);
+      this.files.putSync(keyOfWritten(file.path), file);
+    }
+    for (const id of this.chunkIds()) {
+      const chunk = this.chunks.get(id)!;
+      this.chunks.putSync(id, { ...chunk, path: this.base.written(chunk.path) });
+    }
+  }
+
   private changed(): void {
     this.meta.putSync("generation", this.count("generation") + 1);
   }
@@ -248,8 +346,13 @@ export class Records {
   private claim(dir: string, writer: Writer | undefined): void {
     const meta = this.commit(() => {
       const found = this.meta.get("meta") as Meta | undefined;
-      if (found === undefined && writer) this.meta.putSync("meta", { ...writer, format: FORMAT, id: randomUUID() } satisfies Meta);
-      return found;
+      const isOld = found?.format === FORMAT_OF_ABSOLUTE_PATHS;
+      if (isOld) this.rewritePaths();
+      const known = isOld ? { ...found, format: FORMAT } : found;
+      const ours = writer !== undefined && (known === undefined || this.isVacant(known)) && !(known && isSameWriter(known, writer));
+      const meta: Meta | undefined = ours ? { ...writer, format: FORMAT, id: randomUUID() } : known;
+      if (meta !== found) this.meta.putSync("meta", meta);
+      return meta;
     });
     if (meta === undefined) return;
     const elsewhere = "or precompute into another folder";
@@ -270,6 +373,12 @@ export class Records {
     if (meta.embedder !== writer.embedder) {
       throw new KvspliceError("bad_store", `The corpus in ${dir} was embedded by ${meta.embedder}, not by ${writer.embedder}; use that embedder, ${elsewhere}.`);
     }
+    this.claimed = meta.id;
+  }
+
+  /** A corpus without chunks is nobody's: whoever opens it next writes it. */
+  private isVacant({ format }: Meta): boolean {
+    return format === FORMAT && this.totals.chunks === 0;
   }
 
   /** One transaction, on disk when it returns. */

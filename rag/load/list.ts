@@ -18,6 +18,8 @@ export type Listing = {
   readonly gone: readonly string[];
   /** What was found and is not among the files, by its kind: a suffix, `(no suffix)`, `linked folders` ... */
   readonly passedOver: Readonly<Record<string, number>>;
+  /** Absolute folders that could not be searched: what they held before may be there still. */
+  readonly unreadable: readonly string[];
   readonly problems: readonly LoadProblem[];
 };
 
@@ -29,7 +31,7 @@ export type ListOptions = {
 };
 
 /** Folders that tools make beside documents: packages, and what Sphinx copies of its sources and scripts. */
-const SKIPPED_FOLDERS = new Set(["node_modules", "__pycache__", "_static", "_sources"]);
+export const SKIPPED_FOLDERS = new Set(["node_modules", "__pycache__", "_static", "_sources"]);
 
 /** As much of a file without a suffix says whether it is text. */
 const SAMPLE_BYTES = 4096;
@@ -44,6 +46,7 @@ export async function listFiles(names: readonly string[], options: ListOptions =
   const files = new Set<string>();
   const folders: string[] = [];
   const gone: string[] = [];
+  const unreadable: string[] = [];
   const problems: LoadProblem[] = [];
   const passedOver: Record<string, number> = {};
   const search = async (name: string, folder: string, isAsked: (path: string) => boolean) => {
@@ -51,6 +54,7 @@ export async function listFiles(names: readonly string[], options: ListOptions =
     if (found.files.length === 0) problems.push({ path: name, reason: `No file in it can be loaded; it takes ${LOADABLE}.` });
     for (const path of found.files) files.add(path);
     for (const [kind, count] of found.passedOver) passedOver[kind] = (passedOver[kind] ?? 0) + count;
+    unreadable.push(...found.unreadable);
     problems.push(...found.problems);
     folders.push(folder);
   };
@@ -64,13 +68,14 @@ export async function listFiles(names: readonly string[], options: ListOptions =
     else if (isGlob) await search(name, resolve(base), picomatch(glob));
     else throw new KvspliceError("bad_file", `There is no file or folder ${name}; check the name, and where you are.`);
   }
-  return { files: [...files].sort(), folders, gone, passedOver, problems };
+  return { files: [...files].sort(), folders, gone, passedOver, unreadable, problems };
 }
 
 /** One folder's files, link by link and folder by folder. */
 class Search {
   readonly files: string[] = [];
   readonly passedOver = new Map<string, number>();
+  readonly unreadable: string[] = [];
   readonly problems: LoadProblem[] = [];
   /** Where each file really is: a file that two links name is one. */
   private readonly real = new Set<string>();
@@ -111,7 +116,9 @@ class Search {
       return await readdir(folder, { withFileTypes: true });
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      if (code !== "ENOENT") this.problems.push({ path: folder, reason: `The folder cannot be read (${message}); check its permissions.` });
+      if (code === "ENOENT") return [];
+      this.unreadable.push(folder);
+      this.problems.push({ path: folder, reason: `The folder cannot be read (${message}); check its permissions.` });
       return [];
     }
   }

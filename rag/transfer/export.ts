@@ -139,16 +139,16 @@ function headerBytesOf(key: BlockKey, block: Block): number {
 
 /** Files in the order in which they came, so that equal scores have the same order after an import. */
 function filesInOrder(records: Records): string[] {
-  const firsts = Array.from(records.allFiles(), ([key, { chunks }]) => ({ key, first: chunks[0] ?? 0 }));
-  return firsts.sort((a, b) => a.first - b.first).map(({ key }) => key);
+  const firsts = Array.from(records.allFiles(), ({ path, chunks }) => ({ path, first: chunks[0] ?? 0 }));
+  return firsts.sort((a, b) => a.first - b.first).map(({ path }) => path);
 }
 
 async function addRecords(writer: SafetensorsWriter, records: Records): Promise<Metadata> {
   const files = filesInOrder(records);
   let dimensions = 0;
   function* vectors(): Generator<Uint8Array> {
-    for (const key of files) {
-      for (const id of records.file(key)!.chunks) {
+    for (const file of files) {
+      for (const id of records.file(file)!.chunks) {
         const vector = records.vector(id)!;
         dimensions = vector.length;
         yield new Uint8Array(vector.buffer, vector.byteOffset, vector.byteLength);
@@ -156,9 +156,11 @@ async function addRecords(writer: SafetensorsWriter, records: Records): Promise<
     }
   }
   function* lines(): Generator<Uint8Array> {
-    for (const key of files) {
-      const { chunks, ...record } = records.file(key)!;
-      yield Buffer.from(`${JSON.stringify({ file: key, record, chunks: chunks.length })}\n`);
+    for (const file of files) {
+      const { chunks, ...record } = records.file(file)!;
+      const path = records.written(file);
+      const problems = record.problems.map((problem) => ({ ...problem, path }));
+      yield Buffer.from(`${JSON.stringify({ file: path, record: { ...record, path, problems }, chunks: chunks.length })}\n`);
       for (const id of chunks) {
         const { title, text, tokens, block, page } = records.chunk(id)!;
         yield Buffer.from(`${JSON.stringify({ title, text, tokens, block, page })}\n`);

@@ -163,7 +163,8 @@ async function importRecords(file: SafetensorsFile, { records, model, store }: I
   const lines = createInterface({ input: Readable.from(file.stream(RECORDS)), crlfDelay: Infinity })[Symbol.asyncIterator]();
   for (let line = await lines.next(); !line.done; line = await lines.next()) {
     if (signal?.aborted) throw new KvspliceError("cancelled", "The import was cancelled. What came is kept; run again to go on.", { cause: signal.reason });
-    const { file: key, record, chunks } = parsed(file, FileLine, line.value);
+    const { record: written, chunks } = parsed(file, FileLine, line.value);
+    const record = { ...written, path: records.absolute(written.path) };
     const vectors = await file.read(VECTORS, at, (at += chunks * vectorBytes));
     const built: NewChunk[] = [];
     for (let index = 0; index < chunks; index++) {
@@ -173,9 +174,9 @@ async function importRecords(file: SafetensorsFile, { records, model, store }: I
       const vector = vectors.subarray(index * vectorBytes, (index + 1) * vectorBytes);
       built.push({ ...chunk, vector: new Float32Array(Uint8Array.from(vector).buffer) });
     }
-    const known = records.file(key);
+    const known = records.file(record.path);
     if (known === undefined) {
-      records.replaceFile(key, record, built);
+      records.replaceFile(record, built);
       counts.files++;
     } else if (known.hash === record.hash) counts.unchanged++;
     else counts.kept++;

@@ -279,7 +279,8 @@ describe("opening", () => {
   });
 
   test("a corpus says the precision of its blocks, and takes no others", async () => {
-    const { dir, reopen } = await setUp();
+    const { corpus, docs, dir, reopen } = await setUp({ files: FILES });
+    await corpus.precompute([docs]);
     expect(await peekCorpus(dir)).toMatchObject({ precision: "float32" });
     expect(await peekCorpus(await temporaryFolder())).toBeUndefined();
     await expect(reopen({ model: fakeModel({ precision: "int8" }) })).rejects.toMatchObject({
@@ -289,7 +290,8 @@ describe("opening", () => {
   });
 
   test("a corpus of another model or embedder is an error that names both", async () => {
-    const { reopen } = await setUp();
+    const { corpus, docs, reopen } = await setUp({ files: FILES });
+    await corpus.precompute([docs]);
     await expect(reopen({ model: fakeModel({ id: "e".repeat(64), name: "other" }) })).rejects.toMatchObject({
       code: "bad_store",
       message: expect.stringMatching(/by the model fake \(f+\), not by other \(e+\); use that model/),
