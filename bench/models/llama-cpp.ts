@@ -35,3 +35,11 @@ export async function llamaCppLogits(path: string, tokens: readonly number[], co
     await model.dispose();
   }
 }
+
+/** llama.cpp's tokens of a text, control tokens written as text. */
+export async function llamaCppTokens(path: string, text: string): Promise<readonly number[]> {
+  const model = await (await started()).loadModel({ modelPath: path });
+  const tokens = model.tokenize(text, false, "trimLeadingSpace");
+  await model.dispose();
+  return tokens;
+}

@@ -3,7 +3,8 @@ export type Agreement = {
   readonly correlation: number;
   /** Root mean square of the difference over that of the reference: what a wrong scale shows in, and correlation does not. */
   readonly difference: number;
-  readonly sameTopTen: boolean;
+  /** How many of the reference's ten highest are among the ten highest. */
+  readonly topTen: number;
 };
 
 export function agreement(own: ArrayLike<number>, reference: ArrayLike<number>): Agreement {
@@ -23,7 +24,7 @@ export function agreement(own: ArrayLike<number>, reference: ArrayLike<number>):
   return {
     correlation: both / Math.sqrt(squaresOwn * squaresReference),
     difference: Math.sqrt(differences / size),
-    sameTopTen: own.length === n && topOwn.every((token) => topReference.includes(token)),
+    topTen: topOwn.filter((token) => topReference.includes(token)).length,
   };
 }
 
