@@ -4,12 +4,12 @@ import pc from "picocolors";
 import { KvspliceError, withoutCache, type StoreStats } from "../engine/index.js";
 import type { AnswerStats, Source } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
+import { type ModelOptions, withModelOptions } from "./model.js";
 import { withStoreOptions, type StoreOptions } from "./store.js";
 import { stream } from "./stream.js";
 
-type Options = StoreOptions & {
+type Options = StoreOptions & ModelOptions & {
   readonly store: string;
-  readonly model?: string;
   readonly topK: number;
   readonly linkTokens?: number;
   readonly promptLookup?: number;
@@ -18,7 +18,7 @@ type Options = StoreOptions & {
 };
 
 export function askCommand(): Command {
-  return withStoreOptions(new Command("ask"))
+  return withModelOptions(withStoreOptions(new Command("ask")))
     .description("answer a question over precomputed documents")
     .argument("<question>", "what to ask; - reads it from standard input")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled")
@@ -26,7 +26,6 @@ export function askCommand(): Command {
     .option("--link-tokens <n>", "trained tokens after each document that join it to the others, 0 to 4 (default: what measured best for the model)", wholeNumber)
     .option("--prompt-lookup <n>", "tokens to guess at a time from the documents: the answer is the same, and sooner where it repeats them; 2 is a good choice (default: 0)", wholeNumber)
     .option("--compare", "answer by full prefill as well")
-    .option("--model <gguf>", "the model that the store was precomputed with, if not the one that kvsplice carries")
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",

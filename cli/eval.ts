@@ -3,10 +3,10 @@ import { Command, InvalidArgumentError, Option } from "commander";
 import { ACTIVATIONS, DEFAULT_ACTIVATIONS, openStore, type Activations, type Precision } from "../engine/index.js";
 import { EVAL_MODES, evaluate, readQuestions, type EvalMode, type EvalResult } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
-import { withModel } from "./model.js";
+import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { precisionOption } from "./precision.js";
 
-type Options = {
+type Options = ModelOptions & {
   readonly questions: string;
   readonly passages: string;
   readonly documents: number;
@@ -16,12 +16,11 @@ type Options = {
   readonly seed: number;
   readonly precision?: Precision;
   readonly activations?: Activations;
-  readonly model?: string;
   readonly json?: boolean;
 };
 
 export function evalCommand(): Command {
-  return new Command("eval")
+  return withModelOptions(new Command("eval"))
     .description("measure how well questions with known answers are answered: by full prefill, spliced, and spliced without re-encoding")
     .requiredOption("--questions <file>", ".jsonl or .jsonl.gz with question, answers, gold and distractors (ids of passages)")
     .requiredOption("--passages <file>", ".jsonl or .jsonl.gz with id, title and text")
@@ -32,7 +31,6 @@ export function evalCommand(): Command {
     .option("--seed <n>", "another order of each question's documents", wholeNumber, 0)
     .addOption(precisionOption())
     .addOption(new Option("--activations <name>", `how activations enter the linear layers; float32 is exact, and slower (default: ${DEFAULT_ACTIVATIONS})`).choices(ACTIVATIONS))
-    .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
@@ -81,7 +79,9 @@ async function run(options: Options): Promise<void> {
   const { questions: questionsPath, passages, documents, limit, seed, linkTokens, modes } = options;
   await withInterrupt(async (signal) => {
     const questions = await readQuestions(questionsPath, passages, { documents, limit, seed });
-    await withModel(options, async (model) => {
+    const { activations, json } = options;
+    const choice = await chooseModel(options, undefined);
+    await withModel({ ...choice, ...(activations && { activations }), ...(json && { json }), signal }, async (model) => {
       // Memory alone, whatever the environment names: a question's blocks are deleted after it.
       const store = openStore({ memory: { budget: MEMORY_BYTES } });
       const bar = new SingleBar({

@@ -5,8 +5,10 @@ import { askCommand } from "./ask.js";
 import { chunksCommand } from "./chunks.js";
 import { evalCommand } from "./eval.js";
 import { listCommand } from "./list.js";
+import { modelsCommand } from "./models.js";
 import { pmlCommand } from "./pml.js";
 import { precomputeCommand } from "./precompute.js";
+import { pullCommand } from "./pull.js";
 import { removeCommand } from "./remove.js";
 import { reportError } from "./report-error.js";
 import { serveCommand } from "./serve.js";
@@ -28,7 +30,9 @@ const program = new Command("kvsplice")
   .addCommand(pmlCommand())
   .addCommand(workerCommand())
   .addCommand(storeCommand())
-  .addCommand(serveCommand());
+  .addCommand(serveCommand())
+  .addCommand(modelsCommand())
+  .addCommand(pullCommand());
 
 /** Exit code of a command whose reader has left (`| head`), as shells have it: 128 + SIGPIPE. */
 const READER_LEFT = 141;

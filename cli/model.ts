@@ -1,13 +1,103 @@
-import { loadModel, type Activations, type Model, type Precision } from "../engine/index.js";
+import { availableMemory } from "node:process";
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import pc from "picocolors";
+import { type Activations, DEFAULT_QUANTIZATION, KvspliceError, type Language, loadModel, loadTokenizer, type Model, modelNeeds, type Precision, pullModel, type Quantization, QUANTIZATIONS } from "../engine/index.js";
+import { type ModelSource, peekCorpus } from "../rag/index.js";
+import { progressBar, sizeText } from "./progress.js";
 
-export type ModelOptions = { readonly model?: string; readonly precision?: Precision | undefined; readonly activations?: Activations };
+/** Options of every command that takes a model. */
+export type ModelOptions = { readonly model?: string; readonly quantize?: Quantization; readonly context?: number };
+
+/** How a command's model is opened; `source` is undefined for the one that kvsplice carries. */
+export type ModelChoice = { readonly source?: ModelSource | undefined; readonly precision?: Precision | undefined };
+
+type LoadOptions = ModelChoice & { readonly activations?: Activations; readonly signal?: AbortSignal; readonly json?: boolean };
+
+/** The model of a new corpus, and of commands without one, unless `--model` says otherwise. */
+const VARIABLE = "KVSPLICE_MODEL";
+
+export function withModelOptions(command: Command): Command {
+  return command
+    .addOption(modelOption())
+    .addOption(new Option("--quantize <bits>", `how the weights of a Hugging Face folder are kept (default: ${DEFAULT_QUANTIZATION})`).choices(QUANTIZATIONS))
+    .option("--context <tokens>", "positions that the model is used with (default: as many as it was trained on)", positions);
+}
+
+export function modelOption(): Option {
+  const names = "hf:OWNER/NAME:QUANTISATION, a .gguf file, a Hugging Face folder, an address, or ollama:NAME";
+  return new Option("--model <name>", `${names} (default: the corpus's, ${VARIABLE}, or the one that kvsplice carries)`);
+}
+
+function positions(text: string): number {
+  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError("Give a whole number from 1.");
+  return Number(text);
+}
+
+/** What was asked for; or what the corpus in the folder was made with; or what `KVSPLICE_MODEL` names. */
+export async function chooseModel({ model, quantize, context, precision }: ModelOptions & { readonly precision?: Precision }, folder: string | undefined): Promise<ModelChoice> {
+  const corpus = folder === undefined ? undefined : await peekCorpus(folder);
+  const asked = { ...(quantize && { quantize }), ...(context && { contextLength: context }) };
+  const name = model ?? (corpus ? undefined : process.env[VARIABLE]);
+  const remembered = model === undefined ? corpus?.modelSource : undefined;
+  if (remembered && isPath(remembered.name) && !existsSync(remembered.name)) {
+    throw new KvspliceError("bad_model", `The corpus in ${folder} was made with ${corpus!.modelName}, and ${remembered.name} is not there any more. Say with --model where it is.`);
+  }
+  const source = name ? { name: isPath(name) ? resolve(name) : name, ...asked } : remembered && { ...remembered, ...asked };
+  return { source, precision: precision ?? corpus?.precision };
+}
+
+function isPath(name: string): boolean {
+  return !/^(hf:|ollama:|https?:\/\/)/i.test(name);
+}
+
+/** The chosen model's place on this machine, fetched first where it is not here; undefined for the one that kvsplice carries. */
+export async function fetchModel({ source }: ModelChoice, options: { readonly signal?: AbortSignal | undefined; readonly json?: boolean | undefined } = {}): Promise<string | undefined> {
+  if (!source) return undefined;
+  const bar = progressBar("{bar} {percentage}% | {file} | {size} | {eta_formatted} left", options);
+  let told = false;
+  try {
+    return await pullModel(source.name, {
+      signal: options.signal,
+      onNotice: (notice) => process.stderr.write(`${notice}\n`),
+      onProgress({ file, bytes: { done, total } }) {
+        if (!told) process.stderr.write(`Fetching ${source.name}${total === undefined ? "" : `, ${sizeText(total)}`}.\n`);
+        told = true;
+        bar.tell(done, total ?? done, { file, size: sizeText(done) });
+      },
+    });
+  } finally {
+    bar.stop();
+  }
+}
+
+/** What counts and lays out tokens, of the model that `chooseModel` would choose. */
+export async function loadLanguage(options: ModelOptions, folder: string | undefined): Promise<Language> {
+  const path = await fetchModel(await chooseModel(options, folder));
+  return loadTokenizer(path === undefined ? {} : { path });
+}
 
 /** Loads the model for one command and closes it afterwards. */
-export async function withModel<T>({ model: path, precision, activations }: ModelOptions, use: (model: Model) => Promise<T>): Promise<T> {
-  const model = await loadModel({ ...(path !== undefined && { path }), ...(precision !== undefined && { precision }), ...(activations !== undefined && { activations }) });
+export async function withModel<T>(options: LoadOptions, use: (model: Model) => Promise<T>): Promise<T> {
+  const path = await fetchModel(options, options);
+  const { quantize, contextLength } = options.source ?? {};
+  const how = { ...(path !== undefined && { path }), quantize, contextLength };
+  if (path !== undefined) tellNeeds(path, how);
+  const { precision, activations } = options;
+  const model = await loadModel({ ...how, ...(precision !== undefined && { precision }), ...(activations !== undefined && { activations }) });
   try {
     return await use(model);
   } finally {
     await model.close();
+  }
+}
+
+/** Says what memory a model will take, before it does. */
+function tellNeeds(path: string, how: { readonly quantize?: Quantization | undefined; readonly contextLength?: number | undefined }): void {
+  const { name, weights_bytes, token_bytes } = modelNeeds(path, how);
+  process.stderr.write(pc.dim(`${name} takes some ${sizeText(weights_bytes)} of memory, and ${sizeText(token_bytes * 1000)} for each 1,000 tokens of a prompt.`) + "\n");
+  if (weights_bytes > availableMemory()) {
+    process.stderr.write(`${pc.yellow("warning:")} ${sizeText(availableMemory())} of memory are free on this machine: it may be slow, or be ended by the system. A smaller quantisation takes less.\n`);
   }
 }

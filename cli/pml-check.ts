@@ -1,10 +1,11 @@
 import { Command } from "commander";
-import { loadTokenizer, type Language } from "../engine/index.js";
+import type { Language } from "../engine/index.js";
 import { type Diagnostic, hasErrors, renderDiagnostics } from "../pml/index.js";
+import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
 import { checkMarkup, checkMarkupUsage, inOrder, readMarkup, type ReadOptions } from "./pml-files.js";
 
-type Options = ReadOptions & { readonly corpus?: string; readonly model?: string; readonly json?: boolean };
+type Options = ReadOptions & ModelOptions & { readonly corpus?: string; readonly json?: boolean };
 
 export function pmlCheckCommand(): Command {
   return new Command("check")
@@ -12,7 +13,7 @@ export function pmlCheckCommand(): Command {
     .argument("<files...>", "schemas, and prompts of these schemas, in any order")
     .option("--corpus <dir>", "the corpus that has the documents, which are looked up there")
     .option("--allow-outside", "read src and imports from outside of a schema's folder")
-    .option("--model <gguf>", "the model whose tokens are counted, if not the one that kvsplice carries")
+    .addOption(modelOption())
     .option("--json", "print one JSON object, for editors")
     .addHelpText(
       "after",
@@ -32,7 +33,7 @@ Examples:
 async function check(paths: string[], options: Options): Promise<void> {
   const files = [...new Set(paths)].map((path) => readMarkup(path, options));
   let loaded: Promise<Language> | undefined;
-  const language = () => (loaded ??= loadTokenizer(options.model === undefined ? {} : { path: options.model }));
+  const language = () => (loaded ??= loadLanguage(options, options.corpus));
   const checked = await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, (documents) => checkMarkup(files, { language, documents: documents ?? (() => ({ tokens: [0] })) }));
   // A misspelt name leaves a module unused: one fault, told once.
   const usage = hasErrors(checked.diagnostics) ? [] : checkMarkupUsage(files);

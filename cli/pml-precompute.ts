@@ -4,21 +4,20 @@ import type { Precision } from "../engine/index.js";
 import { blocksOf } from "../pml/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
-import { withModel } from "./model.js";
+import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { encodeMissing } from "./pml-blocks.js";
-import { precisionOf, precisionOption } from "./precision.js";
+import { precisionOption } from "./precision.js";
 import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = ReadOptions & StoreOptions & { readonly store: string; readonly model?: string; readonly precision?: Precision; readonly json?: boolean };
+type Options = ReadOptions & StoreOptions & ModelOptions & { readonly store: string; readonly precision?: Precision; readonly json?: boolean };
 
 export function pmlPrecomputeCommand(): Command {
-  return withStoreOptions(new Command("precompute"))
+  return withModelOptions(withStoreOptions(new Command("precompute")))
     .description("compute the KV states of all modules and scaffolds of a schema")
     .argument("<schema>", "the schema's file")
     .requiredOption("--store <dir>", "folder that keeps the states")
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(precisionOption())
-    .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
       "after",
@@ -34,9 +33,9 @@ Examples:
 }
 
 async function precompute(schemaFile: string, options: Options): Promise<void> {
-  const precision = await precisionOf(options, options.store);
+  const choice = await chooseModel(options, options.store);
   await withInterrupt((signal) =>
-    withModel({ ...options, precision }, async (model) => {
+    withModel({ ...choice, ...(options.json && { json: true }), signal }, async (model) => {
       const { layout } = await openSchema(schemaFile, undefined, model, undefined, options);
       const sources = blocksOf(layout);
       const store = openStore(options.store, options);

@@ -5,24 +5,23 @@ import { withInterrupt } from "./interrupt.js";
 import type { Documents } from "../pml/index.js";
 import { withDocuments } from "./pml-documents.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
-import { withModel } from "./model.js";
+import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { encodeMissing, type Encoded } from "./pml-blocks.js";
-import { precisionOf, precisionOption } from "./precision.js";
+import { precisionOption } from "./precision.js";
 import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 import { stream } from "./stream.js";
 
-type Options = ReadOptions & StoreOptions & {
+type Options = ReadOptions & StoreOptions & ModelOptions & {
   readonly store?: string;
   readonly corpus?: string;
   readonly compare?: boolean;
   readonly maxTokens?: number;
-  readonly model?: string;
   readonly precision?: Precision;
   readonly json?: boolean;
 };
 
 export function pmlRunCommand(): Command {
-  return withStoreOptions(new Command("run"))
+  return withModelOptions(withStoreOptions(new Command("run")))
     .description("answer a prompt from the KV states of its modules")
     .argument("<schema>", "the schema's file")
     .argument("<prompt>", "the prompt's file")
@@ -32,7 +31,6 @@ export function pmlRunCommand(): Command {
     .option("--max-tokens <n>", "tokens that the answer may have", positiveNumber)
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(precisionOption())
-    .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
@@ -53,9 +51,9 @@ function positiveNumber(text: string): number {
 
 async function run(schemaFile: string, promptFile: string, options: Options): Promise<void> {
   const print = (text: string) => void (options.json || process.stdout.write(text));
-  const precision = await precisionOf(options, options.corpus ?? options.store);
+  const choice = await chooseModel(options, options.corpus ?? options.store);
   await withInterrupt((signal) =>
-    withModel({ ...options, precision }, async (model) => {
+    withModel({ ...choice, ...(options.json && { json: true }), signal }, async (model) => {
       const { corpus, store: folder = corpus } = options;
       const open = (documents: Documents | undefined) => openSchema(schemaFile, promptFile, model, documents, options);
       const { compiled } = await withDocuments({ model, ...(corpus !== undefined && { corpus }) }, open);

@@ -1,11 +1,11 @@
 import { Command } from "commander";
-import { loadTokenizer } from "../engine/index.js";
 import { blocksOf, type Compiled, describe, type Description, type Layout } from "../pml/index.js";
+import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
 import { renderTree } from "./pml-tree.js";
 
-type Options = ReadOptions & { readonly all?: boolean; readonly corpus?: string; readonly model?: string; readonly json?: boolean };
+type Options = ReadOptions & ModelOptions & { readonly all?: boolean; readonly corpus?: string; readonly json?: boolean };
 
 export function pmlShowCommand(): Command {
   return new Command("show")
@@ -15,7 +15,7 @@ export function pmlShowCommand(): Command {
     .option("--all", "all modules of a large schema too")
     .option("--corpus <dir>", "the corpus that has the documents")
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
-    .option("--model <gguf>", "the model whose tokens are counted, if not the one that kvsplice carries")
+    .addOption(modelOption())
     .option("--json", "print one JSON object, with all modules")
     .addHelpText(
       "after",
@@ -30,7 +30,7 @@ Examples:
 }
 
 async function show(schemaFile: string, promptFile: string | undefined, options: Options): Promise<void> {
-  const language = await loadTokenizer(options.model === undefined ? {} : { path: options.model });
+  const language = await loadLanguage(options, options.corpus);
   await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, async (documents) => {
     const { layout, compiled } = await openSchema(schemaFile, promptFile, language, documents, options);
     const tree = describe(layout, compiled, documents);

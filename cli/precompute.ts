@@ -6,13 +6,14 @@ import { type Fleet, openFleet } from "../fleet/index.js";
 import { KvspliceError } from "../plan/index.js";
 import { type Corpus, LOADABLE, type Report, watchFiles } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
+import { type ModelOptions, withModelOptions } from "./model.js";
 import { mustHaveRead, printEstimate, printReport, warningsOf } from "./precompute-report.js";
 import { precisionOption } from "./precision.js";
 import { progressBar } from "./progress.js";
 import { queueOption, withSharedTier } from "./queue.js";
 import { withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = StoreOptions & {
+type Options = StoreOptions & ModelOptions & {
   readonly store: string;
   readonly ocr?: string;
   readonly followLinks?: boolean;
@@ -20,14 +21,13 @@ type Options = StoreOptions & {
   readonly prune?: boolean;
   readonly watch?: boolean;
   readonly dryRun?: boolean;
-  readonly model?: string;
   readonly precision?: Precision;
   readonly queue?: string;
   readonly json?: boolean;
 };
 
 export function precomputeCommand(): Command {
-  return withStoreOptions(new Command("precompute"))
+  return withModelOptions(withStoreOptions(new Command("precompute")))
     .description("split documents into chunks and keep each chunk's KV states, so that questions over them start at once")
     .argument("<files...>", `files, folders and globs of ${LOADABLE}`)
     .requiredOption("--store <dir>", "folder that keeps the corpus")
@@ -39,7 +39,6 @@ export function precomputeCommand(): Command {
     .option("--dry-run", "tell what this would cost, by reading the files and encoding a few chunks, and change nothing")
     .addOption(precisionOption())
     .addOption(queueOption("leave the encoding to kvsplice worker processes, on this machine or others, by a queue in this Redis"))
-    .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
       "after",

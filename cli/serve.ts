@@ -7,14 +7,12 @@ import { KvspliceError } from "../engine/index.js";
 import { loadEmbedder, openCorpus } from "../rag/index.js";
 import { createApp, createService, listen, mustBeGuarded } from "../server/index.js";
 import { withInterrupt } from "./interrupt.js";
-import { withModel } from "./model.js";
-import { precisionOf } from "./precision.js";
+import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = StoreOptions & {
+type Options = StoreOptions & ModelOptions & {
   readonly store: string;
   readonly schemas?: string;
-  readonly model?: string;
   readonly host: string;
   readonly port: number;
   readonly apiKey: readonly string[];
@@ -32,14 +30,13 @@ const MIB = 2 ** 20;
 const DAY_ms = 86_400_000;
 
 export function serveCommand(): Command {
-  return withStoreOptions(new Command("serve"))
+  return withModelOptions(withStoreOptions(new Command("serve")))
     .description("answer over HTTP, in the words of OpenAI's API (docs/server.md describes it)")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled; made where there is none")
     .option("--host <address>", "address to listen on; others than this machine's own need a key", "127.0.0.1")
     .option("--port <n>", "port to listen on; 0 for any free one", wholeNumber(0, 65_535), 8585)
     .option("--api-key <key...>", "keys, of which requests must carry one (KVSPLICE_API_KEY is not seen by others of this machine)", [])
     .option("--cors-origin <origin...>", "web origins whose pages may ask, such as https://chat.example; * for any", [])
-    .option("--model <gguf>", "a Llama-shaped GGUF model instead of the one that kvsplice carries")
     .option("--max-queue <n>", "answers that may wait for their first token; one more is refused", wholeNumber(1, 100_000), 64)
     .option("--max-context <tokens>", "tokens of a prompt and its answer (default: the model's context)", wholeNumber(64, 2 ** 31))
     .option("--request-timeout <s>", "seconds that an answer may take", wholeNumber(1, 86_400), 300)
@@ -75,16 +72,16 @@ async function serve(options: Options): Promise<void> {
   const fromEnvironment = process.env["KVSPLICE_API_KEY"];
   const apiKeys = [...options.apiKey, ...(fromEnvironment ? [fromEnvironment] : [])];
   mustBeGuarded(options.host, apiKeys);
-  const precision = await precisionOf({}, options.store);
+  const choice = await chooseModel(options, options.store);
   await withInterrupt((signal) =>
-    withModel({ ...options, precision }, async (model) => {
+    withModel({ ...choice, ...(options.json && { json: true }), signal }, async (model) => {
       const contextTokens = options.maxContext ?? model.contextLength;
       if (contextTokens > model.contextLength) {
         throw new KvspliceError("bad_argument", `--max-context is ${contextTokens}; ${model.name} has ${model.contextLength}. Choose that or less.`);
       }
       const store = openStore(options.store, options, (message) => log.warn(message));
       const embedder = await loadEmbedder();
-      const corpus = await openCorpus(options.store, { model, store, embedder, create: true });
+      const corpus = await openCorpus(options.store, { model, modelSource: choice.source, store, embedder, create: true });
       const records = Records.open(join(options.store, "conversations.lmdb"), {
         maxTokens: options.chatTokens,
         maxAge_ms: options.chatDays * DAY_ms,

@@ -1,17 +1,17 @@
 import { Command } from "commander";
 import { relative } from "node:path";
 import { withCorpus } from "./corpus.js";
+import { type ModelOptions, withModelOptions } from "./model.js";
 import { progressBar, sizeText } from "./progress.js";
 import { type StoreOptions, withStoreOptions } from "./store.js";
 
-type Options = StoreOptions & { readonly store: string; readonly model?: string; readonly json?: boolean };
+type Options = StoreOptions & ModelOptions & { readonly store: string; readonly json?: boolean };
 
 export function storeExportCommand(): Command {
-  return withStoreOptions(new Command("export"))
+  return withModelOptions(withStoreOptions(new Command("export")))
     .description("write a corpus with its blocks as one file of safetensors, for another machine")
     .argument("<file>", "the file to write; it must not exist")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
-    .option("--model <gguf>", "the model that the store was precomputed with, if not the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
       "after",

@@ -2,26 +2,25 @@ import { Command, InvalidArgumentError } from "commander";
 import { KvspliceError, parseBytes } from "../engine/index.js";
 import type { CollectReport } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
+import { type ModelOptions, withModelOptions } from "./model.js";
 import { sizeText } from "./progress.js";
 import { type StoreOptions, withStoreOptions } from "./store.js";
 
-type Options = StoreOptions & {
+type Options = StoreOptions & ModelOptions & {
   readonly store: string;
   readonly olderThan?: number;
   readonly budget?: number;
   readonly dryRun?: boolean;
-  readonly model?: string;
   readonly json?: boolean;
 };
 
 export function storeGcCommand(): Command {
-  return withStoreOptions(new Command("gc"))
+  return withModelOptions(withStoreOptions(new Command("gc")))
     .description("remove blocks of this machine's disk that the corpus does not refer to")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
     .option("--older-than <time>", "only those that were not used for so long: 30d, 12h, 45m", duration)
     .option("--budget <size>", "only as many, those longest unused first, as bring the disk tier down to this: 2GB", bytes)
     .option("--dry-run", "remove nothing, and tell what would be")
-    .option("--model <gguf>", "the model that the store was precomputed with, if not the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
       "after",

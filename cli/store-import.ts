@@ -1,19 +1,17 @@
 import { Command } from "commander";
 import { MINILM_ID, mustBeImportable, openCorpus, peekExport, type ImportReport } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
-import { withModel } from "./model.js";
-import { precisionOf } from "./precision.js";
+import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { progressBar, sizeText } from "./progress.js";
 import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = StoreOptions & { readonly store: string; readonly model?: string; readonly json?: boolean };
+type Options = StoreOptions & ModelOptions & { readonly store: string; readonly json?: boolean };
 
 export function storeImportCommand(): Command {
-  return withStoreOptions(new Command("import"))
+  return withModelOptions(withStoreOptions(new Command("import")))
     .description("bring an exported corpus into a new store, or into one that is there")
     .argument("<file>", "what kvsplice store export wrote; any of several files stands for all of them")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
-    .option("--model <gguf>", "the model that it was precomputed with, if not the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
       "after",
@@ -28,12 +26,12 @@ Examples:
 }
 
 async function importStore(file: string, options: Options): Promise<void> {
-  const precision = (await precisionOf({}, options.store)) ?? (await peekExport(file)).precision;
+  const { source, precision = (await peekExport(file)).precision } = await chooseModel(options, options.store);
   await withInterrupt((signal) =>
-    withModel({ ...options, precision }, async (model) => {
+    withModel({ source, precision, ...(options.json && { json: true }), signal }, async (model) => {
       await mustBeImportable(file, { model, embedder: MINILM_ID });
       const store = openStore(options.store, options);
-      const corpus = await openCorpus(options.store, { model, store, create: true });
+      const corpus = await openCorpus(options.store, { model, modelSource: source, store, create: true });
       const bar = progressBar("{bar} {percentage}% | {value}/{total} blocks, {size} | {eta_formatted} left", options);
       try {
         const report = await corpus.importFrom(file, { signal, onProgress: ({ blocks, total, bytes }) => bar.tell(blocks, total, { size: sizeText(bytes) }) });

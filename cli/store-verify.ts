@@ -3,20 +3,20 @@ import { Command } from "commander";
 import pc from "picocolors";
 import type { VerifyReport } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
+import { type ModelOptions, withModelOptions } from "./model.js";
 import { progressBar } from "./progress.js";
 import { type StoreOptions, withStoreOptions } from "./store.js";
 
-type Options = StoreOptions & { readonly store: string; readonly repair?: boolean; readonly model?: string; readonly json?: boolean };
+type Options = StoreOptions & ModelOptions & { readonly store: string; readonly repair?: boolean; readonly json?: boolean };
 
 /** Of each kind of damage, so many are named; `--json` has all. */
 const MOST_NAMED = 20;
 
 export function storeVerifyCommand(): Command {
-  return withStoreOptions(new Command("verify"))
+  return withModelOptions(withStoreOptions(new Command("verify")))
     .description("read all that is stored, blocks and corpus, and tell what is damaged or missing")
     .requiredOption("--store <dir>", "folder that keeps the corpus")
     .option("--repair", "remove what is damaged, so that it is made again")
-    .option("--model <gguf>", "the model that the store was precomputed with, if not the one that kvsplice carries")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
       "after",

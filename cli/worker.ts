@@ -3,16 +3,15 @@ import pc from "picocolors";
 import type { Precision } from "../engine/index.js";
 import { startWorker } from "../fleet/index.js";
 import { withInterrupt } from "./interrupt.js";
-import { withModel } from "./model.js";
+import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { precisionOption } from "./precision.js";
 import { queueOption, withSharedTier } from "./queue.js";
 import { openStore, type StoreOptions, withStoreOptions } from "./store.js";
 
-type Options = StoreOptions & {
+type Options = StoreOptions & ModelOptions & {
   readonly queue: string;
   readonly concurrency: number;
   readonly lock: number;
-  readonly model?: string;
   readonly precision?: Precision;
   readonly json?: boolean;
 };
@@ -24,13 +23,12 @@ const NO_MEMORY = "0";
 const TELL_EVERY_MS = 30_000;
 
 export function workerCommand(): Command {
-  return withStoreOptions(new Command("worker"))
+  return withModelOptions(withStoreOptions(new Command("worker")))
     .description("encode chunks for `kvsplice precompute --queue`, on this machine or any other")
     .addOption(queueOption("the Redis of the queue; blocks go into the same one unless --redis names another").makeOptionMandatory())
     .option("--concurrency <n>", "jobs at once: one is encoded while the block of another travels", count, 2)
     .option("--lock <seconds>", "silence after which a job is given to another worker; raise it for a model whose pass of 256 tokens takes over half of it", count, 15)
     .addOption(precisionOption())
-    .option("--model <gguf>", "the model of the precompute, if not the one that kvsplice carries")
     .option("--json", "print one JSON object a block")
     .addHelpText(
       "after",
@@ -51,8 +49,9 @@ function count(text: string): number {
 }
 
 async function work(options: Options): Promise<void> {
+  const choice = await chooseModel(options, undefined);
   await withInterrupt((signal) =>
-    withModel(options, async (model) => {
+    withModel({ ...choice, ...(options.json && { json: true }), signal }, async (model) => {
       const store = openStore(undefined, withSharedTier({ memory: NO_MEMORY, ...options }));
       const done = { blocks: 0, tokens: 0 };
       const start = performance.now();

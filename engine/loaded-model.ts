@@ -1,4 +1,3 @@
-import { basename } from "node:path";
 import { CpuBackend } from "./backend/cpu/backend.js";
 import { Embedding } from "./backend/cpu/embedding.js";
 import { DEFAULT_ACTIVATIONS, type Activations } from "./backend/cpu/linear.js";
@@ -9,6 +8,7 @@ import { DEFAULT_PRECISION, type Precision } from "./kv/block.js";
 import { blockKey } from "./kv/identity.js";
 import { RotaryTable } from "./kv/rotary.js";
 import { readSpec } from "./model/arch/index.js";
+import { modelName } from "./model/files/name.js";
 import type { ModelFile } from "./model/files/model-file.js";
 import { openModelFile, type Quantization } from "./model/files/open.js";
 import { defaultModelPath, languageOf } from "./model/language.js";
@@ -60,5 +60,5 @@ async function modelOf(path: string, file: ModelFile, options: LoadOptions): Pro
   const backend = new CpuBackend(sessions, new PassRunner(sessions, spec, rotaries, new Embedding(file)), rotaries, async () => file.close());
   const precision = options.precision ?? DEFAULT_PRECISION;
   const identity = { weights, variant: spec.variant, arithmetic: arithmeticOf(activations), precision };
-  return new Engine({ id, name: basename(path, ".gguf"), language, backend, precision, keyOf: (source) => blockKey(identity, source) });
+  return new Engine({ id, name: modelName(path, file.metadata), language, backend, precision, keyOf: (source) => blockKey(identity, source) });
 }

@@ -17,7 +17,7 @@ export type { Estimate, EstimateOptions } from "./corpus/estimate.js";
 export type { PrecomputeOptions, Progress, Report } from "./corpus/precompute.js";
 export { type RemoveReport, removeFromCorpus } from "./corpus/remove.js";
 export type { BlockSupply, SupplyOptions } from "./corpus/supply.js";
-export type { Totals } from "./corpus/records.js";
+export type { ModelSource, Totals } from "./corpus/records.js";
 export type { Document, LoadProblem, Paragraph } from "./document.js";
 export { type Embedder, type EmbedderOptions, loadEmbedder, MINILM_ID } from "./embedder.js";
 export { EVAL_MODES, evaluate, type EvalMode, type EvalOptions, type EvalResult } from "./eval/evaluate.js";

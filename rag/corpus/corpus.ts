@@ -13,11 +13,13 @@ import { Chunks, type CorpusChunk, type CorpusFile } from "./chunks.js";
 import { estimate, type Estimate, type EstimateOptions } from "./estimate.js";
 import { precompute, type PrecomputeOptions, type Report } from "./precompute.js";
 import { removeDocuments, type RemoveReport } from "./remove.js";
-import { Records, type Totals, type Writer } from "./records.js";
+import { type ModelSource, Records, type Totals, type Writer } from "./records.js";
 
 export type CorpusOptions = {
   /** Encodes the chunks and answers; the corpus does not close it. */
   readonly model: Model;
+  /** How the model was opened: the corpus remembers it, and `peekCorpus` tells it. */
+  readonly modelSource?: ModelSource | undefined;
   /** Holds the chunks' blocks; the corpus does not close it. By default, files below the corpus's folder. */
   readonly store?: BlockStore;
   /** Makes a corpus where there is none; without it, that is an error. */
@@ -60,8 +62,8 @@ const DEFAULT_TOP_K = 10;
  *   wrote it or in another precision, or where its format is newer
  */
 export async function openCorpus(dir: string, options: CorpusOptions): Promise<Corpus> {
-  const { model, embedder, create = false } = options;
-  const writer = { model: model.id, modelName: model.name, precision: model.precision, embedder: embedder?.id ?? MINILM_ID };
+  const { model, modelSource, embedder, create = false } = options;
+  const writer = { model: model.id, modelName: model.name, ...(modelSource && { modelSource }), precision: model.precision, embedder: embedder?.id ?? MINILM_ID };
   return new Corpus(dir, await Records.open(dir, writer, create), options);
 }
 

@@ -4,7 +4,7 @@ import { join, sep } from "node:path";
 
 import { open, type Database, type RootDatabase } from "lmdb";
 
-import { checkLmdbFile, isOpenable, KvspliceError, type BlockKey, type Precision } from "../../engine/index.js";
+import { checkLmdbFile, isOpenable, KvspliceError, type BlockKey, type Precision, type Quantization } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
 import { Base } from "./base.js";
 
@@ -38,7 +38,17 @@ export type ChunkRecord = {
 export type NewChunk = Omit<ChunkRecord, "path"> & { readonly vector: Float32Array };
 
 /** Who wrote the corpus; its vectors and blocks are of no use to others. */
-export type Writer = { readonly model: string; readonly modelName: string; readonly precision: Precision; readonly embedder: string };
+export type Writer = {
+  readonly model: string;
+  readonly modelName: string;
+  /** How the model can be opened again; undefined for the one that kvsplice carries, or where it was not told. */
+  readonly modelSource?: ModelSource | undefined;
+  readonly precision: Precision;
+  readonly embedder: string;
+};
+
+/** A model's name or path (`pullModel`), and what it is opened with. */
+export type ModelSource = { readonly name: string; readonly quantize?: Quantization; readonly contextLength?: number };
 
 type Meta = Writer & { readonly format: number; readonly id: string };
 
@@ -366,6 +376,10 @@ export class Records {
         `The corpus in ${dir} was written by the model ${meta.modelName} (${meta.model.slice(0, 12)}), not by ` +
           `${writer.modelName} (${writer.model.slice(0, 12)}); use that model, ${elsewhere}.`,
       );
+    }
+    // The model may have been moved, or fetched under another name.
+    if (writer.modelSource && JSON.stringify(writer.modelSource) !== JSON.stringify(meta.modelSource)) {
+      this.commit(() => this.meta.putSync("meta", { ...meta, modelSource: writer.modelSource } satisfies Meta));
     }
     if (meta.precision !== writer.precision) {
       throw new KvspliceError("bad_store", `The corpus in ${dir} keeps its KV as ${meta.precision}, not as ${writer.precision}; use that precision, ${elsewhere}.`);

@@ -20,35 +20,48 @@ export const SAFETENSORS_INDEX = "model.safetensors.index.json";
 
 /** The chosen model's files among those that a repository has; undefined where it has none of that kind. */
 export function choose(files: readonly string[], choice: Choice): Chosen | undefined {
-  const models = groups(files);
+  const all = groups(files);
   switch (choice.kind) {
     case "file": {
-      const found = models.find((group) => group.includes(choice.path)) ?? models.find((group) => group.some((file) => basename(file) === choice.path));
+      const found = all.find((group) => group.includes(choice.path)) ?? all.find((group) => group.some((file) => basename(file) === choice.path));
       return found && { kind: "gguf", files: found };
     }
     case "quantization": {
       const wanted = choice.label.toUpperCase();
-      const exact = models.filter((group) => labelOf(group[0]!) === wanted);
-      const found = exact.length > 0 ? exact : models.filter((group) => labelOf(group[0]!)?.replace("UD-", "") === wanted);
+      const exact = all.filter((group) => labelOf(group[0]!) === wanted);
+      const found = exact.length > 0 ? exact : all.filter((group) => labelOf(group[0]!)?.replace("UD-", "") === wanted);
       if (found.length > 1) throw new KvspliceError("bad_argument", `${found.length} files are ${choice.label}: name one of ${names(found)} instead.`);
       return found[0] && { kind: "gguf", files: found[0] };
     }
     case "any": {
-      const [only, ...others] = models;
+      const [only, ...others] = all;
       if (only && others.length === 0) return { kind: "gguf", files: only };
-      const usual = models.find((group) => labelOf(group[0]!) === USUAL_QUANTIZATION);
+      const usual = all.find((group) => labelOf(group[0]!) === USUAL_QUANTIZATION);
       if (usual) return { kind: "gguf", files: usual };
-      const folder = models.length === 0 ? folderFiles(files) : undefined;
+      const folder = all.length === 0 ? folderFiles(files) : undefined;
       return folder && { kind: "folder", files: folder };
     }
   }
 }
 
+/** All models that a repository's files make up, with what each is asked for by; a folder, and a lone file without one, by nothing. */
+export function models(files: readonly string[]): readonly { readonly chosen: Chosen; readonly label: string | undefined }[] {
+  const all = groups(files);
+  const folder = all.length === 0 ? folderFiles(files) : undefined;
+  if (folder) return [{ chosen: { kind: "folder", files: folder }, label: undefined }];
+  return all.map((group) => {
+    const label = labelOf(group[0]!);
+    const isOnly = label !== undefined && all.filter((other) => labelOf(other[0]!) === label).length === 1;
+    return { chosen: { kind: "gguf", files: group }, label: isOnly ? label : group[0]! };
+  });
+}
+
 /** What could have been asked for, for the message that there is no such thing. */
 export function offered(files: readonly string[]): string {
-  const models = groups(files);
-  if (models.length > 0) return `It has ${models.map((group) => labelOf(group[0]!) ?? group[0]!).join(", ")}.`;
-  if (folderFiles(files)) return "It has no GGUF files, but safetensors: name it without a quantisation, and choose one with --quantize.";
+  const all = models(files);
+  const labels = all.flatMap(({ label }) => label ?? []);
+  if (labels.length > 0) return `It has ${labels.join(", ")}.`;
+  if (all.length > 0) return "It has no GGUF files, but safetensors: name it without a quantisation, and choose one with --quantize.";
   return "It has no GGUF files, nor config.json with model.safetensors.";
 }
 

@@ -1,7 +1,10 @@
+import { type HeldModel, heldModels, isHeldSound } from "./held.js";
 import { parseReference } from "./reference.js";
 import { pull, type PullOptions, type PullProgress } from "./pull.js";
 import { hubSettings } from "./settings.js";
 
+export { type HeldModel, isHeldSound };
+export { removeHeld } from "./held.js";
 export type { PullProgress };
 
 /**
@@ -14,4 +17,14 @@ export type { PullProgress };
 export async function pullModel(name: string, options: Omit<PullOptions, "settings"> = {}): Promise<string> {
   const settings = hubSettings();
   return pull(parseReference(name, settings.endpoint), { ...options, settings });
+}
+
+/** The models that are on this machine and have names, other programs' too. */
+export function listModels(): readonly HeldModel[] {
+  return heldModels(hubSettings());
+}
+
+/** Where models are fetched to. */
+export function modelsFolder(): string {
+  return hubSettings().cacheDir;
 }

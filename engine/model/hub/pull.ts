@@ -1,12 +1,13 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, statfs } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { mkdir, statfs, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { KvspliceError } from "../../../plan/index.js";
 import { RepoCache } from "./cache.js";
 import { choose, type Chosen, offered } from "./choose.js";
 import { type Download, download } from "./download.js";
 import { connectionError, type Fetch, hubFetch, refusalError } from "./http.js";
+import { ADDRESS_FILE, URLS } from "./held.js";
 import { type ModelReference, printReference } from "./reference.js";
 import { hubSettings, type HubSettings } from "./settings.js";
 import { findInOllama, findOnShelves } from "./shelves.js";
@@ -138,6 +139,8 @@ async function pullUrl(reference: UrlReference, settings: HubSettings, options: 
   const [path, url] = [urlPath(reference, settings), reference.url.href];
   const { size, version } = await headOf(url, fetch, options.signal);
   await mustFit(size ?? 0, settings.cacheDir);
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(join(dirname(path), ADDRESS_FILE), `${url}\n`);
   await download({ url, name: url, path, size, version, hasToken: false }, fetch, {
     signal: options.signal,
     onBytes: (done) => options.onProgress?.({ file: basename(path), bytes: { done, total: size } }),
@@ -157,7 +160,7 @@ async function headOf(url: string, fetch: Fetch, signal: AbortSignal | undefined
 /** Where a file that is no hub's lies: beside the hub's repositories, by a hash of its address. */
 function urlPath({ url }: UrlReference, { cacheDir }: HubSettings): string {
   const name = decodeURIComponent(basename(url.pathname)).replaceAll(/[^\w.-]/g, "_");
-  return join(cacheDir, "kvsplice--urls", createHash("sha256").update(url.href).digest("hex").slice(0, 16), name);
+  return join(cacheDir, URLS, createHash("sha256").update(url.href).digest("hex").slice(0, 16), name);
 }
 
 function mustBeOnline(reference: ModelReference, settings: HubSettings): void {

@@ -31,6 +31,24 @@ export function findInOllama({ name, tag }: OllamaReference, settings: HubSettin
   return settings.ollamaDirs.map((root) => ollamaBlob(root, [registry, ...path, tag])).find((path) => path !== undefined);
 }
 
+/** All models of Ollama's that are here. */
+export function ollamaModels({ ollamaDirs }: HubSettings): readonly { readonly name: string; readonly path: string }[] {
+  return ollamaDirs.flatMap((root) =>
+    filesUnder(join(root, "manifests")).flatMap((manifest) => {
+      const parts = manifest.split("/");
+      const path = ollamaBlob(root, parts);
+      return path === undefined ? [] : [{ name: ollamaName(parts), path }];
+    }),
+  );
+}
+
+function ollamaName(parts: readonly string[]): string {
+  const [registry, ...rest] = parts;
+  const tag = rest.pop()!;
+  const name = registry === OLLAMA_REGISTRY ? rest.join("/").replace(/^library\//, "") : [registry, ...rest].join("/");
+  return `ollama:${name}:${tag}`;
+}
+
 /** What Ollama's manifest of this name says is the model: `blobs/sha256-HASH`, a GGUF file. */
 function ollamaBlob(root: string, name: readonly string[]): string | undefined {
   let manifest: unknown;

@@ -1,0 +1,52 @@
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { defaultCacheDir } from "./session.js";
+
+/** A model's graphs on disk: they are built when it is first loaded, and can be built again. */
+export type BuiltGraphs = {
+  /** `graph:` and the beginning of their id. */
+  readonly name: string;
+  /** The model that they were built of; "another version" where they do not tell. */
+  readonly model: string;
+  readonly path: string;
+  readonly bytes: number;
+  /** Reads all of them; undefined where nothing tells what they were. */
+  isSound(): Promise<boolean | undefined>;
+};
+
+const FOLDER = /^([0-9a-f]{64})-onnxruntime-/;
+
+/** The folder of all models' graphs. */
+export function graphsFolder(cacheDir: string = defaultCacheDir()): string {
+  return join(cacheDir, "graphs");
+}
+
+export function builtGraphs(cacheDir?: string): readonly BuiltGraphs[] {
+  const root = graphsFolder(cacheDir);
+  let names: string[];
+  try {
+    names = readdirSync(root).filter((name) => FOLDER.test(name)).sort();
+  } catch {
+    return []; // nothing was built yet
+  }
+  return names.map((name) => {
+    const path = join(root, name);
+    const bytes = readdirSync(path).reduce((sum, file) => sum + (statSync(join(path, file), { throwIfNoEntry: false })?.size ?? 0), 0);
+    return { name: `graph:${name.slice(0, 12)}`, model: modelOf(path) ?? "another version", path, bytes, isSound: async () => undefined };
+  });
+}
+
+/** Processes that have mapped them keep them. */
+export async function removeGraphs({ path }: BuiltGraphs): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+}
+
+function modelOf(folder: string): string | undefined {
+  try {
+    const { name } = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as { name?: unknown };
+    return typeof name === "string" ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}

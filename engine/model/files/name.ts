@@ -1,0 +1,18 @@
+import { basename, dirname, resolve } from "node:path";
+import type { ModelMetadata } from "./model-file.js";
+
+/** A folder of Hugging Face's cache is named by a commit, and the one above it by the repository. */
+const SNAPSHOT = /^[0-9a-f]{40}$/;
+const REPOSITORY = /^models--(?:.+?)--(.+)$/;
+
+/** Ollama names files by their hash. */
+const HASH = /^sha256-[0-9a-f]{64}$/;
+
+/** What to call a model: its file's name without what says that it is a GGUF or a part, its folder's, or its repository's. */
+export function modelName(path: string, metadata: ModelMetadata): string {
+  const whole = resolve(path);
+  const name = basename(whole);
+  if (SNAPSHOT.test(name)) return REPOSITORY.exec(basename(dirname(dirname(whole))))?.[1] ?? name;
+  if (HASH.test(name)) return String(metadata["general.name"] ?? name);
+  return name.replace(/(-\d{5}-of-\d{5})?\.gguf$/i, "");
+}

@@ -1,0 +1,63 @@
+import { kvFormOf } from "./spec.js";
+import { readSpec } from "./arch/index.js";
+import { openModelFile, type Quantization } from "./files/open.js";
+import { modelName } from "./files/name.js";
+import type { ModelFile } from "./files/model-file.js";
+import { widthOf } from "../kv/form.js";
+import { encodingOf } from "./tensors/index.js";
+
+/** What a model takes, told from its header alone. */
+export type ModelNeeds = {
+  readonly name: string;
+  /** Of its files, as they are or are quantised to. */
+  readonly file_bytes: number;
+  /** Of its weights in memory, in the layout that they are multiplied in. */
+  readonly weights_bytes: number;
+  /** Of one token's keys and values in a prompt. */
+  readonly token_bytes: number;
+};
+
+const EMBEDDING = "token_embd.weight";
+
+/** @throws KvspliceError `bad_model` as `loadModel` does */
+export function modelNeeds(path: string, options: { readonly quantize?: Quantization | undefined; readonly contextLength?: number | undefined } = {}): ModelNeeds {
+  const file = openModelFile(path, options);
+  try {
+    const spec = readSpec(file, options);
+    const names = [...file.names()];
+    // The embedding's rows are read from the file; a head that is the same tensor is held as any other matrix.
+    const held = spec.head.weight.tensor === EMBEDDING ? names : names.filter((name) => name !== EMBEDDING);
+    const { layers } = kvFormOf(spec);
+    return {
+      name: modelName(path, file.metadata),
+      file_bytes: sum(names, (name) => bytesInFile(file, name)),
+      weights_bytes: sum(held, (name) => bytesInMemory(file, name)),
+      token_bytes: layers.reduce((bytes, layer) => bytes + 2 * widthOf(layer) * Float32Array.BYTES_PER_ELEMENT, 0),
+    };
+  } finally {
+    file.close();
+  }
+}
+
+function bytesInFile(file: ModelFile, name: string): number {
+  const tensor = file.info(name);
+  const { elements, bytes } = encodingOf(tensor);
+  return (count(tensor) / elements) * bytes;
+}
+
+/** Codes as MatMulNBits has them, and a float32 scale a group; floats as float32. */
+function bytesInMemory(file: ModelFile, name: string): number {
+  const tensor = file.info(name);
+  const encoding = encodingOf(tensor);
+  if (encoding.kind === "float" || tensor.shape.length < 2) return count(tensor) * 4;
+  const { bits, group, minima } = encoding;
+  return count(tensor) * (bits / 8 + (minima ? 8 : 4) / group);
+}
+
+function count({ shape }: { readonly shape: readonly number[] }): number {
+  return shape.reduce((a, b) => a * b, 1);
+}
+
+function sum(names: readonly string[], bytesOf: (name: string) => number): number {
+  return names.reduce((bytes, name) => bytes + bytesOf(name), 0);
+}
