@@ -55,7 +55,8 @@ export async function estimate(workshop: Workshop, names: readonly string[], opt
     changed++;
     const loaded = await readFile(path).then((bytes) => loadFile(path, bytes, options), (error: Error) => ({ documents: [], problems: [{ path, reason: `It cannot be read (${error.message}); check its permissions.` }] }));
     problems.push(...loaded.problems);
-    const chunks = loaded.documents.flatMap((document) => splitDocument(document, model));
+    const chunks: Chunk[] = [];
+    for (const document of loaded.documents) chunks.push(...(await splitDocument(document, { tokenizer: model.tokenizer, card: model.card, signal })));
     if (chunks.length === 0) refused++;
     for (const chunk of chunks) {
       const key = model.keyOf({ tokens: chunk.tokens });
