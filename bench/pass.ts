@@ -117,13 +117,10 @@ const LINEAR: Record<string, (writer: GraphWriter, input: string) => string> = {
 };
 const linear: Record<string, Record<string, string>> = {};
 for (const [name, layer] of Object.entries(LINEAR)) {
-  const parts: { bytes: Uint8Array; offset: number }[] = [];
-  const writer = new GraphWriter("weights.bin", (bytes, offset) => void parts.push({ bytes: bytes.slice(), offset }));
+  const writer = new GraphWriter();
   writer.node("Identity", [layer(writer, writer.input("x", "float32", ["M", INNER]))], {}, ["y"]);
   writer.output("y", ["M", OUTER]);
-  const data = new Uint8Array(Math.max(...parts.map(({ bytes, offset }) => offset + bytes.length)));
-  for (const { bytes, offset } of parts) data.set(bytes, offset);
-  const session = await InferenceSession.create(writer.encode(), { ...options, externalData: [{ path: "weights.bin", data }] });
+  const session = await InferenceSession.create(writer.encodeWhole(), options);
   linear[name] = {};
   for (const tokens of [1, 8, 27, 130, 256]) {
     const feeds = { x: new Tensor("float32", random(tokens * INNER), [tokens, INNER]) };

@@ -123,8 +123,7 @@ variants.set("int8: WebAssembly, copied out", () => {
   });
 });
 
-const weights: { bytes: Uint8Array; offset: number }[] = [];
-const graph = new GraphWriter("weights.bin", (bytes, offset) => void weights.push({ bytes: bytes.slice(), offset }));
+const graph = new GraphWriter();
 const places = graph.input("positions", "int64", [1, "S"]);
 const [cos, sin] = [graph.weight(table.cos, [POSITIONS, HALF]), graph.weight(table.sin, [POSITIONS, HALF])];
 for (let layer = 0; layer < LAYERS; layer++) {
@@ -132,10 +131,7 @@ for (let layer = 0; layer < LAYERS; layer++) {
   graph.node("Identity", [graph.input(`in_v.${layer}`, "float32", [1, "S", WIDTH])], {}, [`v.${layer}`]);
   for (const name of [`k.${layer}`, `v.${layer}`]) graph.output(name, [1, "S", WIDTH]);
 }
-const size = Math.max(...weights.map(({ bytes, offset }) => offset + bytes.length));
-const external = new Uint8Array(size);
-for (const { bytes, offset } of weights) external.set(bytes, offset);
-const session = await ort.InferenceSession.create(graph.encode(), { externalData: [{ path: "weights.bin", data: external }] });
+const session = await ort.InferenceSession.create(graph.encodeWhole());
 variants.set("float32: ONNX Runtime", async () => {
   for (const [document, block] of floats.entries()) {
     const tensor = (values: Float32Array, at: number) => new ort.Tensor("float32", values.subarray(at, at + LAYER), [1, TOKENS, WIDTH]);

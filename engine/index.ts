@@ -2,6 +2,7 @@ export { loadModel } from "./loaded-model.js";
 export type { LoadOptions } from "./loaded-model.js";
 export type { Activity, EncodeOptions, Model } from "./engine.js";
 export type { GeneratedToken, GenerateOptions, Generation, GenerationStats } from "./generation.js";
+export type { LoadProgress } from "./load-progress.js";
 export type { SamplingOptions } from "./sampling.js";
 export { loadTokenizer, type Language } from "./model/language.js";
 export { modelNeeds, type ModelNeeds } from "./model/needs.js";

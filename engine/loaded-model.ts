@@ -12,6 +12,8 @@ import { modelName } from "./model/files/name.js";
 import type { ModelFile } from "./model/files/model-file.js";
 import { openModelFile, type Quantization } from "./model/files/open.js";
 import { defaultModelPath, languageOf } from "./model/language.js";
+import { contentHash } from "./content-hash.js";
+import type { LoadProgress } from "./load-progress.js";
 
 export type LoadOptions = {
   /** A GGUF file, any part of a split one, or a Hugging Face folder; the model that kvsplice carries when left out. */
@@ -28,6 +30,8 @@ export type LoadOptions = {
   readonly threads?: number;
   /** Where the built graph is kept; the user's cache folder when left out. */
   readonly cacheDir?: string;
+  /** Told how far loading is, several times a second where it takes longer. */
+  readonly onProgress?: (progress: LoadProgress) => void;
 };
 
 /**
@@ -49,12 +53,14 @@ async function modelOf(path: string, file: ModelFile, options: LoadOptions): Pro
   const spec = readSpec(file, options);
   const language = { ...(await languageOf(path, file.metadata)), contextLength: spec.contextLength };
   const activations = options.activations ?? DEFAULT_ACTIVATIONS;
-  const weights = await file.contentHash();
+  const cacheDir = options.cacheDir ?? defaultCacheDir();
+  const weights = await contentHash(file, cacheDir, options.onProgress);
   const id = graphId(weights, spec, activations);
   const rotaries = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
   const sessions = await openSessions(id, file, spec, {
-    cacheDir: options.cacheDir ?? defaultCacheDir(),
+    cacheDir,
     activations,
+    onProgress: options.onProgress,
     ...(options.threads !== undefined && { threads: options.threads }),
   });
   const backend = new CpuBackend(sessions, new PassRunner(sessions, spec, rotaries, new Embedding(file)), rotaries, async () => file.close());

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
 import { open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -37,6 +38,11 @@ export async function withFileLock<T>(path: string, use: () => Promise<T>, { sig
     clearInterval(timer);
     await rm(path, { force: true });
   }
+}
+
+/** Whether a process holds the lock. */
+export async function isFileLocked(path: string): Promise<boolean> {
+  return existsSync(path) && (await leftOverHolder(path)) === undefined;
 }
 
 async function tryCreate(path: string, holder: string): Promise<boolean> {

@@ -1,29 +1,37 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { moveWeights } from "../../engine/backend/cpu/onnx.js";
-import { loadModel, type Plan } from "../../engine/index.js";
+import { areGraphsSound, PIECE_BYTES } from "../../engine/backend/cpu/graph-folder.js";
+import { EncodedModel } from "../../engine/backend/cpu/onnx.js";
+import { type LoadProgress, loadModel, type Plan } from "../../engine/index.js";
 
 const PAGE = 4096;
 const plan: Plan = { pieces: [{ block: { tokens: [10, 20, 30, 40] }, at: 0 }, { tokens: [50, 60], at: 4 }] };
+const modelPath = "models/kvsplice-135m.gguf";
 
 describe("graphs that are built once", () => {
   const cacheDir = mkdtempSync(join(tmpdir(), "kvsplice-graphs-"));
   let folder: string;
   let logits: Float32Array;
+  const built: LoadProgress[] = [];
 
+  /** Loads the model, and tells the steps of it beside its logits. */
   const answer = async () => {
-    const model = await loadModel({ cacheDir });
+    const steps = new Set<string>();
+    const model = await loadModel({ cacheDir, onProgress: ({ step }) => steps.add(step) });
     try {
-      return await model.logits(plan);
+      return { logits: await model.logits(plan), steps: [...steps] };
     } finally {
       await model.close();
     }
   };
 
   beforeAll(async () => {
-    logits = await answer();
+    const model = await loadModel({ cacheDir, onProgress: (progress) => built.push(progress) });
+    logits = await model.logits(plan);
+    await model.close();
     folder = join(cacheDir, "graphs", readdirSync(join(cacheDir, "graphs"))[0]!);
   });
 
@@ -31,42 +39,106 @@ describe("graphs that are built once", () => {
 
   test("are one folder with one weights file, and nothing of their making stays", () => {
     expect(readdirSync(join(cacheDir, "graphs"))).toHaveLength(1);
-    expect(readdirSync(folder).sort()).toEqual(["adapted.onnx", "batch.onnx", "decoder.onnx", "look.onnx", "weights.bin"]);
+    expect(readdirSync(folder).filter((name) => !/^proof-\d\.onnx$/.test(name)).sort()).toEqual(["adapted.onnx", "batch.onnx", "decoder.onnx", "look.onnx", "manifest.json", "weights.bin", "weights.crc"]);
   });
 
-  test("have all weights where kernels read them aligned, and within the file", () => {
+  test("tell how far their making is, and the time that is left", () => {
+    const steps = built.filter(({ step }) => step === "build");
+    expect(steps.length).toBeGreaterThan(100);
+    expect(steps.at(-1)).toMatchObject({ done: steps[0]!.total, total: steps[0]!.total, remaining_ms: 0 });
+    expect(steps.map(({ done }) => done)).toEqual(steps.map(({ done }) => done).toSorted((a, b) => a - b));
+    expect(steps.slice(1).every(({ remaining_ms }) => remaining_ms! >= 0)).toBe(true);
+  });
+
+  test("hold each weight once: at most half as much again as the model's own file", () => {
+    expect(statSync(join(folder, "weights.bin")).size).toBeLessThan(1.5 * statSync(modelPath).size);
+  });
+
+  test("have all weights where kernels read them aligned, within the file, and in one place for all graphs", () => {
     const { size } = statSync(join(folder, "weights.bin"));
-    for (const graph of ["adapted.onnx", "batch.onnx", "decoder.onnx", "look.onnx"]) {
-      const places: [number, number][] = [];
-      moveWeights(readFileSync(join(folder, graph)), (offset, length) => (places.push([offset, length]), offset));
-      expect(places.length).toBeGreaterThan(400);
-      expect(places.filter(([offset, length]) => offset % PAGE !== 0 || offset + length > size)).toEqual([]);
+    const placesOf = (graph: string) => new EncodedModel(readFileSync(join(folder, graph))).placed();
+    const places = [...placesOf("decoder.onnx").values()];
+    expect(places.length).toBeGreaterThan(200);
+    for (const { offset, length, packed } of places) {
+      for (const part of packed ? [{ offset, length }, packed] : [{ offset, length }]) {
+        expect(part.offset % PAGE).toBe(0);
+        expect(part.offset + part.length).toBeLessThanOrEqual(size);
+      }
     }
+    expect([...placesOf("batch.onnx").values()]).toEqual(places);
   });
 
-  test("have them in the processor's layout too, which sessions map from the file", async () => {
+  test("have their matrices in the processor's layout, which sessions map from the file", async () => {
     const model = await loadModel({ cacheDir });
     const mapped = process.platform === "linux" ? readFileSync("/proc/self/maps", "utf8").split("\n").filter((line) => line.includes(folder)).length : undefined;
     await model.close();
-    const layouts = readFileSync(join(folder, "decoder.onnx"), "latin1").match(/MatMulNBits\+\d+\|/g);
-    expect(layouts).toHaveLength(121);
+    const places = [...new EncodedModel(readFileSync(join(folder, "decoder.onnx"))).placed().values()];
+    expect(places.filter(({ packed }) => packed)).toHaveLength(121);
     if (mapped !== undefined) expect(mapped).toBeGreaterThanOrEqual(121);
   });
 
-  test("answer the same when opened again", async () => {
-    expect(await answer()).toEqual(logits);
+  test("answer the same when opened again, without being built or the file being read for its hash", async () => {
+    expect(await answer()).toEqual({ logits, steps: [] });
   });
 
-  test("answer the same on another processor, whose layout has another hash", async () => {
-    const path = join(folder, "decoder.onnx");
-    const own = readFileSync(path, "latin1");
-    writeFileSync(path, own.replaceAll(/(MatMulNBits\+)(\d)/g, (_, name: string, digit: string) => name + ((Number(digit) % 9) + 1)), "latin1");
-    expect(readFileSync(path, "latin1")).not.toBe(own);
-    expect(await answer()).toEqual(logits);
+  test("are built by one of those who load the model at the same time", async () => {
+    rmSync(folder, { recursive: true });
+    const [one, other] = await Promise.all([answer(), answer()]);
+    expect([one.logits, other.logits]).toEqual([logits, logits]);
+    expect([one.steps, other.steps].toSorted()).toEqual([["build"], ["wait"]]);
   });
 
-  test("are built again when damaged", async () => {
-    writeFileSync(join(folder, "decoder.onnx"), "no graph");
-    expect(await answer()).toEqual(logits);
+  test("are built again where the processor makes another layout of the same weights", async () => {
+    // As on a processor for which ONNX Runtime packs otherwise: it finds no packed form under its hash.
+    for (const name of readdirSync(folder).filter((each) => each.endsWith(".onnx"))) {
+      const own = readFileSync(join(folder, name), "latin1");
+      change(name, Buffer.from(own.replaceAll(/(MatMulNBits\+)(\d)/g, (_, key: string, digit: string) => key + ((Number(digit) % 9) + 1)), "latin1"));
+    }
+    expect(await answer()).toEqual({ logits, steps: ["build"] });
   });
+
+  test.each(["decoder.onnx", "weights.crc", "manifest.json", "proof-0.onnx"])("are built again where %s is damaged", async (name) => {
+    writeFileSync(join(folder, name), "damaged");
+    expect(await areGraphsSound(folder, "sampled")).toBe(false);
+    if (name === "decoder.onnx") expect(await answer()).toEqual({ logits, steps: ["build"] });
+    else restore(name);
+  });
+
+  test("are not sound with a flipped bit anywhere in the weights, once all are looked at", async () => {
+    expect(await areGraphsSound(folder, "whole")).toBe(true);
+    flip([Math.floor(statSync(join(folder, "weights.bin")).size / 2)]);
+    expect(await areGraphsSound(folder, "whole")).toBe(false);
+    flip([Math.floor(statSync(join(folder, "weights.bin")).size / 2)]);
+  });
+
+  test("are built again where a fifth of the weights is damaged, or their end is missing", async () => {
+    const { size } = statSync(join(folder, "weights.bin"));
+    const places = Array.from({ length: Math.floor(size / PIECE_BYTES / 5) }, (_, i) => 5 * i * PIECE_BYTES + 17);
+    flip(places);
+    expect(await areGraphsSound(folder, "sampled")).toBe(false);
+    flip(places);
+    expect(await areGraphsSound(folder, "sampled")).toBe(true);
+    truncateSync(join(folder, "weights.bin"), size - 1);
+    expect(await areGraphsSound(folder, "sampled")).toBe(false);
+  });
+
+  const before = new Map<string, Buffer>();
+  const restore = (name: string) => writeFileSync(join(folder, name), before.get(name)!);
+  beforeAll(() => {
+    for (const name of readdirSync(folder)) if (name !== "weights.bin") before.set(name, readFileSync(join(folder, name)));
+  });
+
+  /** Another content of a file, which the manifest says is right. */
+  function change(name: string, bytes: Buffer): void {
+    writeFileSync(join(folder, name), bytes);
+    const manifest = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as { sums: Record<string, number> };
+    manifest.sums[name] = crc32(bytes);
+    writeFileSync(join(folder, "manifest.json"), JSON.stringify(manifest));
+  }
+
+  function flip(places: readonly number[]): void {
+    const weights = readFileSync(join(folder, "weights.bin"));
+    for (const place of places) weights[place]! ^= 4;
+    writeFileSync(join(folder, "weights.bin"), weights);
+  }
 });

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { RawTensor } from "../../model/files/model-file.js";
-import { dequantize, formOf, keepsGroups, pack, type Form, type Ordered, type Packed } from "../../model/tensors/index.js";
+import { dequantize, formOf, keepsGroups, pack, type Form, type Ordered, type PackedForm } from "../../model/tensors/index.js";
 import type { GraphWriter } from "./onnx.js";
 
 /** How activations enter the linear layers: quantised to 8 bits on the way (fast), or as they are (exact). */
@@ -28,10 +28,10 @@ export function linear(graph: GraphWriter, input: string, weights: readonly Weig
   const products: string[] = [];
   for (const { form, parts } of runsOfOneForm(weights)) {
     if (form.kind === "float") products.push(floatProduct(graph, source, parts));
-    else if (parts.every(({ columnOrder }) => !columnOrder || keepsGroups(columnOrder, form.group))) products.push(packedProduct(graph, source, pack(form, parts), activations));
+    else if (parts.every(({ columnOrder }) => !columnOrder || keepsGroups(columnOrder, form.group))) products.push(packedProduct(graph, source, form, parts, activations));
     else {
       // Codes of one group stay together: where the order would part them, the input is put into the file's order.
-      for (const { columnOrder, ...part } of parts) products.push(packedProduct(graph, source.before(columnOrder), pack(form, [part]), activations));
+      for (const { columnOrder, ...part } of parts) products.push(packedProduct(graph, source.before(columnOrder), form, [part], activations));
     }
   }
   const product = products.length === 1 ? products[0]! : graph.node("Concat", products, { axis: 2 });
@@ -93,31 +93,48 @@ function biasOf({ tensor, rowOrder, bias }: Weight): Float32Array {
   return rowOrder ? Float32Array.from(rowOrder, (row) => values[row]!) : values;
 }
 
-function packedProduct(graph: GraphWriter, source: Source, packed: Packed, activations: Activations): string {
-  const { bits, group, rows, columns, data, scales, zeroPoints, minima } = packed;
+function packedProduct(graph: GraphWriter, source: Source, form: PackedForm, parts: readonly Weight[], activations: Activations): string {
+  const { bits, group, offset } = form;
+  const [rows, columns] = [rowsOf(parts), parts[0]!.tensor.shape[1]!];
   const groups = columns / group;
-  const weights = [graph.weight(data, [rows, groups, (group * bits) / 8]), graph.weight(scales, [rows * groups])];
-  if (zeroPoints) weights.push(graph.weight(zeroPoints, [zeroPoints.length]));
+  const infos = [
+    { type: "uint8", dims: [rows, groups, (group * bits) / 8] },
+    { type: "float32", dims: [rows * groups] },
+    ...(offset === "zero points" ? [{ type: "uint8", dims: [rows * Math.ceil(groups / 2)] } as const] : []),
+    ...(offset === "minima" ? [{ type: "float32", dims: [groups, rows] } as const] : []),
+  ] as const;
+  const names = graph.weights(infos, () => {
+    const { data, scales, zeroPoints, minima } = pack(form, parts);
+    return [data, scales, zeroPoints ?? minima].filter((values) => values !== undefined);
+  });
+  const minima = offset === "minima" ? names.pop() : undefined;
   const attributes = { K: columns, N: rows, bits, block_size: group, accuracy_level: ACCURACY_LEVEL[activations] };
-  const product = graph.contrib("MatMulNBits", [source.input, ...weights], attributes);
-  if (!minima) return product;
-  const added = graph.node("MatMul", [source.groupSums(columns, group), graph.weight(minima, [groups, rows])]);
-  return graph.node("Add", [product, added]);
+  const product = graph.contrib("MatMulNBits", [source.input, ...names], attributes);
+  return minima === undefined ? product : graph.node("Add", [product, graph.node("MatMul", [source.groupSums(columns, group), minima])]);
 }
 
 function floatProduct(graph: GraphWriter, { input }: Source, parts: readonly Weight[]): string {
-  const columns = parts[0]!.tensor.shape[1]!;
-  const rows = parts.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
-  const transposed = new Float32Array(columns * rows);
+  const [rows, columns] = [rowsOf(parts), parts[0]!.tensor.shape[1]!];
+  const [weight] = graph.weights([{ type: "float32", dims: [columns, rows] }], () => [transposed(parts, rows, columns)]);
+  return graph.node("MatMul", [input, weight!]);
+}
+
+/** `[columns, rows]` */
+function transposed(parts: readonly Weight[], rows: number, columns: number): Float32Array {
+  const out = new Float32Array(columns * rows);
   let at = 0;
   for (const { tensor, rowOrder, columnOrder } of parts) {
     const values = dequantize(tensor);
     for (let row = 0; row < tensor.shape[0]!; row++, at++) {
       const source = (rowOrder ? rowOrder[row]! : row) * columns;
-      for (let column = 0; column < columns; column++) transposed[column * rows + at] = values[source + (columnOrder ? columnOrder[column]! : column)]!;
+      for (let column = 0; column < columns; column++) out[column * rows + at] = values[source + (columnOrder ? columnOrder[column]! : column)]!;
     }
   }
-  return graph.node("MatMul", [input, graph.weight(transposed, [columns, rows])]);
+  return out;
+}
+
+function rowsOf(parts: readonly Weight[]): number {
+  return parts.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
 }
 
 function joinFloat(parts: readonly Float32Array[]): Float32Array {

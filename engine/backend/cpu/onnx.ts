@@ -5,20 +5,27 @@ const { onnx } = onnxProto as unknown as { onnx: typeof Onnx };
 const { FLOAT, UINT8, INT64 } = onnx.TensorProto.DataType;
 const OPSET = 20;
 const CONTRIB_OPSET = 1;
-/** ONNX Runtime maps external data from the file where its offset is a multiple of this. */
-const ALIGNMENT = 4096;
 
-/** The first place from `offset` on where a weight may begin in a weights file. */
-export function aligned(offset: number): number {
-  return Math.ceil(offset / ALIGNMENT) * ALIGNMENT;
-}
+/** Weights of so many bytes stand in the graph itself. */
+const INLINE_BYTES = 1 << 16;
 
 export type Dimension = number | string;
 export type Attributes = Readonly<Record<string, number | readonly number[]>>;
 
 const ELEMENT_TYPES = { float32: FLOAT, uint8: UINT8, int64: INT64 };
 
-/** Writes an ONNX graph node by node; its weights go to a file beside it, so that models of any size fit. */
+export type WeightType = "float32" | "uint8";
+
+export type WeightInfo = { readonly name: string; readonly type: WeightType; readonly dims: readonly number[] };
+
+/** Weights that are made together, when they are asked for: those of a whole model are never in memory at once. */
+export type WeightGroup = { readonly weights: readonly WeightInfo[]; readonly make: () => readonly (Float32Array | Uint8Array)[] };
+
+export function bytesOfWeight({ type, dims }: Omit<WeightInfo, "name">): number {
+  return dims.reduce((a, b) => a * b, type === "float32" ? 4 : 1);
+}
+
+/** Writes an ONNX graph node by node. Its larger weights are beside it, in a file of their own, so that models of any size fit. */
 export class GraphWriter {
   private readonly nodes: Onnx.INodeProto[] = [];
   private readonly initializers: Onnx.ITensorProto[] = [];
@@ -26,13 +33,13 @@ export class GraphWriter {
   private readonly outputs: Onnx.IValueInfoProto[] = [];
   /** Small constants by their content. */
   private readonly constants = new Map<string, string>();
-  private offset = 0;
+  private readonly made: WeightGroup[] = [];
   private names = 0;
 
-  constructor(
-    private readonly weightsFile: string,
-    private readonly writeWeights: (bytes: Uint8Array, offset: number) => void,
-  ) {}
+  /** The larger weights, in the order that they were named. */
+  get groups(): readonly WeightGroup[] {
+    return this.made;
+  }
 
   input(name: string, type: keyof typeof ELEMENT_TYPES, shape: readonly Dimension[]): string {
     this.inputs.push(valueInfo(name, ELEMENT_TYPES[type], shape));
@@ -43,24 +50,20 @@ export class GraphWriter {
     this.outputs.push(valueInfo(name, FLOAT, shape));
   }
 
-  /** A weight; its bytes go to the weights file. */
+  /** A weight of given values. */
   weight(values: Float32Array | Uint8Array, dims: readonly number[]): string {
+    const info = { type: values instanceof Float32Array ? ("float32" as const) : ("uint8" as const), dims };
+    if (values.byteLength > INLINE_BYTES) return this.weights([info], () => [values])[0]!;
     const name = `w${this.names++}`;
-    const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-    this.writeWeights(bytes, this.offset);
-    this.initializers.push({
-      name,
-      dims: [...dims],
-      dataType: values instanceof Float32Array ? FLOAT : UINT8,
-      dataLocation: onnx.TensorProto.DataLocation.EXTERNAL,
-      externalData: [
-        { key: "location", value: this.weightsFile },
-        { key: "offset", value: String(this.offset) },
-        { key: "length", value: String(bytes.length) },
-      ],
-    });
-    this.offset = aligned(this.offset + bytes.length);
+    this.initializers.push({ name, dims: [...dims], dataType: ELEMENT_TYPES[info.type], rawData: bytesOf(values) });
     return name;
+  }
+
+  /** Weights whose values are made when they are written. */
+  weights(infos: readonly Omit<WeightInfo, "name">[], make: WeightGroup["make"]): string[] {
+    const weights = infos.map((info) => ({ ...info, name: `w${this.names++}` }));
+    this.made.push({ weights, make });
+    return weights.map(({ name }) => name);
   }
 
   /** A short list of integers, as Reshape and Split take it. */
@@ -109,17 +112,23 @@ export class GraphWriter {
     return this.operator("com.microsoft", opType, input, attributes, output);
   }
 
-  /** The model, encoded. */
-  encode(): Uint8Array {
-    return onnx.ModelProto.encode({
-      irVersion: 8,
-      producerName: "kvsplice",
-      opsetImport: [
-        { domain: "", version: OPSET },
-        { domain: "com.microsoft", version: CONTRIB_OPSET },
-      ],
-      graph: { name: "decoder", node: this.nodes, initializer: this.initializers, input: this.inputs, output: this.outputs },
-    }).finish();
+  /** The model, encoded; its larger weights are said to lie at the places in a file of this name. */
+  encode(weightsFile: string, places: (info: WeightInfo) => WeightPlace): Uint8Array {
+    return this.encodeWith(this.made.flatMap(({ weights }) => weights.map((info) => ({ ...placedAt(weightsFile, places(info)), ...protoOf(info) }))));
+  }
+
+  /** The model, encoded, with all of its weights: for graphs of a few of them. */
+  encodeWhole(): Uint8Array {
+    return this.encodeWith(
+      this.made.flatMap(({ weights, make }) => {
+        const values = make();
+        return weights.map((info, i) => ({ ...protoOf(info), rawData: bytesOf(values[i]!) }));
+      }),
+    );
+  }
+
+  private encodeWith(weights: readonly Onnx.ITensorProto[]): Uint8Array {
+    return encodeModel({ node: this.nodes, initializer: [...this.initializers, ...weights], input: this.inputs, output: this.outputs });
   }
 
   private operator(domain: string, opType: string, input: readonly string[], attributes: Attributes, output?: readonly string[]): string {
@@ -129,24 +138,103 @@ export class GraphWriter {
   }
 }
 
-/**
- * The model with its weights at other places of the weights file, their prepacked forms too, which ONNX Runtime notes
- * beside them as `key|offset;length;checksum` for each buffer.
- * @param place tells where the bytes at an offset are now
- */
-export function moveWeights(model: Uint8Array, place: (offset: number, length: number) => number): Uint8Array {
-  const decoded = onnx.ModelProto.decode(model);
-  for (const { externalData } of decoded.graph?.initializer ?? []) {
-    const entries = new Map(externalData?.map((entry) => [entry.key, entry]));
-    const [offset, length] = [entries.get("offset"), entries.get("length")];
-    if (!offset || !length) continue;
-    offset.value = String(place(Number(offset.value), Number(length.value)));
-    for (const [key, entry] of entries) {
-      if (!key?.startsWith("prepacked")) continue;
-      entry.value = entry.value!.replaceAll(/\|(\d+);(\d+);/g, (_, at: string, size: string) => `|${place(Number(at), Number(size))};${size};`);
-    }
+/** Where a weight lies in the weights file, and its form for one operator, by the name that ONNX Runtime gives that. */
+export type WeightPlace = { readonly offset: number; readonly length: number; readonly packed?: PackedPlace };
+
+export type PackedPlace = { readonly key: string; readonly offset: number; readonly length: number };
+
+/** An encoded model, whose weights can be placed and whose nodes looked at. */
+export class EncodedModel {
+  private readonly model: Onnx.ModelProto;
+
+  constructor(encoded: Uint8Array) {
+    this.model = onnx.ModelProto.decode(encoded);
   }
-  return onnx.ModelProto.encode(decoded).finish();
+
+  /** The nodes that read a weight or another value. */
+  readersOf(name: string): OnnxNode[] {
+    const { node, initializer } = this.model.graph!;
+    const reading = node!.filter(({ input }) => input!.includes(name));
+    return reading.map((each) => ({ node: each, constants: initializer!.filter((weight) => !weight.externalData?.length && each.input!.includes(weight.name!)) }));
+  }
+
+  /** The weights in files, and what ONNX Runtime has noted of their packed forms. */
+  placed(): Map<string, WeightPlace> {
+    const places = new Map<string, WeightPlace>();
+    for (const { name, externalData } of this.model.graph?.initializer ?? []) {
+      const entries = new Map(externalData?.map(({ key, value }) => [key, value]));
+      const [offset, length] = [Number(entries.get("offset")), Number(entries.get("length"))];
+      if (entries.size === 0) continue;
+      const [, packed, ...others] = [...entries].filter(([key]) => key?.startsWith("prepacked")).flatMap(([, value]) => ["", value!]);
+      const noted = packed && others.length === 0 ? PACKED.exec(packed)?.groups : undefined;
+      places.set(name!, { offset, length, ...(noted && { packed: { key: noted["key"]!, offset: Number(noted["offset"]), length: Number(noted["length"]) } }) });
+    }
+    return places;
+  }
+
+  /** The model with its weights at these places of a file. */
+  place(weightsFile: string, places: ReadonlyMap<string, WeightPlace>): Uint8Array {
+    for (const initializer of this.model.graph?.initializer ?? []) {
+      const place = places.get(initializer.name!);
+      if (place) Object.assign(initializer, placedAt(weightsFile, place));
+    }
+    return onnx.ModelProto.encode(this.model).finish();
+  }
+}
+
+/** `key|offset;length;checksum`, which ONNX Runtime writes for each buffer of a packed form. */
+const PACKED = /^(?<key>[^|]+)\|(?<offset>\d+);(?<length>\d+);[^|;]*;?$/;
+
+/** A node, and the small weights that stand in its graph. */
+export type OnnxNode = { readonly node: Onnx.INodeProto; readonly constants: readonly Onnx.ITensorProto[] };
+
+/** One of a node's weights, and where it lies in which file. */
+export type NodeWeight = { readonly info: WeightInfo; readonly file: string; readonly place: WeightPlace };
+
+/** A model of one node that reads float32 activations `[1, S, columns]` as its first input, and weights. */
+export function encodeNode({ node, constants }: OnnxNode, columns: number, weights: readonly NodeWeight[]): Uint8Array {
+  const [, ...rest] = node.input!;
+  return encodeModel({
+    node: [{ ...node, input: [NODE_INPUT, ...rest], output: [NODE_OUTPUT] }],
+    initializer: [...constants, ...weights.map(({ info, file, place }) => ({ ...protoOf(info), ...placedAt(file, place) }))],
+    input: [valueInfo(NODE_INPUT, FLOAT, [1, "S", columns])],
+    output: [valueInfo(NODE_OUTPUT, FLOAT, [1, "S", "N"])],
+  });
+}
+
+export const NODE_INPUT = "input";
+export const NODE_OUTPUT = "output";
+
+function encodeModel(graph: Onnx.IGraphProto): Uint8Array {
+  return onnx.ModelProto.encode({
+    irVersion: 8,
+    producerName: "kvsplice",
+    opsetImport: [
+      { domain: "", version: OPSET },
+      { domain: "com.microsoft", version: CONTRIB_OPSET },
+    ],
+    graph: { name: "decoder", ...graph },
+  }).finish();
+}
+
+function protoOf({ name, type, dims }: WeightInfo): Onnx.ITensorProto {
+  return { name, dims: [...dims], dataType: ELEMENT_TYPES[type] };
+}
+
+function placedAt(file: string, { offset, length, packed }: WeightPlace): Onnx.ITensorProto {
+  return {
+    dataLocation: onnx.TensorProto.DataLocation.EXTERNAL,
+    externalData: [
+      { key: "location", value: file },
+      { key: "offset", value: String(offset) },
+      { key: "length", value: String(length) },
+      ...(packed ? [{ key: "prepacked_0", value: `${packed.key}|${packed.offset};${packed.length};0` }] : []),
+    ],
+  };
+}
+
+function bytesOf(values: Float32Array | Uint8Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
 function attribute([name, value]: [string, number | readonly number[]]): Onnx.IAttributeProto {

@@ -1,69 +1,190 @@
-import { createHash } from "node:crypto";
-import { mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { devNull } from "node:os";
 import { join } from "node:path";
-import { InferenceSession } from "../../../runtime/index.js";
-import { readFully, writeFully } from "../../../storage/index.js";
-import { aligned, moveWeights } from "./onnx.js";
+import { InferenceSession, Tensor } from "../../../runtime/index.js";
+import { bytesOfWeight, EncodedModel, encodeNode, NODE_INPUT, NODE_OUTPUT, type NodeWeight, type OnnxNode, type PackedPlace, type WeightInfo, type WeightPlace } from "./onnx.js";
+import { WeightsFile } from "./weights-file.js";
+
+/** Operators whose second input ONNX Runtime packs into the layout that this processor's kernels multiply in. */
+const PACKING = new Set(["MatMulNBits", "MatMul"]);
+
+/** Weights as they are made, those of one node together and the matrix first. */
+export type MadeWeight = { readonly info: WeightInfo; readonly values: Float32Array | Uint8Array };
 
 /**
- * Rewrites graphs and their one weights file from one folder to another, with the weights also in the layout that this
- * processor's kernels multiply in. A session over them maps that layout from the file, where it would make a copy of
- * its own in memory; sessions and processes then share one.
- *
- * ONNX Runtime compares the hash of what it finds with what it would make, and does without where they differ: such
- * files work on other processors too.
+ * The weights of a node that its packed form stands in for. ONNX Runtime does not read a matrix any more that it has
+ * packed, nor scales that it has packed with it. Yet a session wants their bytes, packs these, and looks for a saved
+ * packed form by the hash of what it got. So that no matrix is kept twice, it is given the packed form in their place:
+ * that is packed once more when the file is built, and what comes out gives the hash.
  */
-export async function prepackWeights(from: string, to: string, graphs: readonly string[], weightsFile: string): Promise<void> {
-  const weights = await open(join(to, weightsFile), "w");
-  try {
-    const places = new Map<string, number>();
-    let end = 0;
-    for (const graph of graphs) {
-      const saved = await savePrepacked(from, graph, weightsFile);
-      const source = openSync(join(saved, weightsFile), "r");
-      try {
-        // ONNX Runtime writes them one right behind the other; kernels read unaligned weights a quarter slower.
-        const moved = moveWeights(await readFile(join(saved, graph)), (offset, length) => {
-          const bytes = readFully(source, offset, length);
-          if (!bytes) throw new Error("The weights that ONNX Runtime saved end early.");
-          const content = createHash("sha1").update(bytes).digest("hex");
-          const place = places.get(content) ?? aligned(end);
-          if (!places.has(content)) {
-            writeFully(weights.fd, bytes, place);
-            end = place + length;
-            places.set(content, place);
-          }
-          return place;
-        });
-        await writeFile(join(to, graph), moved);
-      } finally {
-        closeSync(source);
-        await rm(saved, { recursive: true });
+type StandIn = "matrix and scales" | "matrix" | "nothing";
+
+/** A node with packed weights, and what it computes of `proofInputs`: elsewhere it must compute the same. */
+export type Proof = { readonly node: OnnxNode; readonly columns: number; readonly weights: readonly NodeWeight[]; readonly results: readonly Float32Array[] };
+
+/**
+ * Writes weights into a file in the layout that this processor's kernels multiply in. Sessions map them from there, so
+ * that they and other processes share one copy. That a kernel computes the same with a stand-in, bit for bit, is tried
+ * for each shape of matrix; where it does not, the matrix is written as it is, and each session packs it in memory.
+ */
+export class WeightsPacker {
+  private readonly standIns = new Map<string, StandIn>();
+  private readonly smallest = new Map<string, { readonly bytes: number; readonly proof: Proof }>();
+
+  /** @param folder where the weights file is, and others are made on the way */
+  constructor(
+    private readonly folder: string,
+    private readonly file: string,
+    private readonly weights: WeightsFile,
+  ) {}
+
+  /** One for each operator that has packed weights, of its smallest matrix. */
+  get proofs(): readonly Proof[] {
+    return [...this.smallest.values()].map(({ proof }) => proof);
+  }
+
+  /** Writes the weights of a node, and tells where each of them is. */
+  async write(reader: OnnxNode, made: readonly MadeWeight[]): Promise<readonly NodeWeight[]> {
+    const { node } = reader;
+    const [matrix] = made;
+    if (!matrix || !PACKING.has(node.opType!) || node.input![1] !== matrix.info.name) return this.writePlain(made);
+    const shape = JSON.stringify([node.opType, node.attribute, made.map(({ info }) => info.dims)]);
+    const known = this.standIns.get(shape);
+    if (known === "nothing") return this.writePlain(made);
+    const trial = new Trial(this.folder, reader, made);
+    try {
+      const before = this.weights.size;
+      const packed = await trial.pack(trial.plain, { keep: true });
+      if (packed && made.every(({ info }) => bytesOfWeight(info) <= packed.length)) {
+        const offset = trial.copyPacked(packed, this.weights);
+        for (const standIn of known ? [known] : (["matrix and scales", "matrix"] as const)) {
+          const weights = trial.plain.map((weight, i) => (isStoodInFor(standIn, i) ? { ...weight, file: this.file, place: { ...weight.place, offset } } : weight));
+          const again = await trial.pack(weights, { keep: false });
+          if (!again) continue;
+          weights[0] = { ...weights[0]!, place: { ...weights[0]!.place, packed: { key: again.key, offset, length: packed.length } } };
+          const results = known ? undefined : await provenResults(trial, weights);
+          if (!known && !results) continue;
+          const written = weights.map((weight, i) => (weight.file === this.file ? weight : { ...weight, file: this.file, place: this.append(made[i]!) }));
+          this.standIns.set(shape, standIn);
+          if (results) this.addProof({ node: reader, columns: trial.columns, weights: written, results });
+          return written;
+        }
+        this.weights.cut(before);
       }
+      this.standIns.set(shape, "nothing");
+      return this.writePlain(made);
+    } finally {
+      trial.end();
     }
-    await weights.sync();
-  } finally {
-    await weights.close();
+  }
+
+  /** Writes weights as they are. */
+  writePlain(made: readonly MadeWeight[]): readonly NodeWeight[] {
+    return made.map((weight) => ({ info: weight.info, file: this.file, place: this.append(weight) }));
+  }
+
+  private append({ values }: MadeWeight): WeightPlace {
+    return { offset: this.weights.append(values), length: values.byteLength };
+  }
+
+  private addProof(proof: Proof): void {
+    const { node } = proof.node;
+    const operator = JSON.stringify([node.opType, node.attribute?.filter(({ name }) => name !== "K" && name !== "N"), proof.weights.length]);
+    const bytes = bytesOfWeight(proof.weights[0]!.info);
+    const smallest = this.smallest.get(operator);
+    if (!smallest || bytes < smallest.bytes) this.smallest.set(operator, { bytes, proof });
   }
 }
 
-/** A folder with the graph and its weights as ONNX Runtime saves them. */
-async function savePrepacked(from: string, graph: string, weightsFile: string): Promise<string> {
-  const folder = join(from, "prepacked");
-  await mkdir(folder);
-  const session = await InferenceSession.create(join(from, graph), {
-    // Whatever depends on the processor is left to the session that will run it.
-    graphOptimizationLevel: "extended",
-    optimizedModelFilePath: join(folder, graph),
-    extra: {
-      session: {
-        optimized_model_external_initializers_file_name: weightsFile,
-        optimized_model_external_initializers_min_size_in_bytes: "1024",
-        save_external_prepacked_constant_initializers: "1",
+/** The matrix is the first of a node's weights, scales are the second. */
+function isStoodInFor(standIn: StandIn, index: number): boolean {
+  return index === 0 ? standIn !== "nothing" : index === 1 && standIn === "matrix and scales";
+}
+
+/** What a node computes with these weights, if it is the same as with plain ones. */
+async function provenResults(trial: Trial, weights: readonly NodeWeight[]): Promise<readonly Float32Array[] | undefined> {
+  const expected = await trial.run(trial.plain);
+  const results = await trial.run(weights);
+  return results.every((values, i) => values.every((value, at) => value === expected[i]![at])) ? results : undefined;
+}
+
+const PLAIN_FILE = "plain.bin";
+const SAVED_FILE = "saved.bin";
+
+/** A node by itself, in a session of its own. */
+class Trial {
+  /** The weights as they are. */
+  readonly plain: readonly NodeWeight[];
+  readonly columns: number;
+
+  constructor(
+    private readonly folder: string,
+    private readonly node: OnnxNode,
+    made: readonly MadeWeight[],
+  ) {
+    const file = new WeightsFile(join(folder, PLAIN_FILE));
+    this.plain = made.map(({ info, values }) => ({ info, file: PLAIN_FILE, place: { offset: file.append(values), length: values.byteLength } }));
+    file.close();
+    const { type, dims } = made[0]!.info;
+    this.columns = type === "float32" ? dims[0]! : Number(node.node.attribute!.find(({ name }) => name === "K")!.i);
+  }
+
+  /** Lets ONNX Runtime pack the matrix, and tells where it saved it; undefined where it does not pack it. */
+  async pack(weights: readonly NodeWeight[], { keep }: { readonly keep: boolean }): Promise<PackedPlace | undefined> {
+    const saved = join(this.folder, "saved.onnx");
+    rmSync(join(this.folder, SAVED_FILE), { force: true });
+    if (!keep && process.platform !== "win32") symlinkSync(devNull, join(this.folder, SAVED_FILE));
+    const session = await this.open(weights, {
+      optimizedModelFilePath: saved,
+      extra: {
+        session: {
+          optimized_model_external_initializers_file_name: SAVED_FILE,
+          optimized_model_external_initializers_min_size_in_bytes: "0",
+          save_external_prepacked_constant_initializers: "1",
+        },
       },
-    },
-  });
-  await session.release();
-  return folder;
+    });
+    await session.release();
+    return new EncodedModel(readFileSync(saved)).placed().get(weights[0]!.info.name)?.packed;
+  }
+
+  /** Appends what the last call of `pack` kept to a file of weights. */
+  copyPacked({ offset, length }: PackedPlace, weights: WeightsFile): number {
+    const source = openSync(join(this.folder, SAVED_FILE), "r");
+    try {
+      return weights.copy(source, offset, length);
+    } finally {
+      closeSync(source);
+    }
+  }
+
+  async run(weights: readonly NodeWeight[]): Promise<readonly Float32Array[]> {
+    const session = await this.open(weights);
+    try {
+      return await runNode(session, this.columns);
+    } finally {
+      await session.release();
+    }
+  }
+
+  end(): void {
+    for (const file of [PLAIN_FILE, SAVED_FILE]) rmSync(join(this.folder, file), { force: true });
+  }
+
+  private async open(weights: readonly NodeWeight[], options: InferenceSession.SessionOptions = {}): Promise<InferenceSession> {
+    const path = join(this.folder, "node.onnx");
+    writeFileSync(path, encodeNode(this.node, this.columns, weights));
+    return InferenceSession.create(path, { ...options, graphOptimizationLevel: "disabled", intraOpNumThreads: 1 });
+  }
+}
+
+/** What a model of one node computes of inputs of one token, two, and so many that other kernels take part. */
+export async function runNode(session: InferenceSession, columns: number): Promise<readonly Float32Array[]> {
+  const results: Float32Array[] = [];
+  for (const tokens of [1, 2, 33]) {
+    const values = Float32Array.from({ length: tokens * columns }, (_, i) => Math.sin(i * i + i));
+    const { [NODE_OUTPUT]: output } = await session.run({ [NODE_INPUT]: new Tensor("float32", values, [1, tokens, columns]) });
+    results.push(output!.data as Float32Array);
+  }
+  return results;
 }

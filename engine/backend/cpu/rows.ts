@@ -30,11 +30,20 @@ function mustBe({ name, shape }: RawTensor, expected: readonly number[]): void {
   throw new KvspliceError("bad_model", `${name} of the model file is [${shape.join(", ")}], where its metadata makes it [${expected.join(", ")}]. Convert the model to GGUF again.`);
 }
 
-/** Rows `[from, to)` of a tensor, over the same memory. */
+/** Rows `[from, to)` of a tensor, read when their bytes are looked at. */
 function slice(tensor: RawTensor, [from, to]: readonly [number, number]): RawTensor {
-  const [rows, ...rest] = tensor.shape as [number, ...number[]];
-  const rowBytes = tensor.bytes.length / rows;
-  return { ...tensor, shape: [Math.min(to, rows) - from, ...rest], bytes: tensor.bytes.subarray(from * rowBytes, to * rowBytes) };
+  const { name, type, shape } = tensor;
+  const [rows, ...rest] = shape as [number, ...number[]];
+  return {
+    name,
+    type,
+    shape: [Math.min(to, rows) - from, ...rest],
+    get bytes() {
+      const { bytes } = tensor;
+      const rowBytes = bytes.length / rows;
+      return bytes.subarray(from * rowBytes, to * rowBytes);
+    },
+  };
 }
 
 /**

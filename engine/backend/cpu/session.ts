@@ -1,29 +1,30 @@
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, open, rename, rm, writeFile } from "node:fs/promises";
-import { availableParallelism } from "node:os";
-import { dirname, join } from "node:path";
+import { readFileSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
+import { join } from "node:path";
 import envPaths from "env-paths";
+import { KvspliceError } from "../../../plan/index.js";
 import { env, InferenceSession } from "../../../runtime/index.js";
-import { storageError, writeFully } from "../../../storage/index.js";
+import { makeFolder, storageError } from "../../../storage/index.js";
+import { timed, type LoadProgress } from "../../load-progress.js";
 import type { ModelFile } from "../../model/files/model-file.js";
 import type { ModelSpec } from "../../model/spec.js";
+import { buildGraphs, whileBuilding } from "./build.js";
 import { GRAPH_VERSION, writeDecoder, type Purpose } from "./decoder.js";
+import { areGraphsSound, GRAPH_FILES, graphsFolder, type GraphFile } from "./graph-folder.js";
 import type { Activations } from "./linear.js";
 import { GraphWriter } from "./onnx.js";
-import { prepackWeights } from "./prepack.js";
-
-const WEIGHTS_FILE = "weights.bin";
 
 /** Prompts whose tokens one pass of the batch session may hold. */
 export const BATCH_SLOTS = 8;
 
-/** Graphs over the same weights. The first has all of them. */
-const GRAPHS = [
-  { file: "decoder.onnx", purpose: { kind: "answer", slots: 1 } },
-  { file: "batch.onnx", purpose: { kind: "answer", slots: BATCH_SLOTS } },
-  { file: "look.onnx", purpose: { kind: "look" } },
-  { file: "adapted.onnx", purpose: { kind: "adapted" } },
-] as const satisfies readonly { readonly file: string; readonly purpose: Purpose }[];
+/** What each graph of a folder is for. */
+const PURPOSES: Readonly<Record<GraphFile, Purpose>> = {
+  "decoder.onnx": { kind: "answer", slots: 1 },
+  "batch.onnx": { kind: "answer", slots: BATCH_SLOTS },
+  "look.onnx": { kind: "look" },
+  "adapted.onnx": { kind: "adapted" },
+};
 
 /** Names what a graph computes: the model's content, what was chosen on opening it, the graph's version, and how activations are handled. */
 export function graphId(contentHash: string, { variant }: ModelSpec, activations: Activations): string {
@@ -37,17 +38,31 @@ export function arithmeticOf(activations: Activations): string {
 
 /** Where built graphs are kept unless the caller says otherwise: `KVSPLICE_CACHE_DIR`, or the user's cache folder. */
 export function defaultCacheDir(): string {
-  return process.env["KVSPLICE_CACHE_DIR"] ?? envPaths("kvsplice", { suffix: "" }).cache;
+  const set = process.env["KVSPLICE_CACHE_DIR"];
+  if (set?.trim() === "") throw new KvspliceError("bad_argument", "KVSPLICE_CACHE_DIR is set and empty. Set it to a folder, or unset it for the user's cache folder.");
+  return set ?? envPaths("kvsplice", { suffix: "" }).cache;
 }
 
-/** The folder of a model's built graphs. */
+/** The folder of a model's built graphs: they are laid out for this processor, and by this version of ONNX Runtime. */
 export function graphFolder(id: string, cacheDir: string): string {
-  return join(cacheDir, "graphs", `${id}-onnxruntime-${env.versions.node}`);
+  return join(graphsFolder(cacheDir), `${id}-onnxruntime-${env.versions.node}-${processor()}`);
 }
 
-export type SessionOptions = { readonly cacheDir: string; readonly activations: Activations; readonly threads?: number };
+/** What this processor is called, in few letters: kernels are chosen by its model and by what it can do. */
+function processor(): string {
+  const what = [process.arch, cpus()[0]?.model ?? ""];
+  if (process.platform === "linux") what.push(/^(?:flags|Features)\s*:.*$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[0] ?? "");
+  return createHash("sha256").update(what.join("\n")).digest("hex").slice(0, 8);
+}
 
-/** A model's inference sessions. */
+export type SessionOptions = {
+  readonly cacheDir: string;
+  readonly activations: Activations;
+  readonly threads?: number;
+  readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
+};
+
+/** A model's inference sessions. Their weights are mapped from one file. */
 export type Sessions = {
   /** Passes over one prompt. */
   readonly single: InferenceSession;
@@ -60,12 +75,35 @@ export type Sessions = {
   close(): Promise<void>;
 };
 
-/** Opens the sessions over graphs that are built once for each content and kept in `cacheDir`. */
+/**
+ * Opens the sessions over graphs that are built once for each content and kept in `cacheDir`, by one process at a time.
+ * Graphs that are not as they were built are built again.
+ */
 export async function openSessions(id: string, file: ModelFile, spec: ModelSpec, options: SessionOptions): Promise<Sessions> {
-  const folder = graphFolder(id, options.cacheDir);
-  const create = (graph: string) =>
+  const { cacheDir, activations, onProgress } = options;
+  const folder = graphFolder(id, cacheDir);
+  if (!(await areGraphsSound(folder, "sampled"))) {
+    const build = async () => {
+      if (await areGraphsSound(folder, "sampled")) return; // another process built them meanwhile
+      const graphs = mapGraphs((purpose) => {
+        const graph = new GraphWriter();
+        writeDecoder(graph, file, spec, activations, purpose);
+        return graph;
+      });
+      await buildGraphs(folder, { name: spec.name, graphs }, timed("build", onProgress));
+    };
+    try {
+      await makeFolder(graphsFolder(cacheDir));
+      await whileBuilding(folder, build, () => onProgress?.({ step: "wait", done: 0, total: 0, remaining_ms: undefined }));
+    } catch (cause) {
+      throw storageError(cause, `the model's graph into ${cacheDir}`, "set KVSPLICE_CACHE_DIR to a folder with enough room");
+    }
+  }
+  const create = (graph: GraphFile) =>
     InferenceSession.create(join(folder, graph), {
       intraOpNumThreads: options.threads ?? availableParallelism(),
+      // They were optimised when they were built, and packed weights belong to the nodes that were there then.
+      graphOptimizationLevel: "disabled",
       // Every step has another length: no pattern of allocations comes twice.
       enableMemPattern: false,
       // A layer computes in the memory of the one before: given back to the system, it would come page by page again.
@@ -73,26 +111,18 @@ export async function openSessions(id: string, file: ModelFile, spec: ModelSpec,
       // Between passes the cores are for others: another session's pass, other processes.
       extra: { session: { force_spinning_stop: "1" } },
     });
-  const build = async () => {
-    try {
-      await buildGraphs(folder, file, spec, options.activations);
-    } catch (cause) {
-      throw storageError(cause, `the model's graph into ${options.cacheDir}`, "set KVSPLICE_CACHE_DIR to a folder with enough room");
-    }
-    return create(GRAPHS[0].file);
-  };
-  const single = await create(GRAPHS[0].file).catch(build); // not built yet, or damaged
-  const opened = new Map<string, Promise<InferenceSession>>();
-  const open = (graph: string) => {
+  const single = await create("decoder.onnx");
+  const opened = new Map<GraphFile, Promise<InferenceSession>>();
+  const open = (graph: GraphFile) => {
     const session = opened.get(graph) ?? create(graph);
     opened.set(graph, session);
     return session;
   };
   return {
     single,
-    batch: () => open(GRAPHS[1].file),
-    look: () => open(GRAPHS[2].file),
-    adapted: () => open(GRAPHS[3].file),
+    batch: () => open("batch.onnx"),
+    look: () => open("look.onnx"),
+    adapted: () => open("adapted.onnx"),
     async close() {
       await single.release();
       for (const session of opened.values()) await (await session.catch(() => undefined))?.release();
@@ -100,40 +130,6 @@ export async function openSessions(id: string, file: ModelFile, spec: ModelSpec,
   };
 }
 
-/** Builds beside the final place and renames, so that the graphs are there whole or not at all. */
-async function buildGraphs(folder: string, file: ModelFile, spec: ModelSpec, activations: Activations): Promise<void> {
-  await mkdir(dirname(folder), { recursive: true });
-  const draft = await mkdtemp(`${folder}.`);
-  const [plain, prepacked] = [join(draft, "plain"), join(draft, "prepacked")];
-  try {
-    await mkdir(plain);
-    await writeGraphs(plain, file, spec, activations);
-    await mkdir(prepacked);
-    const built = await prepackWeights(plain, prepacked, GRAPHS.map((graph) => graph.file), WEIGHTS_FILE).then(
-      () => prepacked,
-      () => plain, // too little room for both: it works as well, and takes more memory
-    );
-    await rm(folder, { recursive: true, force: true });
-    await rename(built, folder).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "ENOTEMPTY" && error.code !== "EEXIST") throw error; // another process built it meanwhile
-    });
-  } finally {
-    await rm(draft, { recursive: true, force: true });
-  }
-}
-
-async function writeGraphs(folder: string, file: ModelFile, spec: ModelSpec, activations: Activations): Promise<void> {
-  const weights = await open(join(folder, WEIGHTS_FILE), "w");
-  try {
-    const writeWeights = (bytes: Uint8Array, offset: number) => writeFully(weights.fd, bytes, offset);
-    for (const [i, { file: name, purpose }] of GRAPHS.entries()) {
-      // The others have the first one's weights at the same offsets.
-      const graph = new GraphWriter(WEIGHTS_FILE, i === 0 ? writeWeights : () => undefined);
-      writeDecoder(graph, file, spec, activations, purpose);
-      await writeFile(join(folder, name), graph.encode());
-    }
-    await weights.sync();
-  } finally {
-    await weights.close();
-  }
+function mapGraphs<T>(each: (purpose: Purpose) => T): Readonly<Record<GraphFile, T>> {
+  return Object.fromEntries(GRAPH_FILES.map((file) => [file, each(PURPOSES[file])])) as Record<GraphFile, T>;
 }

@@ -41,14 +41,21 @@ function modelFileOf(path: string, parts: readonly Part[], places: ReadonlyMap<s
     if (!place) throw new KvspliceError("bad_model", `${path} has no tensor ${name}.`);
     return place;
   };
-  const read = ({ name, type, part }: PlacedTensor & { part: Part }, shape: readonly number[], offset: number, length: number): RawTensor => {
-    const bytes = readFully(part.file, offset, length);
-    if (!bytes) throw new KvspliceError("bad_model", `${part.path} became shorter while it was open: ${name} is not whole. Copy the file again.`);
-    return { name, type, shape, bytes };
-  };
+  const read = ({ name, type, part }: PlacedTensor & { part: Part }, shape: readonly number[], offset: number, length: number): RawTensor => ({
+    name,
+    type,
+    shape,
+    // Read when they are looked at: who writes a graph names all tensors, and unpacks one by one.
+    get bytes() {
+      const bytes = readFully(part.file, offset, length);
+      if (!bytes) throw new KvspliceError("bad_model", `${part.path} became shorter while it was open: ${name} is not whole. Copy the file again.`);
+      return bytes;
+    },
+  });
   let hash: Promise<string> | undefined;
   return {
     path,
+    parts: parts.map((part) => part.path),
     origin: "gguf",
     variant: "",
     metadata: parts[0]!.metadata,

@@ -1,6 +1,6 @@
 import type { TensorType } from "./layout.js";
 
-/** One tensor, as its raw bytes. `shape` is row-major: `[rows, columns]`, `[experts, rows, columns]` or `[length]`. */
+/** One tensor, as its raw bytes, which may be read from the file each time that they are looked at. `shape` is row-major: `[rows, columns]`, `[experts, rows, columns]` or `[length]`. */
 export type RawTensor = TensorInfo & { readonly bytes: Uint8Array };
 
 export type TensorInfo = { readonly name: string; readonly type: TensorType; readonly shape: readonly number[] };
@@ -21,6 +21,8 @@ export type Origin = "gguf" | "huggingface";
 export type ModelFile = {
   /** What to call it in messages: the path that was opened. */
   readonly path: string;
+  /** The paths of all files that the content hash is of. */
+  readonly parts: readonly string[];
   readonly origin: Origin;
   /** What was chosen on opening that changes the tensors and the hash does not tell; empty where nothing was. */
   readonly variant: string;

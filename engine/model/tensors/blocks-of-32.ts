@@ -44,7 +44,7 @@ export const Q4_1: CodeEncoding = {
   bytes: 20,
   group: SIZE,
   bits: 4,
-  minima: { middle: 8 },
+  minima: { middle: 8, multiples: true },
   unpack(bytes, from, blocks, { codes, scales, minima }) {
     for (let block = 0; block < blocks; block++, from += 20) {
       scales[block] = readHalf(bytes, from);

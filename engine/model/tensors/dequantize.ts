@@ -5,17 +5,18 @@ import { newCodes, type Codes } from "./encoding.js";
 /** A tensor's values as float32, whatever its type; bit for bit those of llama.cpp. */
 export function dequantize(tensor: RawTensor): Float32Array {
   const type = encodingOf(tensor);
+  const { bytes } = tensor;
   const out = new Float32Array(tensor.shape.reduce((a, b) => a * b, 1));
   const blocks = out.length / type.elements;
   if (type.kind === "float") {
-    type.read(tensor.bytes, 0, blocks, out);
+    type.read(bytes, 0, blocks, out);
     return out;
   }
   const step = Math.max(1, Math.floor(CHUNK / type.elements));
   const codes = newCodes(type, step * type.elements);
   for (let block = 0; block < blocks; block += step) {
     const count = Math.min(step, blocks - block);
-    type.unpack(tensor.bytes, block * type.bytes, count, codes);
+    type.unpack(bytes, block * type.bytes, count, codes);
     writeValues(codes, type.group, out.subarray(block * type.elements, (block + count) * type.elements));
   }
   return out;

@@ -21,8 +21,8 @@ export type CodeEncoding = Layout & {
   readonly group: 16 | 32;
   /** Bits of a code in MatMulNBits: the fewest that it multiplies fast in groups of this size, and that hold all codes. */
   readonly bits: 4 | 8;
-  /** Where the type has minima, the code in the middle of the codes. */
-  readonly minima: { readonly middle: number } | undefined;
+  /** Where the type has minima: the code in the middle of the codes, and whether they may all be multiples of the scales. */
+  readonly minima: { readonly middle: number; readonly multiples?: true } | undefined;
   /** Reads `blocks` blocks from a byte on into `out`, from its start. */
   unpack(bytes: Uint8Array, from: number, blocks: number, out: Codes): void;
 };

@@ -69,6 +69,8 @@ export function pack(form: PackedForm, parts: readonly Ordered[]): Packed {
     zeroPoints: offset === "zero points" ? new Uint8Array(rows * zeroBytes) : undefined,
     minima: offset === "minima" ? new Float32Array(groups * rows) : undefined,
   };
+  // Rows of minima are columns of their matrix: some are collected before they are written there.
+  const collected = new Float32Array(offset === "minima" ? COLLECTED_ROWS * groups : 0);
   let row = 0;
   for (const { tensor, rowOrder, columnOrder } of parts) {
     const type = encodingOf(tensor) as CodeEncoding;
@@ -78,11 +80,28 @@ export function pack(form: PackedForm, parts: readonly Ordered[]): Packed {
       const { codes, scales, minima } = source(rowOrder ? rowOrder[i]! : i);
       writeCodes(codes, bits, middle, packed.data, (row * columns * bits) / 8);
       packed.scales.set(scales, row * groups);
-      for (let at = 0; packed.minima && at < groups; at++) packed.minima[at * rows + row] = minima[at]! + scales[at]! * middle;
-      for (let at = 0; packed.zeroPoints && at < groups; at++) packed.zeroPoints[row * zeroBytes + (at >> 1)]! |= integerZero(scales[at]!, minima[at]!)! << ((at & 1) * 4);
+      if (packed.zeroPoints) writeZeroPoints(scales, minima, packed.zeroPoints, row * zeroBytes);
+      if (!packed.minima) continue;
+      const at = row % COLLECTED_ROWS;
+      for (let group = 0; group < groups; group++) collected[group * COLLECTED_ROWS + at] = minima[group]! + scales[group]! * middle;
+      if (at === COLLECTED_ROWS - 1 || row === rows - 1) writeCollected(collected, packed.minima, groups, rows, row - at, at + 1);
     }
   }
   return packed;
+}
+
+const COLLECTED_ROWS = 16;
+
+/** Writes `count` rows' minima, from `row` on, into `[groups, rows]`. */
+function writeCollected(collected: Float32Array, out: Float32Array, groups: number, rows: number, row: number, count: number): void {
+  for (let group = 0; group < groups; group++) {
+    const [from, to] = [group * COLLECTED_ROWS, group * rows + row];
+    for (let i = 0; i < count; i++) out[to + i] = collected[from + i]!;
+  }
+}
+
+function writeZeroPoints(scales: Float32Array, minima: Float32Array, out: Uint8Array, at: number): void {
+  for (let group = 0; group < scales.length; group++) out[at + (group >> 1)]! |= integerZero(scales[group]!, minima[group]!)! << ((group & 1) * 4);
 }
 
 /** Reads a row of a matrix, unpacked; what it returned before is overwritten. */
@@ -121,7 +140,7 @@ function writeCodes(codes: Int8Array, bits: 4 | 8, middle: number, out: Uint8Arr
  * MatMulNBits makes them. This saves the product with the minima.
  */
 function hasIntegerZeros(tensor: RawTensor, type: CodeEncoding): boolean {
-  if (type.bits !== 4) return false;
+  if (!type.minima?.multiples) return false;
   const source = rowSource(tensor, type);
   for (let row = 0; row < tensor.shape[0]!; row++) {
     const { scales, minima } = source(row);

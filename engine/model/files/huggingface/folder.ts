@@ -65,14 +65,21 @@ export function openFolder(folder: string, quantization: Quantization = DEFAULT_
     const sources = sourcesOf(files, config, family, folder);
     for (const [name, values] of Object.entries(made)) sources.set(name, { kind: "made", values });
     const metadata = { "general.architecture": family.architecture, "general.name": basename(resolve(folder)), ...keys, ...language };
-    return modelFileOf(folder, metadata, sources, quantization, () => hashOf([join(folder, "config.json"), join(folder, "tokenizer.json"), ...shards]), close);
+    return modelFileOf(folder, [join(folder, "config.json"), join(folder, "tokenizer.json"), ...shards], metadata, sources, quantization, close);
   } catch (error) {
     close();
     throw error;
   }
 }
 
-function modelFileOf(path: string, metadata: ModelFile["metadata"], sources: ReadonlyMap<string, Source>, quantization: Quantization, hashContent: () => Promise<string>, close: () => void): ModelFile {
+function modelFileOf(
+  path: string,
+  parts: readonly string[],
+  metadata: ModelFile["metadata"],
+  sources: ReadonlyMap<string, Source>,
+  quantization: Quantization,
+  close: () => void,
+): ModelFile {
   const sourceOf = (name: string): Source => {
     const source = sources.get(name);
     if (!source) throw new KvspliceError("bad_model", `${path} has no tensor ${name}.`);
@@ -82,6 +89,7 @@ function modelFileOf(path: string, metadata: ModelFile["metadata"], sources: Rea
   let hash: Promise<string> | undefined;
   return {
     path,
+    parts,
     origin: "huggingface",
     variant: `${TRANSLATION} ${quantization}`,
     metadata,
@@ -90,14 +98,22 @@ function modelFileOf(path: string, metadata: ModelFile["metadata"], sources: Rea
     info,
     tensor(name) {
       const { type, shape } = info(name);
-      return { name, type, shape, bytes: convert(sourceOf(name), type, 0, elementsOf(shape)) };
+      return {
+        name,
+        type,
+        shape,
+        // Quantised when they are looked at: who writes a graph names all tensors, and packs one by one.
+        get bytes() {
+          return convert(sourceOf(name), type, 0, elementsOf(shape));
+        },
+      };
     },
     row(name, index) {
       const { type, shape } = info(name);
       const columns = shape.at(-1)!;
       return { name, type, shape: [1, columns], bytes: convert(sourceOf(name), type, index * columns, columns) };
     },
-    contentHash: () => (hash ??= hashContent()),
+    contentHash: () => (hash ??= hashOf(parts)),
     close,
   };
 }
