@@ -1,0 +1,144 @@
+"""Commands: `train` makes an adapter, `evaluate` answers by ways of linking, `golden` writes the values of the product's tests."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .adapter import BOTH, ENCODE, new_adapter
+from .decoder import Decoder
+from .documents import Card, Passage, read_card, read_excluded, read_general, read_passages
+from .evaluate import evaluate, parse_setting, references
+from .golden import write_golden
+from .lessons import Asked, grouped
+from .prompts import PromptSet, read_prompts
+from .questions import make_questions
+from .teacher import teach
+from .tokenizer import ModelTokenizer, read_tokenizer
+from .training import Schedule, train
+from .weights import ModelError, read_weights
+
+# Questions over one pool of documents, and the pool's size: ten documents a question, as the product retrieves them.
+QUESTIONS_A_GROUP, POOL, DOCUMENTS = 4, 14, 10
+ANSWER_TOKENS = 16
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="kvsplice_train", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    trainer = commands.add_parser("train", help="make an adapter for a model and documents")
+    trainer.add_argument("model", help="a .gguf file or a Hugging Face folder")
+    trainer.add_argument("out", type=Path, help="folder for the adapter; a second call goes on from its checkpoint")
+    trainer.add_argument("--card", required=True, help="how the model is asked; models/kvsplice-135m.json shows a card")
+    trainer.add_argument("--documents", required=True, help="folder of .txt and .md, or .jsonl of {title, text}")
+    trainer.add_argument("--general", help=".jsonl of {question, title, text}, mixed in so that the adapter serves other documents too")
+    trainer.add_argument("--exclude", help=".jsonl of {text}: passages that an evaluation asks about; never trained on")
+    trainer.add_argument("--questions", type=int, default=3, help="questions that the model makes of a passage (%(default)s)")
+    trainer.add_argument("--held-out", type=int, default=24, help="groups of questions that say when to stop (%(default)s)")
+    trainer.add_argument("--where", choices=(ENCODE, BOTH), default=ENCODE, help="passes that the adapter acts on (%(default)s)")
+    trainer.add_argument("--rank", type=int, default=8)
+    trainer.add_argument("--modules", default="k_proj,v_proj,o_proj", help="comma list (%(default)s)")
+    trainer.add_argument("--layers", help="FIRST:LAST, all when left out")
+    trainer.add_argument("--steps", type=int, default=300)
+    trainer.add_argument("--groups", type=int, default=4, help="groups a step (%(default)s)")
+    trainer.add_argument("--learning-rate", type=float, default=7e-4)
+    trainer.add_argument("--check-every", type=int, default=40)
+    trainer.add_argument("--seed", type=int, default=1)
+    trainer.set_defaults(run=run_train)
+    evaluator = commands.add_parser("evaluate", help="answers and distances from full attention by ways of linking")
+    evaluator.add_argument("model")
+    evaluator.add_argument("prompts", help="token ids: {prefix, documents, questions, ends}")
+    evaluator.add_argument("out", type=Path)
+    evaluator.add_argument("--settings", required=True, help="separated by ;, as in none;prefix+recompute=0.15+last=5;adapter=FOLDER")
+    evaluator.add_argument("--limit", type=int)
+    evaluator.set_defaults(run=run_evaluate)
+    golden = commands.add_parser("golden", help="golden values of tiny random models")
+    golden.add_argument("out", type=Path)
+    golden.set_defaults(run=lambda options: write_golden(options.out))
+    for command in (trainer, evaluator):
+        command.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+        command.add_argument("--batch", type=int, default=32)
+    options = parser.parse_args(arguments)
+    try:
+        options.run(options)
+    except ModelError as error:
+        sys.exit(str(error))
+
+
+def decoder_of(options: argparse.Namespace) -> Decoder:
+    dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
+    return Decoder(read_weights(options.model), options.device, dtype)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def run_train(options: argparse.Namespace) -> None:
+    rng = random.Random(options.seed)
+    tokenizer, card = read_tokenizer(options.model), read_card(options.card)
+    decoder = decoder_of(options)
+    own = read_passages(options.documents, card, tokenizer)
+    general = read_general(options.general) if options.general else []
+    excluded = read_excluded(options.exclude) if options.exclude else set()
+    passages = [p for p in dict.fromkeys([*own, *(g.passage for g in general)]) if p.text.strip() not in excluded]
+    names = {passage: f"p{i}" for i, passage in enumerate(passages)}
+    prompts = prompt_set(card, tokenizer, names)
+    say(f"{len(own)} passages of your own, {len(general)} general questions, {len(passages)} passages in all")
+    made = make_questions(decoder, prompts, card, tokenizer, [names[p] for p in own if p in names], options.questions, options.batch)
+    say(f"the model made {len(made)} questions")
+    texts = [*made, *((names[g.passage], g.question) for g in general if g.passage in names)]
+    asked = [Asked(text, tuple(tokenizer.tokens(card.question.replace("{question}", text))), (name,)) for name, text in texts]
+    groups = list(grouped(asked, {names[p]: f"{p.title}\n{p.text}" for p in passages}, DOCUMENTS, POOL, QUESTIONS_A_GROUP, rng))
+    if len(groups) <= options.held_out:
+        raise ModelError(f"{len(groups)} groups of questions are too few to hold {options.held_out} out; give more documents.")
+    rng.shuffle(groups)
+    groups = groups[: options.held_out + options.steps * options.groups]
+    say(f"full attention answers {sum(map(len, groups))} questions")
+    lessons = iter(teach(decoder, prompts, [question for group in groups for question in group], options.batch, ANSWER_TOKENS))
+    taught = [[next(lessons) for _ in group] for group in groups]
+    adapter = new_adapter(
+        decoder.config, options.rank, 2 * options.rank, options.where, options.modules.split(","),
+        layers_of(options.layers, decoder.config.layers), options.seed, options.device,
+    )
+    schedule = Schedule(options.steps, options.groups, options.learning_rate, options.check_every)
+    held_out = [lesson for group in taught[: options.held_out] for lesson in group]
+    checks = train(decoder, prompts, adapter, taught[options.held_out :], held_out, schedule, options.out, str(options.model), say)
+    best = min(checks, key=lambda check: check.divergence)
+    print(json.dumps({"adapter": str(options.out), "before": asdict(checks[0]), "best": asdict(best)}))
+
+
+def prompt_set(card: Card, tokenizer: ModelTokenizer, names: dict[Passage, str]) -> PromptSet:
+    prefix = (*tokenizer.begin, *tokenizer.tokens(card.system))
+    documents = {name: tuple(tokenizer.tokens(card.filled(passage))[: card.max_document_tokens]) for passage, name in names.items()}
+    return PromptSet(prefix, documents, {}, tokenizer.ends)
+
+
+def layers_of(text: str | None, count: int) -> range:
+    if text is None:
+        return range(count)
+    first, last = map(int, text.split(":"))
+    return range(first, min(last + 1, count))
+
+
+def run_evaluate(options: argparse.Namespace) -> None:
+    decoder, prompts = decoder_of(options), read_prompts(options.prompts)
+    settings = [parse_setting(text) for text in options.settings.split(";")]
+    results = {}
+    for name, questions in prompts.questions.items():
+        asked = questions[: options.limit]
+        expected = references(decoder, prompts, asked, options.batch)
+        answered = evaluate(decoder, prompts, asked, expected, settings, options.batch, lambda line: say(f"{name}: {line}"))
+        results[name] = {"full": {"answers": [reference.answer for reference in expected]}}
+        results[name] |= {setting: asdict(found) for setting, found in answered.items()}
+        options.out.write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
