@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import { relative } from "node:path";
+import { sealOf } from "../engine/index.js";
 import { withCorpus } from "./corpus.js";
 import { type ModelOptions, withModelOptions } from "./model.js";
 import { progressBar, sizeText } from "./progress.js";
@@ -30,7 +31,7 @@ async function exportStore(file: string, options: Options): Promise<void> {
   await withCorpus({ ...options, create: false }, async (corpus, _model, signal) => {
     const bar = progressBar("{bar} {percentage}% | {value}/{total} blocks, {size} | {eta_formatted} left", options);
     const report = await corpus
-      .exportTo(file, { signal, onProgress: ({ blocks, total, bytes }) => bar.tell(blocks, total, { size: sizeText(bytes) }) })
+      .exportTo(file, { seal: sealOf(), signal, onProgress: ({ blocks, total, bytes }) => bar.tell(blocks, total, { size: sizeText(bytes) }) })
       .finally(() => bar.stop());
     if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
     else {

@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { sealOf } from "../engine/index.js";
 import { MINILM_ID, mustBeImportable, openCorpus, peekExport, type ImportReport } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
@@ -34,7 +35,7 @@ async function importStore(file: string, options: Options): Promise<void> {
       const corpus = await openCorpus(options.store, { model, modelSource: source, store, create: true });
       const bar = progressBar("{bar} {percentage}% | {value}/{total} blocks, {size} | {eta_formatted} left", options);
       try {
-        const report = await corpus.importFrom(file, { signal, onProgress: ({ blocks, total, bytes }) => bar.tell(blocks, total, { size: sizeText(bytes) }) });
+        const report = await corpus.importFrom(file, { seal: sealOf(), signal, onProgress: ({ blocks, total, bytes }) => bar.tell(blocks, total, { size: sizeText(bytes) }) });
         bar.stop();
         if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
         else printReport(report, options.store);

@@ -19,6 +19,8 @@ export { decodeSafetensors, encodeSafetensors } from "./kv/safetensors.js";
 export { ACTIVATIONS, DEFAULT_ACTIVATIONS, type Activations } from "./backend/cpu/linear.js";
 export type { BlockInfo, BlockKey, BlockStore, DeleteOptions, Lease, PutOptions, StoredTier, StoreHooks, StoreStats, TierName, TieredStore, TierStats } from "./store/store.js";
 export { parseBytes, parseStoreConfig, readStoreConfig, type StoreConfig, type StoreConfigInput, type StoreSettings } from "./store/config.js";
+export { sameSeal, Seal, sealOf, type Sealing } from "./store/seal.js";
+export { blockFits } from "./kv/block.js";
 export { storeBlock, type Encoder, type FetchOptions } from "./fetch.js";
 export { openDiskStore, openStore } from "./store/tiers.js";
 export { checkLmdbFile, isOpenable, storageError } from "../storage/index.js";

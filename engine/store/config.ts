@@ -29,6 +29,10 @@ const schema = z.strictObject({
       url: z.string().regex(/^rediss?:\/\//, "give a URL such as redis://localhost:6379"),
       budget: bytes.optional(),
       prefix: z.string().min(1).default("kvsplice:"),
+      /** Keeps tenants apart: a part of the prefix, and of the key that seals blocks. */
+      namespace: z.string().regex(/^[\w.-]+$/, "use letters, digits, dots, hyphens and underscores").optional(),
+      /** Seals blocks on the server, and lets no others in. */
+      key: z.string().optional(),
     })
     .optional(),
 });
@@ -65,7 +69,7 @@ const DEFAULT_MEMORY = "512MB";
 
 /**
  * One configuration of a file, the environment (`KVSPLICE_STORE_CONFIG`, `_MEMORY`, `_DISK`, `_DISK_BUDGET`,
- * `_REDIS`, `_REDIS_BUDGET`) and the command line; what comes later in this list goes before. Memory is 512 MB where
+ * `_REDIS`, `_REDIS_BUDGET`, `_NAMESPACE`, `_KEY`) and the command line; what comes later in this list goes before. Memory is 512 MB where
  * nothing says otherwise. A budget of 0 leaves its tier out.
  *
  * @throws KvspliceError `bad_argument`, `bad_file` where the file cannot be read
@@ -79,10 +83,13 @@ export function readStoreConfig(settings: StoreSettings, environment: Readonly<R
   const diskBudget = set("diskBudget", "DISK_BUDGET") ?? base.disk?.budget;
   const url = set("redis", "REDIS") ?? base.redis?.url;
   const redisBudget = set("redisBudget", "REDIS_BUDGET") ?? base.redis?.budget;
+  const namespace = environment["KVSPLICE_STORE_NAMESPACE"] || base.redis?.namespace;
+  const key = environment["KVSPLICE_STORE_KEY"] || base.redis?.key;
+  const shared = { ...(redisBudget !== undefined && { budget: redisBudget }), ...(namespace !== undefined && { namespace }), ...(key !== undefined && { key }) };
   const config = parseStoreConfig({
     memory: { budget: memory },
     ...(path !== undefined && { disk: { path, ...(diskBudget !== undefined && { budget: diskBudget }) } }),
-    ...(url !== undefined && { redis: { ...base.redis, url, ...(redisBudget !== undefined && { budget: redisBudget }) } }),
+    ...(url !== undefined && { redis: { ...base.redis, url, ...shared } }),
   });
   return Object.fromEntries(Object.entries(config).filter(([, tier]) => tier?.budget !== 0)) as StoreConfig;
 }

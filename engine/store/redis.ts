@@ -3,12 +3,15 @@ import { KvspliceError } from "../../plan/index.js";
 import type { Block } from "../kv/block.js";
 import { decodeSafetensors } from "../kv/safetensors.js";
 import { worthOf } from "./eviction.js";
+import type { Seal } from "./seal.js";
 import type { BlockInfo, BlockKey, StoredTier } from "./store.js";
 
 export type RedisOptions = {
   readonly url: string;
   readonly prefix: string;
   readonly budget_bytes?: number | undefined;
+  /** Blocks that it does not fit are as damaged ones. */
+  readonly seal?: Seal | undefined;
   readonly onDamage: (key: BlockKey) => void;
   /** Told when the server fails, and when it answers again. */
   readonly onTrouble: (message: string) => void;
@@ -136,9 +139,9 @@ export class RedisTier implements StoredTier {
   }
 
   async get(key: BlockKey): Promise<Block | undefined> {
-    const bytes = await this.read(key);
-    if (!bytes) return undefined;
-    const block = decodeSafetensors(key, bytes);
+    const stored = await this.stored(key);
+    if (!stored) return undefined;
+    const block = this.decoded(key, stored);
     if (block) void this.reading((client) => client.eval(TOUCH, 3, ...this.names, key, Date.now()));
     else {
       this.options.onDamage(key);
@@ -147,7 +150,18 @@ export class RedisTier implements StoredTier {
     return block;
   }
 
-  read(key: BlockKey): Promise<Buffer | undefined> {
+  async read(key: BlockKey): Promise<Buffer | undefined> {
+    const stored = await this.stored(key);
+    return stored && this.options.seal ? this.options.seal.opened(key, stored) : stored;
+  }
+
+  private decoded(key: BlockKey, stored: Buffer): Block | undefined {
+    const { seal } = this.options;
+    const bytes = seal ? seal.opened(key, stored) : stored;
+    return bytes && decodeSafetensors(key, bytes);
+  }
+
+  private stored(key: BlockKey): Promise<Buffer | undefined> {
     return this.reading(async (client) => (await client.getBuffer(this.blockName(key))) ?? undefined);
   }
 
@@ -159,10 +173,11 @@ export class RedisTier implements StoredTier {
    * Resolves when the server has the block.
    * @throws KvspliceError `no_space` where the budget is taken by pinned blocks, `bad_store` where the server fails
    */
-  async put(info: BlockInfo, bytes: Buffer): Promise<void> {
+  async put(info: BlockInfo, file: Buffer): Promise<void> {
     const { key, ...rest } = info;
-    const { budget_bytes = 0, prefix } = this.options;
-    const kept = JSON.stringify({ ...rest, value: worthOf(0, { ...info, uses: 0 }) });
+    const { budget_bytes = 0, prefix, seal } = this.options;
+    const bytes = seal ? seal.sealed(key, file) : file;
+    const kept = JSON.stringify({ ...rest, bytes: bytes.length, value: worthOf(0, { ...info, uses: 0 }) });
     const done = await this.writing((client) => client.eval(PUT, 3, ...this.names, `${prefix}block:`, key, bytes.length, kept, budget_bytes, bytes));
     if (done === 1) return;
     throw new KvspliceError("no_space", `The Redis budget of ${budget_bytes} bytes is taken by pinned blocks (those of precomputed documents): raise --redis-budget.`);
@@ -173,8 +188,8 @@ export class RedisTier implements StoredTier {
   }
 
   async verify(key: BlockKey): Promise<boolean | undefined> {
-    const bytes = await this.read(key);
-    return bytes && decodeSafetensors(key, bytes) !== undefined;
+    const stored = await this.stored(key);
+    return stored && this.decoded(key, stored) !== undefined;
   }
 
   async bytes(): Promise<number> {

@@ -7,6 +7,7 @@ import { DEFAULT_COST_MS_PER_TOKEN } from "./eviction.js";
 import { MemoryTier, type Held } from "./memory.js";
 import { RedisTier } from "./redis.js";
 import type { BlockInfo, BlockKey, Lease, PutOptions, StoredTier, StoreHooks, StoreStats, TierName, TieredStore, TierStats, DeleteOptions } from "./store.js";
+import { Seal } from "./seal.js";
 import { WriteBehind } from "./write-behind.js";
 
 /** Reads ahead that run at once. */
@@ -63,7 +64,15 @@ class Tiers implements TieredStore {
     this.memory = memory && memory.budget > 0 ? new MemoryTier(memory.budget) : undefined;
     this.disk = disk && DiskTier.open({ path: disk.path, budget_bytes: disk.budget, onDamage: onDamage("disk") });
     this.redis =
-      redis && new RedisTier({ url: redis.url, prefix: redis.prefix, budget_bytes: redis.budget, onDamage: onDamage("redis"), onTrouble: hooks.onTrouble });
+      redis &&
+      new RedisTier({
+        url: redis.url,
+        prefix: redis.namespace === undefined ? redis.prefix : `${redis.prefix}${redis.namespace}:`,
+        budget_bytes: redis.budget,
+        seal: redis.key === undefined ? undefined : new Seal(redis.key, redis.namespace),
+        onDamage: onDamage("redis"),
+        onTrouble: hooks.onTrouble,
+      });
     this.behind = this.disk && this.redis && !this.disk.readOnly ? new WriteBehind(this.disk, this.redis, hooks.onTrouble) : undefined;
     this.tiers = [this.disk, this.redis].filter((tier) => tier !== undefined);
     this.settling = setInterval(() => this.disk?.settle(), SETTLE_MS).unref();

@@ -2,12 +2,14 @@ import { existsSync } from "node:fs";
 import { randomUUID } from "node:crypto";
 import { rm } from "node:fs/promises";
 
-import { encodeSafetensors, KvspliceError, type Block, type BlockKey, type BlockStore, type Model } from "../../engine/index.js";
+import { blockFits, encodeSafetensors, KvspliceError, type Block, type BlockKey, type BlockStore, type Model, type Seal, type Sealing } from "../../engine/index.js";
 import type { Records } from "../corpus/records.js";
-import { BLOCK, FORMAT, partPath, RECORDS, VECTORS, type FileMetadata } from "./form.js";
+import { BLOCK, FORMAT, partPath, RECORDS, SEAL, sealName, VECTORS, type FileMetadata } from "./form.js";
 import { MAX_HEADER_BYTES, type Metadata, SafetensorsWriter, splitSafetensors, type TensorEntry } from "./safetensors.js";
 
 export type TransferOptions = {
+  /** Seals what is written, and lets nothing in that it does not fit (docs/security.md). */
+  readonly seal?: Seal | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called after each block. */
   readonly onProgress?: ((done: TransferProgress) => void) | undefined;
@@ -51,7 +53,7 @@ export async function exportCorpus({ records, model, store }: Exported, path: st
   const { generation } = records;
   const { maxHeaderBytes = MAX_HEADER_BYTES } = options;
   const keys = await keysOf({ records, model, store });
-  const perBlock = keys.length === 0 ? 0 : headerBytesOf(keys[0]!, await mustGet(store, keys[0]!));
+  const perBlock = keys.length === 0 ? 0 : headerBytesOf(keys[0]!, await mustGet({ store, model }, keys[0]!), options.seal !== undefined);
   const perFile = Math.max(1, Math.floor((maxHeaderBytes - FRAME_BYTES) / Math.max(1, perBlock)));
   const parts = Math.max(1, Math.ceil(keys.length / perFile));
   const paths = Array.from({ length: parts }, (_, index) => partPath(path, index + 1, parts));
@@ -79,11 +81,11 @@ export async function exportCorpus({ records, model, store }: Exported, path: st
         const metadata: Record<string, string> = { ...shared, part: String(index + 1) } satisfies FileMetadata;
         for (const key of mine) {
           if (options.signal?.aborted) throw new KvspliceError("cancelled", "The export was cancelled; nothing of it is left.", { cause: options.signal.reason });
-          metadata[BLOCK + key] = await addBlock(writer, key, await mustGet(store, key));
+          Object.assign(metadata, await addBlock(writer, key, await mustGet({ store, model }, key), options.seal));
           blocks++;
           options.onProgress?.({ blocks, total: keys.length, bytes: bytes + writer.bytes });
         }
-        if (index === 0) Object.assign(metadata, await addRecords(writer, records));
+        if (index === 0) Object.assign(metadata, await addRecords(writer, records, (name) => options.seal?.begin(sealName(shared.export, name))));
         if (records.generation !== generation) throw new KvspliceError("bad_store", "The corpus was changed while it was exported; export it again.");
         await writer.finish(metadata);
       } catch (error) {
@@ -113,28 +115,29 @@ export function systemBlock(model: Pick<Model, "keyOf" | "tokenizer" | "card">):
   return model.keyOf({ tokens: model.tokenizer.encode(model.card.prompt.system, { control: true }) });
 }
 
-async function mustGet(store: BlockStore, key: BlockKey): Promise<Block> {
+async function mustGet({ store, model }: Pick<Exported, "store" | "model">, key: BlockKey): Promise<Block> {
   const block = await store.get(key);
-  if (block) return block;
+  if (block && blockFits(model.form, block.tokens, block)) return block;
   throw new KvspliceError("bad_store", `Block ${key.slice(0, 12)} of the corpus is missing or damaged; encode it again with kvsplice precompute, then export.`);
 }
 
-/** @returns the block's own metadata, which its checksum covers */
-async function addBlock(writer: SafetensorsWriter, key: BlockKey, block: Block): Promise<string> {
-  const { metadata, tensors } = splitSafetensors(Buffer.concat(encodeSafetensors(key, block)));
+/** @returns metadata: the block's own, which its checksum covers, and its seal */
+async function addBlock(writer: SafetensorsWriter, key: BlockKey, block: Block, seal: Seal | undefined): Promise<Metadata> {
+  const file = Buffer.concat(encodeSafetensors(key, block));
+  const { metadata, tensors } = splitSafetensors(file);
   for (const { name, entry, data } of tensors) await writer.add(`${key}.${name}`, entry, data);
-  return JSON.stringify(metadata);
+  return { [BLOCK + key]: JSON.stringify(metadata), ...(seal && { [SEAL + key]: seal.of(key, file).toString("hex") }) };
 }
 
 /** The most that a block like this one adds to a header. */
-function headerBytesOf(key: BlockKey, block: Block): number {
+function headerBytesOf(key: BlockKey, block: Block, sealed: boolean): number {
   const { metadata, tensors } = splitSafetensors(Buffer.concat(encodeSafetensors(key, block)));
   const offset = 10 ** OFFSET_DIGITS - 1;
   const longest = tensors.map(({ name, entry }): [string, TensorEntry] => [
     `${key}.${name}`,
     { dtype: entry.dtype, shape: entry.shape.map(() => 10 ** SHAPE_DIGITS - 1), data_offsets: [offset, offset] },
   ]);
-  return JSON.stringify({ [BLOCK + key]: JSON.stringify(metadata), ...Object.fromEntries(longest) }).length;
+  return JSON.stringify({ [BLOCK + key]: JSON.stringify(metadata), ...(sealed && { [SEAL + key]: key }), ...Object.fromEntries(longest) }).length;
 }
 
 /** Files in the order in which they came, so that equal scores have the same order after an import. */
@@ -143,7 +146,7 @@ function filesInOrder(records: Records): string[] {
   return firsts.sort((a, b) => a.first - b.first).map(({ path }) => path);
 }
 
-async function addRecords(writer: SafetensorsWriter, records: Records): Promise<Metadata> {
+async function addRecords(writer: SafetensorsWriter, records: Records, sealing: (name: string) => Sealing | undefined): Promise<Metadata> {
   const files = filesInOrder(records);
   let dimensions = 0;
   function* vectors(): Generator<Uint8Array> {
@@ -168,8 +171,21 @@ async function addRecords(writer: SafetensorsWriter, records: Records): Promise<
     }
   }
   const width = (bytes: number) => bytes / 4 / Math.max(1, dimensions);
-  return {
-    [VECTORS]: await writer.stream(VECTORS, "F32", vectors(), (bytes) => [width(bytes), dimensions]),
-    [RECORDS]: await writer.stream(RECORDS, "U8", lines(), (bytes) => [bytes]),
-  };
+  const metadata: Record<string, string> = {};
+  for (const [name, dtype, parts, shapeOf] of [
+    [VECTORS, "F32", vectors(), (bytes: number) => [width(bytes), dimensions]],
+    [RECORDS, "U8", lines(), (bytes: number) => [bytes]],
+  ] as const) {
+    const seal = sealing(name);
+    metadata[name] = await writer.stream(name, dtype, seal ? addedTo(seal, parts) : parts, shapeOf);
+    if (seal) metadata[SEAL + name] = seal.end().toString("hex");
+  }
+  return metadata;
+}
+
+function* addedTo(seal: Sealing, parts: Iterable<Uint8Array>): Generator<Uint8Array> {
+  for (const part of parts) {
+    seal.add(part);
+    yield part;
+  }
 }

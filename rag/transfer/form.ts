@@ -9,6 +9,14 @@ export const FORMAT = "kvsplice-corpus-1";
 export const VECTORS = "corpus.vectors";
 export const RECORDS = "corpus.records";
 
+/** Seals of blocks, vectors and records stand under this and their name. */
+export const SEAL = "seal.";
+
+/** What the seal of vectors or records is under: those of one export fit no other. */
+export function sealName(exported: string, name: string): string {
+  return `${exported} ${name}`;
+}
+
 /** A block's own metadata stands in the file's under this and its key. */
 export const BLOCK = "block.";
 

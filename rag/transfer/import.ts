@@ -1,10 +1,10 @@
 import { createInterface } from "node:readline/promises";
 import { Readable } from "node:stream";
 
-import { decodeSafetensors, KvspliceError, type BlockKey, type BlockStore, type Model } from "../../engine/index.js";
+import { blockFits, decodeSafetensors, KvspliceError, sameSeal, type BlockKey, type BlockStore, type Model, type Seal } from "../../engine/index.js";
 import type { NewChunk, Records } from "../corpus/records.js";
 import type { TransferOptions } from "./export.js";
-import { allParts, BLOCK, ChunkLine, FileLine, FileMetadata, FORMAT, RECORDS, VECTORS } from "./form.js";
+import { allParts, BLOCK, ChunkLine, FileLine, FileMetadata, FORMAT, RECORDS, SEAL, sealName, VECTORS } from "./form.js";
 import { damaged, joinSafetensors, type Metadata, SafetensorsFile } from "./safetensors.js";
 
 export type ImportReport = {
@@ -35,7 +35,7 @@ export async function importCorpus(importing: Importing, path: string, options: 
   try {
     mustFit(files[0]!, importing);
     const found = await importBlocks(files, importing, options);
-    await mustVerify(files[0]!);
+    await mustVerify(files[0]!, options.seal);
     const merged = await importRecords(files[0]!, importing, options);
     const { chunks, tokens } = importing.records.totals;
     return { ...found, ...merged, chunks, tokens };
@@ -107,7 +107,7 @@ function mustFit(file: SafetensorsFile, { model, records }: { readonly model: Mo
   }
 }
 
-async function importBlocks(files: readonly SafetensorsFile[], { model, store }: Importing, { signal, onProgress }: TransferOptions): Promise<{ blocks: number; imported: number }> {
+async function importBlocks(files: readonly SafetensorsFile[], { model, store }: Importing, { signal, onProgress, seal }: TransferOptions): Promise<{ blocks: number; imported: number }> {
   const total = files.reduce((sum, file) => sum + namesOf(file).size, 0);
   let blocks = 0;
   let imported = 0;
@@ -116,7 +116,7 @@ async function importBlocks(files: readonly SafetensorsFile[], { model, store }:
     for (const [key, names] of namesOf(file)) {
       if (signal?.aborted) throw new KvspliceError("cancelled", "The import was cancelled. The blocks that came are kept; run again to go on.", { cause: signal.reason });
       if (!(await store.has(key))) {
-        await store.put(key, await readBlock(file, key, names), { model: model.name });
+        await store.put(key, await readBlock(file, key, names, model, seal), { model: model.name });
         imported++;
       }
       blocks++;
@@ -141,18 +141,31 @@ function namesOf(file: SafetensorsFile): Map<BlockKey, string[]> {
 }
 
 /** The block as its own file, whose checksum covers all of it. */
-async function readBlock(file: SafetensorsFile, key: BlockKey, names: readonly string[]) {
+async function readBlock(file: SafetensorsFile, key: BlockKey, names: readonly string[], model: Model, seal: Seal | undefined) {
   const tensors = [];
   for (const name of names) tensors.push({ name: name.slice(key.length + 1), entry: file.entries.get(name)!, data: await file.read(name) });
   const metadata = JSON.parse(file.metadata[BLOCK + key] ?? "{}") as Metadata;
-  const block = decodeSafetensors(key, joinSafetensors(metadata, tensors));
+  const bytes = joinSafetensors(metadata, tensors);
+  const block = decodeSafetensors(key, bytes);
   if (!block) throw damaged(file.path, `block ${key.slice(0, 12)} does not verify`);
+  if (seal) mustBeSealed(file, key, seal.of(key, bytes));
+  if (!blockFits(model.form, block.tokens, block)) throw damaged(file.path, `block ${key.slice(0, 12)} has another shape than those of ${model.name}`);
   return block;
 }
 
-async function mustVerify(file: SafetensorsFile): Promise<void> {
+/** @throws KvspliceError `bad_file` where what stands under a name was not sealed by this seal */
+function mustBeSealed(file: SafetensorsFile, name: string, seal: Buffer): void {
+  if (sameSeal(Buffer.from(file.metadata[SEAL + name] ?? "", "hex"), seal)) return;
+  throw new KvspliceError("bad_file", `${file.path} was not sealed with this KVSPLICE_STORE_KEY and namespace (${name.slice(0, 14)}), or was changed since; export it again with them, or import it without.`);
+}
+
+async function mustVerify(file: SafetensorsFile, seal: Seal | undefined): Promise<void> {
   for (const name of [VECTORS, RECORDS]) {
     if ((await file.checksum(name)) !== file.metadata[name]) throw damaged(file.path, `${name} does not verify`);
+    if (!seal) continue;
+    const sealing = seal.begin(sealName(metadataOf(file).export, name));
+    for await (const part of file.stream(name)) sealing.add(part);
+    mustBeSealed(file, name, sealing.end());
   }
 }
 

@@ -7,6 +7,8 @@ import { Redis } from "ioredis";
 import { encodeSafetensors, openStore, type StoreConfig, type StoreHooks } from "../../engine/index.js";
 import { freePort, hasRedis, startRedis, type RedisServer } from "../redis-server.js";
 import { collect } from "./golden.js";
+import { fetchBlocks } from "../../engine/fetch.js";
+import { numberedEncoder, sourceOf } from "./numbered-blocks.js";
 import { randomBlock } from "./random-block.js";
 
 const [A, B, C, D] = ["aa", "bb", "cc", "dd"].map((part) => part.repeat(32)) as [string, string, string, string];
@@ -89,6 +91,43 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
   test("a block under another's key does not verify", async () => {
     await client.set(`${prefix}block:${B}`, Buffer.concat(encodeSafetensors(A, randomBlock(2))));
     expect(await open({}, { onDamage: () => undefined }).get(B)).toBeUndefined();
+  });
+
+  test("where a key is set, blocks are sealed, and no others come in: planted ones, another namespace's, those of another key", async () => {
+    const damaged: string[] = [];
+    const sealedStore = (key: string, namespace?: string) => {
+      const store = openStore({ redis: { url: server.url, prefix, key, ...(namespace !== undefined && { namespace }) } }, { onDamage: (block) => damaged.push(block) });
+      onTestFinished(() => store.close());
+      return store;
+    };
+    const [secret, block, planted] = ["a secret of some length", randomBlock(4), randomBlock(4)];
+    const [ours, other] = [sealedStore(secret, "acme"), sealedStore(secret, "other")];
+    await ours.put(A, block);
+    expect(await sealedStore(secret, "acme").get(A)).toEqual(block);
+    expect(await other.get(A)).toBeUndefined();
+    const stored = (await client.getBuffer(`${prefix}acme:block:${A}`))!;
+    expect(stored.length).toBe(Buffer.concat(encodeSafetensors(A, block)).length + 32);
+
+    // A block of the right form and checksum, by somebody who can write to the server; and another tenant's, moved here.
+    await other.put(B, planted);
+    const moved = (await client.getBuffer(`${prefix}other:block:${B}`))!;
+    const underB = `${prefix}acme:block:${B}`;
+    for (const value of [Buffer.concat(encodeSafetensors(B, planted)), moved, stored, Buffer.alloc(10)]) {
+      await client.set(underB, value);
+      expect(await ours.get(B)).toBeUndefined();
+      expect(await client.exists(underB)).toBe(0);
+    }
+    expect(damaged).toEqual([B, B, B, B]);
+    expect(await sealedStore("another secret of some length", "acme").get(A)).toBeUndefined();
+  });
+
+  test("a planted block of another shape is encoded again, and replaced", async () => {
+    const store = open({});
+    const [source, encoder] = [sourceOf(3), numberedEncoder()];
+    const key = encoder.keyOf(source);
+    await client.set(`${prefix}block:${key}`, Buffer.concat(encodeSafetensors(key, randomBlock(16))));
+    expect(await fetchBlocks(encoder, [source], { store })).toMatchObject({ encoded: 16, warnings: [expect.stringMatching(/another shape/)] });
+    expect(await fetchBlocks(encoder, [source], { store })).toMatchObject({ encoded: 0, warnings: [] });
   });
 
   test("its budget holds: of blocks that cost the same the least recently used goes, pinned ones stay", async () => {

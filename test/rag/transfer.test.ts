@@ -1,21 +1,25 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 
 import { expect, onTestFinished, test } from "vitest";
 
-import { type Block, type BlockStore, openDiskStore } from "../../engine/index.js";
+import { type Block, type BlockStore, openDiskStore, Seal } from "../../engine/index.js";
 import { type Corpus, mustBeImportable, openCorpus } from "../../rag/index.js";
+import { likeLayers } from "../engine/plain-kv.js";
 import { fakeEmbedder, fakeModel, type FakeModel, memoryStore } from "./fakes.js";
 import { temporaryFolder } from "./temporary-folder.js";
 
 const FILES = 6;
 const LINES = 4;
 
-async function corpusIn(dir: string, model: FakeModel = fakeModel(), store: BlockStore = openDiskStore(join(dir, "blocks"))) {
+async function corpusIn(dir: string, model: FakeModel = fakeModel({ form: FORM }), store: BlockStore = openDiskStore(join(dir, "blocks"))) {
   const corpus = await openCorpus(dir, { model, store, embedder: fakeEmbedder(), create: true });
   onTestFinished(() => corpus.close());
   return { corpus, store, model };
 }
+
+const FORM = { layers: likeLayers(2, 1, 4) };
 
 /** A corpus of some files, and a path to export it to. */
 async function setUp() {
@@ -26,7 +30,7 @@ async function setUp() {
     const lines = Array.from({ length: LINES }, (_, line) => JSON.stringify({ title: `File ${file}`, text: `Text ${file} ${line} of many.` }));
     await writeFile(join(docs, `${file}.jsonl`), lines.join("\n"));
   }
-  const from = await corpusIn(join(root, "from"), fakeModel({ encode: async ({ tokens }) => blockOf(tokens) }));
+  const from = await corpusIn(join(root, "from"), fakeModel({ encode: async ({ tokens }) => blockOf(tokens), form: FORM }));
   await from.corpus.precompute([docs]);
   return { root, docs, ...from, path: join(root, "out.safetensors") };
 }
@@ -172,3 +176,60 @@ test("refuses what is no export", async () => {
   await expect(to.corpus.importFrom(join(root, "weights.safetensors"))).rejects.toMatchObject({ code: "bad_file", message: expect.stringMatching(/none of kvsplice store export/) });
   await expect(to.corpus.importFrom(join(root, "missing"))).rejects.toMatchObject({ code: "bad_file" });
 });
+
+const SECRET = "a secret of some length";
+
+test("a sealed export is let in by who has its key and namespace, and by nobody who has others", async () => {
+  const { root, corpus, path } = await setUp();
+  const seal = new Seal(SECRET, "acme");
+  await corpus.exportTo(path, { seal });
+  const to = await corpusIn(join(root, "to"));
+  for (const other of [new Seal(SECRET), new Seal(SECRET, "other"), new Seal(`${SECRET}.`, "acme")]) {
+    await expect(to.corpus.importFrom(path, { seal: other })).rejects.toMatchObject({ code: "bad_file", message: expect.stringMatching(/was not sealed with this KVSPLICE_STORE_KEY/) });
+  }
+  expect(to.corpus.totals.chunks).toBe(0);
+  expect(await to.corpus.importFrom(path, { seal })).toMatchObject({ files: FILES, imported: FILES * LINES });
+  expect(await (await corpusIn(join(root, "trusting"))).corpus.importFrom(path)).toMatchObject({ files: FILES });
+});
+
+test("what is not sealed, or was changed with all its checksums made anew, is refused where a key is set", async () => {
+  const { root, corpus, path } = await setUp();
+  const seal = new Seal(SECRET);
+  await corpus.exportTo(path);
+  const to = await corpusIn(join(root, "to"));
+  await expect(to.corpus.importFrom(path, { seal })).rejects.toThrow(/was not sealed/);
+
+  const sealed = join(root, "sealed.safetensors");
+  await corpus.exportTo(sealed, { seal });
+  await rewrite(sealed, "Text 3 2", "Text 3 9");
+  expect(await (await corpusIn(join(root, "trusting"))).corpus.importFrom(sealed)).toMatchObject({ files: FILES }); // the checksums fit
+  await expect(to.corpus.importFrom(sealed, { seal })).rejects.toThrow(/was not sealed .*\(corpus.records\)/);
+});
+
+test("a crafted export whose blocks have another shape is refused, with or without a key", async () => {
+  const { root, path } = await setUp();
+  const crafted = await corpusIn(join(root, "crafted"), fakeModel({ encode: async ({ tokens }) => blockOf(tokens), form: FORM }));
+  await crafted.corpus.precompute([join(root, "docs")]);
+  await crafted.corpus.exportTo(path);
+  const narrow = await corpusIn(join(root, "narrow"), fakeModel({ form: { layers: likeLayers(2, 2, 2) } }));
+  await expect(narrow.corpus.importFrom(path)).rejects.toMatchObject({ code: "bad_file", message: expect.stringMatching(/has another shape than those of fake/) });
+  expect(narrow.corpus.totals.chunks).toBe(0);
+  for await (const key of narrow.store.keys()) expect(key).toBeUndefined();
+});
+
+/** Changes text of the records, as somebody would who can write the file: with the right checksums, and without the key. */
+async function rewrite(path: string, from: string, to: string): Promise<void> {
+  const { header, data } = await readByHand(path);
+  const [start, end] = header["corpus.records"]!.data_offsets;
+  const records = Buffer.from(data.subarray(start, end).toString().replaceAll(from, to));
+  records.copy(data, start);
+  const metadata = { ...header.__metadata__, "corpus.records": hex(crc32(records)), checksum: "" };
+  const bare = { ...header, __metadata__: metadata };
+  const text = JSON.stringify({ ...bare, __metadata__: { ...metadata, checksum: hex(crc32(JSON.stringify(bare))) } });
+  const front = Buffer.alloc(8 + Math.ceil(text.length / 8) * 8, " ");
+  front.writeBigUInt64LE(BigInt(front.length - 8));
+  front.write(text, 8);
+  await writeFile(path, Buffer.concat([front, data]));
+}
+
+const hex = (checksum: number) => checksum.toString(16).padStart(8, "0");
