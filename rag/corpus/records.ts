@@ -326,6 +326,14 @@ export class Records {
     return { ...file, path, problems: file.problems.map((problem) => ({ ...problem, path })) };
   }
 
+  /** What all files are in, or the one file. */
+  private commonPath(): string {
+    const paths = Array.from(this.allFiles(), ({ path }) => path.split(sep));
+    const [first = []] = paths;
+    const differs = first.findIndex((part, i) => paths.some((path) => path[i] !== part));
+    return (differs < 0 ? first : first.slice(0, differs)).join(sep) || sep;
+  }
+
   private mustBeOurs(): void {
     if (this.claimed === undefined || this.id === this.claimed) return;
     throw new KvspliceError("bad_store", "Another model has begun to write this corpus, which was empty, meanwhile; precompute into another folder.");
@@ -370,6 +378,13 @@ export class Records {
       throw new KvspliceError("bad_store", `The corpus in ${dir} has format ${meta.format}, this kvsplice reads ${FORMAT}; update kvsplice, ${elsewhere}.`);
     }
     if (writer === undefined) return;
+    if (meta.model !== writer.model && meta.modelName === writer.modelName) {
+      throw new KvspliceError(
+        "bad_store",
+        `The corpus in ${dir} was encoded by a former kvsplice, or by another file of ${writer.modelName}, and its blocks are of no use to this one. ` +
+          `Encode its documents again, into another folder: kvsplice precompute ${this.commonPath()} --store ${dir}.new`,
+      );
+    }
     if (meta.model !== writer.model) {
       throw new KvspliceError(
         "bad_store",

@@ -299,6 +299,15 @@ describe("opening", () => {
     await expect(reopen({ embedder: { ...fakeEmbedder(), id: "other" } })).rejects.toMatchObject({ code: "bad_store", message: expect.stringMatching(/bag-of-words.*other/) });
   });
 
+  test("a corpus of a former kvsplice's blocks is an error that names the command which encodes it again", async () => {
+    const { corpus, docs, dir, reopen } = await setUp({ files: FILES });
+    await corpus.precompute([docs]);
+    await expect(reopen({ model: fakeModel({ id: "e".repeat(64) }) })).rejects.toMatchObject({
+      code: "bad_store",
+      message: expect.stringContaining(`Encode its documents again, into another folder: kvsplice precompute ${docs} --store ${dir}.new`),
+    });
+  });
+
   test("a corpus of a newer format is an error that tells to update", async () => {
     const { corpus, dir, reopen } = await setUp();
     await corpus.close();
