@@ -10,7 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InferenceSession, Tensor } from "../runtime/index.js";
 import { GraphWriter } from "../engine/backend/cpu/onnx.js";
-import { defaultCacheDir, graphFolder } from "../engine/backend/cpu/session.js";
+import { defaultCacheDir } from "../engine/cache-dir.js";
+import { graphFolder } from "../engine/backend/cpu/session.js";
 import { loadModel } from "../engine/index.js";
 import { seriesOf } from "./compare/series.js";
 

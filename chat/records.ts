@@ -1,8 +1,7 @@
-import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { open, type Database, type RootDatabase } from "lmdb";
 import { KvspliceError } from "../plan/index.js";
-import { isOpenable } from "../storage/index.js";
+import { isOpenable, makeFolder } from "../storage/index.js";
 import type { Window } from "./window.js";
 
 export type RecordsOptions = {
@@ -49,7 +48,7 @@ export class Records {
   /** @throws KvspliceError `bad_store` where the file is not one of these, or cannot be opened */
   static open(path: string, options: RecordsOptions): Records {
     try {
-      mkdirSync(dirname(path), { recursive: true });
+      makeFolder(dirname(path));
       if (!isOpenable(path)) throw new Error("the file is damaged");
       const records = new Records(open({ path, noSubdir: true }), options);
       records.commit(() => undefined);

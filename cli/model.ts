@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import pc from "picocolors";
-import { type Activations, DEFAULT_QUANTIZATION, KvspliceError, type Language, loadModel, loadTokenizer, type Model, modelNeeds, type Precision, pullModel, type Quantization, QUANTIZATIONS } from "../engine/index.js";
+import { type Activations, DEFAULT_QUANTIZATION, KvspliceError, type Language, loadModel, type LoadProgress, loadTokenizer, type Model, modelNeeds, type Precision, pullModel, type Quantization, QUANTIZATIONS } from "../engine/index.js";
 import { type ModelSource, peekCorpus } from "../rag/index.js";
 import { progressBar, sizeText } from "./progress.js";
 
@@ -85,12 +85,36 @@ export async function withModel<T>(options: LoadOptions, use: (model: Model) => 
   const how = { ...(path !== undefined && { path }), quantize, contextLength };
   if (path !== undefined) tellNeeds(path, how);
   const { precision, activations } = options;
-  const model = await loadModel({ ...how, ...(precision !== undefined && { precision }), ...(activations !== undefined && { activations }) });
+  const progress = loadingProgress(options);
+  const model = await loadModel({ onProgress: progress.tell, ...how, ...(precision !== undefined && { precision }), ...(activations !== undefined && { activations }) }).finally(progress.stop);
   try {
     return await use(model);
   } finally {
     await model.close();
   }
+}
+
+const STEPS: Readonly<Record<LoadProgress["step"], string | undefined>> = {
+  hash: undefined, // a second for a gigabyte
+  wait: "Another process prepares this model; it is waited for.",
+  build: "Preparing the model for this processor, once.",
+};
+
+/** A bar for what takes long when a model is loaded the first time, and a line for each step of it. */
+function loadingProgress(options: { readonly json?: boolean | undefined }): { tell(progress: LoadProgress): void; stop(): void } {
+  const bar = progressBar("{bar} {percentage}% | {size} | {left} left", options);
+  let told: LoadProgress["step"] | undefined;
+  return {
+    tell({ step, done, total, remaining_ms }) {
+      if (step !== told) {
+        bar.stop();
+        if (STEPS[step]) process.stderr.write(`${pc.dim(STEPS[step])}\n`);
+        told = step;
+      }
+      if (total > 0) bar.tell(done, total, { size: sizeText(done), left: remaining_ms === undefined ? "?" : `${Math.ceil(remaining_ms / 1000)} s` });
+    },
+    stop: bar.stop,
+  };
 }
 
 /** Says what memory a model will take, before it does. */

@@ -23,4 +23,4 @@ export { sameSeal, Seal, sealOf, type Sealing } from "./store/seal.js";
 export { blockFits } from "./kv/block.js";
 export { storeBlock, type Encoder, type FetchOptions } from "./fetch.js";
 export { openDiskStore, openStore } from "./store/tiers.js";
-export { checkLmdbFile, isOpenable, storageError } from "../storage/index.js";
+export { checkLmdbFile, isOpenable, makeFolder, storageError } from "../storage/index.js";

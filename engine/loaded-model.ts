@@ -2,7 +2,7 @@ import { CpuBackend } from "./backend/cpu/backend.js";
 import { Embedding } from "./backend/cpu/embedding.js";
 import { DEFAULT_ACTIVATIONS, type Activations } from "./backend/cpu/linear.js";
 import { PassRunner } from "./backend/cpu/pass.js";
-import { arithmeticOf, defaultCacheDir, graphId, openSessions } from "./backend/cpu/session.js";
+import { arithmeticOf, graphId, openSessions } from "./backend/cpu/session.js";
 import { Engine, type Model } from "./engine.js";
 import { DEFAULT_PRECISION, type Precision } from "./kv/block.js";
 import { blockKey } from "./kv/identity.js";
@@ -12,6 +12,7 @@ import { modelName } from "./model/files/name.js";
 import type { ModelFile } from "./model/files/model-file.js";
 import { openModelFile, type Quantization } from "./model/files/open.js";
 import { defaultModelPath, languageOf } from "./model/language.js";
+import { defaultCacheDir } from "./cache-dir.js";
 import { contentHash } from "./content-hash.js";
 import type { LoadProgress } from "./load-progress.js";
 

@@ -2,31 +2,42 @@ import { mkdirSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { KvspliceError } from "../plan/index.js";
 
+/** Errors that say how to mend them better than this can. */
+const TELLING = new Set(["EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT"]);
+
 /**
  * Makes a folder, and those above it that are missing. Node's own way with `recursive` never ends where the system lets
  * nothing be made and says so with ENOENT, as in /proc.
  *
- * @throws KvspliceError `bad_store` where it cannot be made
+ * @param remedy what to do where the folder cannot be made
+ * @throws KvspliceError `bad_store` where it cannot be made; the system's error where a permission or room is missing
  */
-export function makeFolder(path: string): void {
+export function makeFolder(path: string, remedy = "Name another place."): void {
   const missing: string[] = [];
   let at = resolve(path);
-  for (; !isFolder(at); at = dirname(at)) missing.unshift(at);
+  for (let kind = kindOf(at); kind !== "folder"; kind = kindOf(at)) {
+    if (kind === "other") throw new KvspliceError("bad_store", `${at} is no folder, and one is needed there. ${remedy}`);
+    missing.unshift(at);
+    at = dirname(at);
+  }
   for (const folder of missing) {
     try {
       mkdirSync(folder);
     } catch (cause) {
-      if (isFolder(folder)) continue; // another process made it
+      if (kindOf(folder) === "folder") continue; // another process made it
       const { code } = cause as NodeJS.ErrnoException;
-      if (code === "EACCES" || code === "EPERM" || code === "EROFS" || code === "ENOSPC" || code === "EDQUOT") throw cause;
-      throw new KvspliceError("bad_store", `${folder} cannot be made a folder (${code ?? String(cause)}). Name another place.`, { cause });
+      if (code !== undefined && TELLING.has(code)) throw cause;
+      throw new KvspliceError("bad_store", `${folder} cannot be made a folder (${code ?? String(cause)}). ${remedy}`, { cause });
     }
   }
 }
 
-/** @throws KvspliceError `bad_store` where something else is in the way */
-function isFolder(path: string): boolean {
-  const found = statSync(path, { throwIfNoEntry: false });
-  if (found && !found.isDirectory()) throw new KvspliceError("bad_store", `${path} is a file, and a folder is needed there. Name another place.`);
-  return found !== undefined;
+function kindOf(path: string): "folder" | "other" | "nothing" {
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    return !found ? "nothing" : found.isDirectory() ? "folder" : "other";
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOTDIR") return "nothing"; // a file is above it
+    throw error;
+  }
 }

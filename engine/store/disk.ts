@@ -1,10 +1,10 @@
-import { accessSync, constants, existsSync, mkdirSync } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { join } from "node:path";
 import { open, type Database, type RootDatabase } from "lmdb";
 import { KvspliceError } from "../../plan/index.js";
 import type { Block } from "../kv/block.js";
 import { decodeSafetensors } from "../kv/safetensors.js";
-import { checkLmdbFile, storageError } from "../../storage/index.js";
+import { checkLmdbFile, makeFolder, storageError } from "../../storage/index.js";
 import { worthOf } from "./eviction.js";
 import type { BlockInfo, BlockKey, StoredTier, TierName } from "./store.js";
 
@@ -78,7 +78,7 @@ export class DiskTier implements StoredTier {
     const file = join(options.path, FILE);
     const settings = { path: file, noSubdir: true, mapSize: MAP_BYTES, overlappingSync: false };
     try {
-      mkdirSync(options.path, { recursive: true });
+      makeFolder(options.path);
       checkLmdbFile(file);
       const readOnly = existsSync(file) && !isWritable(file);
       const tier = new DiskTier(open({ ...settings, readOnly }), options, readOnly);

@@ -1,10 +1,10 @@
 import { createHash, randomUUID } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join, sep } from "node:path";
 
 import { open, type Database, type RootDatabase } from "lmdb";
 
-import { checkLmdbFile, isOpenable, KvspliceError, type BlockKey, type Precision, type Quantization } from "../../engine/index.js";
+import { checkLmdbFile, isOpenable, KvspliceError, makeFolder, type BlockKey, type Precision, type Quantization } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
 import { Base } from "./base.js";
 
@@ -119,7 +119,7 @@ export class Records {
     }
     let records: Records;
     try {
-      mkdirSync(dir, { recursive: true });
+      makeFolder(dir);
       checkLmdbFile(join(dir, FILE));
       records = new Records(open({ path: join(dir, FILE), noSubdir: true }), dir);
     } catch (cause) {

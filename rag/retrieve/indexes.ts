@@ -1,7 +1,9 @@
 import { randomUUID } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
+
+import { makeFolder } from "../../engine/index.js";
 
 import { ExactIndex } from "./exact.js";
 import { fuseByRank } from "./fusion.js";
@@ -143,7 +145,7 @@ async function follow<Index extends { ids(): Iterable<number>; remove(id: number
 async function save(path: string, write: (path: string) => Promise<void>): Promise<void> {
   const temporary = `${path}.${randomUUID()}`;
   try {
-    await mkdir(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     await write(temporary);
     await rename(temporary, path);
   } catch {

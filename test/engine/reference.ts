@@ -1,5 +1,6 @@
 import { PassRunner } from "../../engine/backend/cpu/pass.js";
-import { defaultCacheDir, graphId, openSessions } from "../../engine/backend/cpu/session.js";
+import { defaultCacheDir } from "../../engine/cache-dir.js";
+import { graphId, openSessions } from "../../engine/backend/cpu/session.js";
 import type { Plan } from "../../engine/index.js";
 import { keptRuns } from "../../plan/index.js";
 import { KvCache } from "../../engine/backend/cpu/cache.js";

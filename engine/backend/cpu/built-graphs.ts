@@ -1,7 +1,8 @@
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { defaultCacheDir } from "./session.js";
+import { defaultCacheDir } from "../../cache-dir.js";
+import { areGraphsSound, graphsFolder as folderOf, MANIFEST_FILE } from "./graph-folder.js";
 
 /** A model's graphs on disk: they are built when it is first loaded, and can be built again. */
 export type BuiltGraphs = {
@@ -15,11 +16,12 @@ export type BuiltGraphs = {
   isSound(): Promise<boolean | undefined>;
 };
 
-const FOLDER = /^([0-9a-f]{64})-onnxruntime-/;
+/** A lock or a draft has such a name and another word behind it. */
+const FOLDER = /^[0-9a-f]{64}-onnxruntime-\d+\.\d+\.\d+(-[0-9a-f]{8})?$/;
 
 /** The folder of all models' graphs. */
 export function graphsFolder(cacheDir: string = defaultCacheDir()): string {
-  return join(cacheDir, "graphs");
+  return folderOf(cacheDir);
 }
 
 export function builtGraphs(cacheDir?: string): readonly BuiltGraphs[] {
@@ -33,7 +35,7 @@ export function builtGraphs(cacheDir?: string): readonly BuiltGraphs[] {
   return names.map((name) => {
     const path = join(root, name);
     const bytes = readdirSync(path).reduce((sum, file) => sum + (statSync(join(path, file), { throwIfNoEntry: false })?.size ?? 0), 0);
-    return { name: `graph:${name.slice(0, 12)}`, model: modelOf(path) ?? "another version", path, bytes, isSound: async () => undefined };
+    return { name: `graph:${name.slice(0, 12)}`, model: modelOf(path) ?? "another version", path, bytes, isSound: async () => (existsSync(join(path, MANIFEST_FILE)) ? areGraphsSound(path, "whole") : undefined) };
   });
 }
 
@@ -44,7 +46,7 @@ export async function removeGraphs({ path }: BuiltGraphs): Promise<void> {
 
 function modelOf(folder: string): string | undefined {
   try {
-    const { name } = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as { name?: unknown };
+    const { name } = JSON.parse(readFileSync(join(folder, MANIFEST_FILE), "utf8")) as { name?: unknown };
     return typeof name === "string" ? name : undefined;
   } catch {
     return undefined;

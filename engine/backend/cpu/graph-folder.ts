@@ -16,7 +16,7 @@ export const GRAPH_FILES = ["decoder.onnx", "batch.onnx", "look.onnx", "adapted.
 
 export type GraphFile = (typeof GRAPH_FILES)[number];
 
-const MANIFEST_FILE = "manifest.json";
+export const MANIFEST_FILE = "manifest.json";
 /** A CRC-32 for each piece of the weights file. */
 const SUMS_FILE = "weights.crc";
 export const PIECE_BYTES = 1 << 16;

@@ -2,8 +2,6 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { join } from "node:path";
-import envPaths from "env-paths";
-import { KvspliceError } from "../../../plan/index.js";
 import { env, InferenceSession } from "../../../runtime/index.js";
 import { makeFolder, storageError } from "../../../storage/index.js";
 import { timed, type LoadProgress } from "../../load-progress.js";
@@ -34,13 +32,6 @@ export function graphId(contentHash: string, { variant }: ModelSpec, activations
 /** Names the arithmetic of the graphs: a part of the keys of blocks. */
 export function arithmeticOf(activations: Activations): string {
   return `cpu ${GRAPH_VERSION} ${activations}`;
-}
-
-/** Where built graphs are kept unless the caller says otherwise: `KVSPLICE_CACHE_DIR`, or the user's cache folder. */
-export function defaultCacheDir(): string {
-  const set = process.env["KVSPLICE_CACHE_DIR"];
-  if (set?.trim() === "") throw new KvspliceError("bad_argument", "KVSPLICE_CACHE_DIR is set and empty. Set it to a folder, or unset it for the user's cache folder.");
-  return set ?? envPaths("kvsplice", { suffix: "" }).cache;
 }
 
 /** The folder of a model's built graphs: they are laid out for this processor, and by this version of ONNX Runtime. */
@@ -93,7 +84,7 @@ export async function openSessions(id: string, file: ModelFile, spec: ModelSpec,
       await buildGraphs(folder, { name: spec.name, graphs }, timed("build", onProgress));
     };
     try {
-      await makeFolder(graphsFolder(cacheDir));
+      makeFolder(graphsFolder(cacheDir), "Set KVSPLICE_CACHE_DIR to another folder.");
       await whileBuilding(folder, build, () => onProgress?.({ step: "wait", done: 0, total: 0, remaining_ms: undefined }));
     } catch (cause) {
       throw storageError(cause, `the model's graph into ${cacheDir}`, "set KVSPLICE_CACHE_DIR to a folder with enough room");

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
+import { makeFolder } from "../../../storage/index.js";
 
 /**
  * Hugging Face's cache of one repository, as `huggingface_hub` lays it out: `blobs/HASH` are the files,
@@ -39,7 +40,7 @@ export class RepoCache {
   async setCommit(revision: string, commit: string): Promise<void> {
     if (revision === commit) return;
     const path = join(this.folder, "refs", revision);
-    await mkdir(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     await writeFile(path, commit);
   }
 
@@ -47,7 +48,7 @@ export class RepoCache {
   async link(commit: string, path: string, hash: string): Promise<void> {
     const pointer = join(this.snapshot(commit), path);
     if (existsSync(pointer)) return;
-    await mkdir(dirname(pointer), { recursive: true });
+    makeFolder(dirname(pointer));
     await rm(pointer, { force: true }); // a link whose blob was removed
     await symlink(relative(dirname(pointer), this.blob(hash)), pointer).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code === "EEXIST") return; // another process made it meanwhile

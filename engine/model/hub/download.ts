@@ -1,10 +1,10 @@
 import { createHash, type Hash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { type FileHandle, mkdir, open, rename } from "node:fs/promises";
+import { type FileHandle, open, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KvspliceError } from "../../../plan/index.js";
-import { storageError, withFileLock } from "../../../storage/index.js";
+import { makeFolder, storageError, withFileLock } from "../../../storage/index.js";
 import { connectionError, type Fetch, refusalError } from "./http.js";
 
 /** A file to fetch. */
@@ -49,7 +49,7 @@ export async function download(file: Download, fetch: Fetch, options: DownloadOp
   if (existsSync(file.path)) return;
   const incomplete = `${file.path}${file.version ? `.${createHash("sha256").update(file.version).digest("hex").slice(0, 16)}` : ""}${INCOMPLETE}`;
   try {
-    await mkdir(dirname(file.path), { recursive: true });
+    makeFolder(dirname(file.path));
     await withFileLock(
       `${incomplete}.lock`,
       async () => {

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdir, statfs, writeFile } from "node:fs/promises";
+import { statfs, writeFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { KvspliceError } from "../../../plan/index.js";
+import { makeFolder } from "../../../storage/index.js";
 import { RepoCache } from "./cache.js";
 import { choose, type Chosen, offered } from "./choose.js";
 import { type Download, download } from "./download.js";
@@ -139,7 +140,7 @@ async function pullUrl(reference: UrlReference, settings: HubSettings, options: 
   const [path, url] = [urlPath(reference, settings), reference.url.href];
   const { size, version } = await headOf(url, fetch, options.signal);
   await mustFit(size ?? 0, settings.cacheDir);
-  await mkdir(dirname(path), { recursive: true });
+  makeFolder(dirname(path));
   await writeFile(join(dirname(path), ADDRESS_FILE), `${url}\n`);
   await download({ url, name: url, path, size, version, hasToken: false }, fetch, {
     signal: options.signal,
@@ -171,7 +172,7 @@ function mustBeOnline(reference: ModelReference, settings: HubSettings): void {
 
 /** @throws KvspliceError `no_space` before anything is fetched in vain */
 async function mustFit(bytes: number, folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true });
+  makeFolder(folder);
   const { bavail, bsize } = await statfs(folder);
   if (bytes <= bavail * bsize) return;
   const gb = (value: number) => `${(value / 1e9).toFixed(1)} GB`;
