@@ -1,17 +1,17 @@
 import { Command } from "commander";
-import type { Language } from "../engine/index.js";
-import { type Diagnostic, hasErrors, renderDiagnostics } from "../pml/index.js";
+import { checkMarkupUsage, compileMarkup, type Diagnostic, hasErrors, renderDiagnostics } from "../pml/index.js";
 import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
-import { checkMarkup, checkMarkupUsage, inOrder, readMarkup, type ReadOptions } from "./pml-files.js";
+import { languageOf, readFile, type ReadOptions } from "./pml-files.js";
 
-type Options = ReadOptions & ModelOptions & { readonly corpus?: string; readonly json?: boolean };
+type Options = ReadOptions & ModelOptions & { readonly corpus?: string; readonly usage?: boolean; readonly json?: boolean };
 
 export function pmlCheckCommand(): Command {
   return new Command("check")
     .description("tell all errors and warnings of schemas and prompts")
-    .argument("<files...>", "schemas, and prompts of these schemas, in any order")
+    .argument("<files...>", "schemas, and prompts of these schemas, in any order; - is standard input")
     .option("--corpus <dir>", "the corpus that has the documents, which are looked up there")
+    .option("--usage", "warn of each module and parameter that no given prompt uses")
     .option("--allow-outside", "read src and imports from outside of a schema's folder")
     .addOption(modelOption())
     .option("--json", "print one JSON object, for editors")
@@ -24,6 +24,7 @@ taken to exist.
 
 Examples:
   $ kvsplice pml check trip.pml packing.pml
+  $ kvsplice pml check trip.pml prompts/*.pml --usage
   $ kvsplice pml check answer.pml crossings.pml --corpus bridges.kv
   $ kvsplice pml check prompts/*.pml --json | jq '.diagnostics[].message'`,
     )
@@ -31,21 +32,30 @@ Examples:
 }
 
 async function check(paths: string[], options: Options): Promise<void> {
-  const files = [...new Set(paths)].map((path) => readMarkup(path, options));
-  let loaded: Promise<Language> | undefined;
-  const language = () => (loaded ??= loadLanguage(options, options.corpus));
-  const checked = await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, (documents) => checkMarkup(files, { language, documents: documents ?? (() => ({ tokens: [0] })) }));
+  const files = [...new Set(paths)].map((path) => readFile(path, options));
+  const counts = files.some(({ kind, diagnostics }) => kind === "schema" && !hasErrors(diagnostics));
+  const language = counts ? languageOf(await loadLanguage(options, options.corpus)) : undefined;
+  const { diagnostics: found } = await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, async (documents) =>
+    compileMarkup(files, { ...(language && { language }), documents: documents ?? (() => ({ tokens: [0] })) }),
+  );
   // A misspelt name leaves a module unused: one fault, told once.
-  const usage = hasErrors(checked.diagnostics) ? [] : checkMarkupUsage(files);
-  const diagnostics: readonly Diagnostic[] = inOrder([...checked.diagnostics, ...usage], files);
+  const unused = hasErrors(found) ? [] : checkMarkupUsage(files);
+  const diagnostics: readonly Diagnostic[] = options.usage || options.json ? [...found, ...unused] : found;
   const errors = diagnostics.filter(({ severity }) => severity === "error").length;
   const warnings = diagnostics.length - errors;
   if (options.json) process.stdout.write(`${JSON.stringify({ files: files.map(({ file, kind }) => ({ file, kind })), errors, warnings, diagnostics })}\n`);
   else {
     if (diagnostics.length > 0) process.stdout.write(`${renderDiagnostics(diagnostics)}\n\n`);
-    process.stdout.write(`${count(files.length, "file")}: ${count(errors, "error")}, ${count(warnings, "warning")}.\n`);
+    const summary = options.usage || unused.length === 0 ? "" : ` No given prompt uses ${usageLine(unused)}; --usage lists them.`;
+    process.stdout.write(`${count(files.length, "file")}: ${count(errors, "error")}, ${count(warnings, "warning")}.${summary}\n`);
   }
   if (errors > 0) process.exitCode = 1;
+}
+
+function usageLine(unused: readonly Diagnostic[]): string {
+  const modules = unused.filter(({ code }) => code === "unused-module").length;
+  const parameters = unused.length - modules;
+  return [...(modules > 0 ? [count(modules, "module")] : []), ...(parameters > 0 ? [count(parameters, "parameter")] : [])].join(" and ");
 }
 
 function count(number: number, noun: string): string {

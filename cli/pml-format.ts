@@ -1,14 +1,14 @@
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { Command } from "commander";
 import { storageError } from "../engine/index.js";
-import { folderFiles, formatPml, hasErrors, parsePrompt, parseSchema, renderDiagnostics } from "../pml/index.js";
+import { folderFiles, formatPml, hasErrors, parseMarkup, renderDiagnostics } from "../pml/index.js";
 
 type Options = { readonly check?: boolean; readonly write?: boolean };
 
 export function pmlFormatCommand(): Command {
   return new Command("format")
     .description("print files in the one layout that PML has; what they mean stays the same")
-    .argument("<files...>", "schemas and prompts")
+    .argument("<files...>", "schemas and prompts; - is standard input")
     .option("--check", "change nothing: name the files that are laid out otherwise, with exit code 1")
     .option("--write", "write the files in place")
     .addHelpText(
@@ -26,12 +26,13 @@ Examples:
 
 function format(paths: string[], options: Options): void {
   for (const path of new Set(paths)) {
-    const read = folderFiles(".", { allowOutside: true }).read(path, "");
+    const read = path === "-" ? { bytes: readFileSync(0) } : folderFiles(".", { allowOutside: true }).read(path, "");
     if ("problem" in read) {
       fail(`${path}: ${read.message}`);
       continue;
     }
-    const { tree, diagnostics } = parse(read.bytes, path);
+    const { schema, prompt, diagnostics } = parseMarkup(read.bytes, { file: path === "-" ? "stdin" : path });
+    const tree = schema ?? prompt;
     if (!tree || hasErrors(diagnostics)) {
       fail(renderDiagnostics(diagnostics));
       continue;
@@ -42,16 +43,9 @@ function format(paths: string[], options: Options): void {
       process.stdout.write(`${path}\n`);
       process.exitCode = 1;
     }
-    if (options.write && !options.check && !same) write(path, formatted);
-    if (!options.check && !options.write) process.stdout.write(formatted);
+    if (options.write && !options.check && !same && path !== "-") write(path, formatted);
+    if (!options.check && (!options.write || path === "-")) process.stdout.write(formatted);
   }
-}
-
-function parse(bytes: Uint8Array, file: string) {
-  const { schema, diagnostics } = parseSchema(bytes, { file });
-  if (!diagnostics.some(({ code }) => code === "wrong-root")) return { tree: schema, diagnostics };
-  const asPrompt = parsePrompt(bytes, { file });
-  return { tree: asPrompt.prompt, diagnostics: asPrompt.diagnostics };
 }
 
 function write(path: string, text: string): void {

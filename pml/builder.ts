@@ -7,6 +7,7 @@ import type {
   Include,
   Message,
   Module,
+  Overflow,
   Parameter,
   Prompt,
   PromptMessage,
@@ -16,11 +17,10 @@ import type {
   Schema,
   SchemaMessage,
   SchemaNode,
-  Space,
+  Spaced,
   Text,
   Union,
 } from "./tree.js";
-import { normalisePrompt, normaliseText, preserves } from "./whitespace.js";
 
 /**
  * Schemas and prompts in TypeScript: the same trees as markup makes, with types that know the names of a schema's
@@ -34,7 +34,7 @@ import { normalisePrompt, normaliseText, preserves } from "./whitespace.js";
  *     );
  *     const packing = prompt(trip, { plan: { days: "three days", tokyo: true } }, user("What should I pack?"));
  *
- * Strings are text under the whitespace rule of markup. What XML has no character for throws `KvspliceError`
+ * Strings are text as they are: the line feed that ends a line is written where it is wanted. What XML has no character for throws `KvspliceError`
  * `bad_argument`; every other rule is for checkSchema and checkPrompt.
  */
 
@@ -56,13 +56,15 @@ type ModuleFields<Name extends string, Children extends readonly unknown[]> = {
   readonly [Key in Name]?: InclusionOf<MergedFields<Children>> | undefined;
 };
 
-export type SchemaOptions = { readonly space?: Space };
-export type ModuleOptions = { readonly src?: string; readonly cache?: boolean; readonly space?: Space };
-export type MessageOptions = { readonly open?: boolean; readonly space?: Space };
+export type SchemaOptions = Spaced;
+export type ModuleOptions = { readonly src?: string; readonly cache?: boolean } & Spaced;
+export type MessageOptions = { readonly open?: boolean } & Spaced;
 export type ParameterOptions = {
   /** Positions that it reserves, in tokens. */
   readonly length: number;
   readonly default?: string;
+  /** What becomes of an argument with more tokens; `error` when left out. */
+  readonly overflow?: Overflow;
 };
 
 export type TypedSchema<Children extends readonly unknown[]> = Typed<Schema, MergedFields<Children>>;
@@ -74,8 +76,8 @@ export function schema<const Children extends readonly Child[]>(
   ...children: Children
 ): TypedSchema<Children>;
 export function schema(name: string, ...content: (Child | SchemaOptions)[]): Schema {
-  const [{ space }, children] = splitOptions<SchemaOptions, SchemaNode>(content);
-  return settleSchema({ kind: "schema", name: characters(name), ...spaced(space), children: contentOf(children), preamble: [] });
+  const [options, children] = splitOptions<SchemaOptions, SchemaNode>(content);
+  return { kind: "schema", name: characters(name), ...spaced(options), children: contentOf(children), preamble: [] };
 }
 
 export function module<const Name extends string, const Children extends readonly Child[]>(
@@ -88,13 +90,13 @@ export function module<const Name extends string, const Children extends readonl
   ...children: Children
 ): Typed<Module, ModuleFields<Name, Children>>;
 export function module(name: string, ...content: (Child | ModuleOptions)[]): Module {
-  const [{ src, cache = true, space }, children] = splitOptions<ModuleOptions, SchemaNode>(content);
+  const [{ src, cache = true, ...options }, children] = splitOptions<ModuleOptions, SchemaNode>(content);
   return {
     kind: "module",
     name: characters(name),
     ...(src === undefined ? {} : { src: characters(src) }),
     cache,
-    ...spaced(space),
+    ...spaced(options),
     children: contentOf(children),
   };
 }
@@ -112,9 +114,9 @@ export function parameter<const Name extends string>(
   name: Name,
   options: ParameterOptions,
 ): Typed<Parameter, { readonly [Key in Name]: string }>;
-export function parameter(name: string, { length, default: value }: ParameterOptions): Parameter {
+export function parameter(name: string, { length, default: value, overflow = "error" }: ParameterOptions): Parameter {
   const otherwise = value === undefined ? {} : { default: characters(value) };
-  return { kind: "parameter", name: characters(name), length, ...otherwise };
+  return { kind: "parameter", name: characters(name), length, ...otherwise, overflow };
 }
 
 type MessageOf<Children extends readonly unknown[]> = Typed<
@@ -133,8 +135,8 @@ export const assistant: MessageBuilder = messageOf("assistant");
 
 function messageOf(role: Role): MessageBuilder {
   const build = (...content: (Child | MessageOptions)[]): SchemaMessage => {
-    const [{ open = false, space }, children] = splitOptions<MessageOptions, SchemaNode>(content);
-    return { kind: "message", role, open, ...spaced(space), children: contentOf(children) };
+    const [{ open = false, ...options }, children] = splitOptions<MessageOptions, SchemaNode>(content);
+    return { kind: "message", role, open, ...spaced(options), children: contentOf(children) };
   };
   return build as unknown as MessageBuilder;
 }
@@ -180,18 +182,18 @@ export function prompt<Of extends Schema | string>(
   ...words: readonly Words[]
 ): Prompt;
 export function prompt(of: Schema | string, includes: object, ...content: readonly (Words | SchemaOptions)[]): Prompt {
-  const [{ space }, words] = splitOptions<SchemaOptions, PromptNode>(content);
+  const [options, words] = splitOptions<SchemaOptions, PromptNode>(content);
   const { arguments: loose, children } = includeOf("prompt", includes as Readonly<Record<string, Inclusion>>);
   for (const name of Object.keys(loose)) {
     throw new KvspliceError("bad_argument", `\`${name}\` is given text; include a module by \`true\` or by an object of its arguments`);
   }
-  return settlePrompt({
+  return {
     kind: "prompt",
     schema: characters(typeof of === "string" ? of : of.name),
-    ...spaced(space),
-    children: [...children, ...words.map((word) => (typeof word === "string" ? textOf(word) : word))],
+    ...spaced(options),
+    children: [...children, ...contentOf(words)],
     preamble: [],
-  });
+  };
 }
 
 function includeOf(name: string, inclusion: Readonly<Record<string, Inclusion>>): Include {
@@ -211,12 +213,21 @@ function splitOptions<Options extends object, Node>(content: readonly unknown[])
   return isOptions ? [first as Partial<Options>, rest as (Node | string)[]] : [{}, content as (Node | string)[]];
 }
 
-function contentOf(children: readonly Child[]): SchemaNode[] {
-  return children.map((child) => (typeof child === "string" ? textOf(child) : child));
+/** Strings that are neighbours are one text, and an empty one is none. */
+function contentOf<Node extends SchemaNode | PromptNode>(children: readonly (string | Node)[]): (Node | Text)[] {
+  const nodes: (Node | Text)[] = [];
+  for (const child of children) {
+    const last = nodes.at(-1);
+    if (child === "") continue;
+    if (typeof child !== "string") nodes.push(child);
+    else if (last?.kind === "text") nodes[nodes.length - 1] = textOf(last.text + child);
+    else nodes.push(textOf(child));
+  }
+  return nodes;
 }
 
-function spaced(space: Space | undefined): { readonly space?: Space } {
-  return space ? { space } : {};
+function spaced({ space, wrap }: Spaced): Spaced {
+  return { ...(space && { space }), ...(wrap && { wrap }) };
 }
 
 function textOf(text: string): Text {
@@ -233,27 +244,4 @@ function characters(text: string): string {
     }
   }
   return text;
-}
-
-/** Whitespace is normalised when the tree is whole: an outer `space` holds for what stands within. */
-function settleSchema(tree: Schema): Schema {
-  return { ...tree, children: settleContent(tree.children, preserves(tree.space, false)) };
-}
-
-function settlePrompt(tree: Prompt): Prompt {
-  const preserve = preserves(tree.space, false);
-  return { ...tree, children: normalisePrompt(tree.children, preserve).map((child) => settleNode(child, preserve)) };
-}
-
-function settleContent(children: readonly SchemaNode[], preserve: boolean): SchemaNode[] {
-  return normaliseText<SchemaNode>(children, preserve).map((child) => settleNode(child, preserve));
-}
-
-function settleNode<Node extends SchemaNode | PromptNode>(node: Node, preserve: boolean): Node {
-  if (node.kind === "module" || node.kind === "message") {
-    const children = settleContent(node.children as readonly SchemaNode[], preserves(node.space, preserve));
-    return { ...node, children };
-  }
-  if (node.kind === "union") return { ...node, children: node.children.map((child) => settleNode(child, preserve)) };
-  return node;
 }

@@ -1,6 +1,6 @@
 import { type Diagnostic, diagnosticList, type Report } from "./diagnostic.js";
 import { MAX_DEPTH } from "./grammar.js";
-import { modulesIn, namedIn, parametersIn, pathWithin } from "./scope.js";
+import { hasMessages, modulesIn, namedIn, parametersIn, pathWithin, textOutsideMessages } from "./scope.js";
 import { attributeSpans } from "./source.js";
 import { didYouMean } from "./suggest.js";
 import type { Include, Module, Prompt, Schema, SchemaNode, Union } from "./tree.js";
@@ -20,6 +20,7 @@ export function checkPrompt(schema: Schema, prompt: Prompt): CheckedPrompt {
   }
   checkOrder(prompt, report);
   checkOpen(prompt, report);
+  checkMessages(schema, prompt, report);
   const includes = prompt.children.filter((child) => child.kind === "include");
   checkIncludes(includes, { schema, path: "", children: schema.children, depth: 1, included, report });
   return { included, diagnostics };
@@ -44,6 +45,23 @@ function checkOpen({ children }: Prompt, report: Report): void {
       const message = "an `<assistant>` that ends the prompt may be open, where the model goes on in it; no other message";
       report("misplaced-open", message, attributeSpans(child.origin, "open").name);
     }
+  }
+}
+
+/** In a dialogue, text that stands outside of messages becomes a user's message (compile.ts). */
+function checkMessages({ children: nodes }: Schema, { children, origin }: Prompt, report: Report): void {
+  const messages = children.some(({ kind }) => kind === "message");
+  if (!messages && !hasMessages(nodes)) return;
+  const open = nodes.some((node) => node.kind === "message" && node.open);
+  // Until the prompt's first message, text goes on in the one that the schema leaves open.
+  const first = children.findIndex(({ kind }) => kind === "message");
+  const loose = open ? (first === -1 ? [] : children.slice(first)) : children;
+  const outside = loose.find(({ kind }) => kind === "text" || kind === "document");
+  if (outside) {
+    report("text-outside-message", "this stands outside of any message and becomes a user's; write `<user>` around it", outside.origin);
+  }
+  if (messages && !hasMessages(nodes) && textOutsideMessages(nodes)) {
+    report("text-outside-message", "the schema's text stands before the prompt's messages, outside of any; put it into a message of the schema", origin);
   }
 }
 

@@ -1,6 +1,6 @@
 import { type Diagnostic, diagnosticList, type Report } from "./diagnostic.js";
 import { MAX_DEPTH, MAX_PARAMETER_LENGTH, NAME, RESERVED_NAMES } from "./grammar.js";
-import { moduleLookup, namedIn, type ScopedModule } from "./scope.js";
+import { contentBeside, hasMessages, moduleLookup, namedIn, type ScopedModule, textOutsideMessages } from "./scope.js";
 import { attributeSpans, placeOf, type Span } from "./source.js";
 import { didYouMean } from "./suggest.js";
 import type { Module, Parameter, Scaffold, Schema, SchemaMessage, SchemaNode, Union } from "./tree.js";
@@ -14,6 +14,7 @@ export function checkSchema(schema: Schema): readonly Diagnostic[] {
   checkName(schema, report);
   checkScope(schema.children, "the schema", report);
   checkOpen(schema, report);
+  checkMessages(schema, report);
   const outermost = { module: undefined, message: undefined, scope: schema.children, depth: 0, modulesIn: moduleLookup(), report };
   checkNodes(schema.children, outermost);
   return diagnostics;
@@ -79,7 +80,7 @@ function checkName(node: Schema | Module | Parameter | Scaffold, report: Report)
   const { name, kind, origin } = node;
   if (name === "" && origin && !attributeSpans(origin, "name").value) return; // the parser told that it is missing
   if (!NAME.test(name)) {
-    const rule = "names are letters, digits, `-` and `_`, and start with a letter";
+    const rule = "names are letters, digits, `-`, `_` and `.`, and start with a letter or `_`";
     report("bad-name", `\`${name}\` cannot name a ${kind}: ${rule}`, nameSpan(node));
   } else if (RESERVED_NAMES.has(name)) {
     report("reserved-name", `\`${name}\` is a word of the language; give the ${kind} another name`, nameSpan(node));
@@ -119,11 +120,21 @@ function checkOpen({ children }: Schema, report: Report): void {
   check(children);
 }
 
+/** A chat template has no place for text between its messages. */
+function checkMessages({ children, origin }: Schema, report: Report): void {
+  if (!hasMessages(children)) return;
+  const outside = textOutsideMessages(children);
+  if (!outside) return;
+  const what = outside.module ? `the text of module \`${outside.module.name}\`` : "this text";
+  const message = `${what} stands outside of any message, where a chat model has learned to read none; put it into a message, such as \`<user open="true">\``;
+  report("text-outside-message", message, outside.module?.origin ?? outside.node.origin ?? origin);
+}
+
 function checkSrc(module: Module, report: Report): void {
   const { name, src, children, origin } = module;
   if (src === undefined) return;
   const span = attributeSpans(origin, "src").value;
-  if (children.some(({ kind }) => kind !== "comment" && kind !== "file")) {
+  if (contentBeside(module).length > 0) {
     report("src-and-content", `module \`${name}\` has both \`src\` and content; keep one of them`, span);
   } else if (!children.some(({ kind }) => kind === "file")) {
     report("unread-file", `\`${src}\` of module \`${name}\` was not read; resolve the schema's files first`, span);

@@ -15,14 +15,14 @@ export function formatBuilder(tree: Schema | Prompt): string {
   return `import { ${names} } from "kvsplice/pml";\n\nexport default ${expression};\n`;
 }
 
-function schemaCode({ name, space, children }: Schema, used: Set<string>): string {
-  return call("schema", [quote(name), ...optionsCode({ space }), ...contentCode(children, 1, used)], 0, used);
+function schemaCode({ name, space, wrap, children }: Schema, used: Set<string>): string {
+  return call("schema", [quote(name), ...optionsCode({ space, wrap }), ...contentCode(children, 1, used)], 0, used);
 }
 
-function promptCode({ schema, space, children }: Prompt, used: Set<string>): string {
+function promptCode({ schema, space, wrap, children }: Prompt, used: Set<string>): string {
   const includes = children.filter((child) => child.kind === "include");
   const words = children.filter(({ kind }) => kind !== "include");
-  const given = [quote(schema), inclusionCode(includes), ...optionsCode({ space }), ...contentCode(words, 1, used)];
+  const given = [quote(schema), inclusionCode(includes), ...optionsCode({ space, wrap }), ...contentCode(words, 1, used)];
   return call("prompt", given, 0, used);
 }
 
@@ -38,15 +38,17 @@ function nodeCode(node: Node, depth: number, used: Set<string>): string {
     case "comment":
       return call("comment", [quote(node.text)], depth, used);
     case "module": {
-      const { name, src, cache, space } = node;
-      return call("module", [quote(name), ...optionsCode({ src, cache: cache && undefined, space }), ...content()], depth, used);
+      const { name, src, cache, space, wrap } = node;
+      return call("module", [quote(name), ...optionsCode({ src, cache: cache && undefined, space, wrap }), ...content()], depth, used);
     }
     case "union":
       return call("union", content(), depth, used);
-    case "parameter":
-      return call("parameter", [quote(node.name), ...optionsCode({ length: node.length, default: node.default })], depth, used);
+    case "parameter": {
+      const { name, length, default: value, overflow } = node;
+      return call("parameter", [quote(name), ...optionsCode({ length, default: value, overflow: overflow === "error" ? undefined : overflow })], depth, used);
+    }
     case "message":
-      return call(node.role, [...optionsCode({ open: node.open || undefined, space: node.space }), ...content()], depth, used);
+      return call(node.role, [...optionsCode({ open: node.open || undefined, space: node.space, wrap: node.wrap }), ...content()], depth, used);
     case "scaffold":
       return call("scaffold", [quote(node.name), `[${node.modules.map(quote).join(", ")}]`], depth, used);
     case "import":

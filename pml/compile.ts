@@ -1,5 +1,6 @@
-import { type BlockPiece, isBlockPiece, type Piece, type Plan, type Role } from "../plan/index.js";
+import { type BlockPiece, isBlockPiece, type Piece, type Plan } from "../plan/index.js";
 import { checkPrompt, type Included } from "./check-prompt.js";
+import { BeyondCount, boundedEncoder } from "./count.js";
 import { type Diagnostic, diagnosticList, hasErrors, type Report } from "./diagnostic.js";
 import { type Documents, findDocument } from "./documents.js";
 import {
@@ -9,12 +10,13 @@ import {
   type Layout,
   type ModuleLayout,
   type ParameterPart,
+  type Part,
   type ScaffoldLayout,
 } from "./layout.js";
-import { runsOf } from "./run.js";
+import { preserves, runsOf } from "./run.js";
+import { hasMessages, pathWithin } from "./scope.js";
 import { attributeSpans } from "./source.js";
-import type { DocumentSlot, Include, Prompt, PromptMessage, PromptNode } from "./tree.js";
-import { preserves } from "./whitespace.js";
+import type { DocumentSlot, Prompt, PromptMessage, PromptNode, Role } from "./tree.js";
 
 export type CompileOptions = {
   readonly documents?: Documents;
@@ -28,9 +30,27 @@ export type CompiledPrompt = {
   readonly compiled?: Compiled;
 };
 
+/** A run of a prompt's text, and where it comes from. */
+export type Segment = {
+  /** A module's or document's name; that of an argument is its parameter's path, that of link tokens their document's. */
+  readonly from: { readonly kind: "module" | "argument" | "document" | "link" | "prompt"; readonly name: string };
+  /** Empty for link tokens. */
+  readonly text: string;
+  /** Written by the chat template. */
+  readonly control: boolean;
+  /** Of the message that it stands in; left out where it is outside of any. */
+  readonly role?: Role;
+  readonly tokens: readonly number[];
+  /** Position of the first token. */
+  readonly at: number;
+  readonly cached: boolean;
+};
+
 export type Compiled = {
   readonly plan: Plan;
-  /** Tokens whose KV comes from blocks, placeholders left out. */
+  /** All text of the prompt, control text with it, in the order of the positions. */
+  readonly segments: readonly Segment[];
+  /** Tokens whose KV comes from blocks. */
   readonly cachedTokens: number;
   /** Tokens that are computed with this prompt. */
   readonly computedTokens: number;
@@ -57,14 +77,20 @@ export function compilePrompt(layout: Layout, prompt: Prompt, options: CompileOp
 
   const scaffolds = chooseScaffolds(layout, included);
   const writer = planWriter(layout, options, report);
-  const documents: DocumentSlot[] = [];
-  writeModule(layout.root, { layout, included, scaffolds, written: new Set(), documents, report, writer });
-  writer.moveTo(layout.length);
-  for (const document of documents) writer.document(document);
-  const roles = [...eachModule(layout.root)].flatMap(({ path, lastRole }) => (lastRole && (path === "" || included.has(path)) ? [lastRole] : []));
-  writePrompt(prompt, layout, roles.at(-1), writer);
+  const documents: Writing["documents"] = [];
+  try {
+    writeModule(layout.root, { layout, included, scaffolds, written: new Set(), documents, report, writer });
+    writer.moveTo(layout.length);
+    for (const { node, role } of documents) writer.document(node, role);
+    const roles = [...eachModule(layout.root)].flatMap(({ path, lastRole }) => (lastRole && (path === "" || included.has(path)) ? [lastRole] : []));
+    writePrompt(prompt, layout, roles.at(-1), writer);
+  } catch (error) {
+    if (!(error instanceof BeyondCount)) throw error;
+    report("too-many-tokens", `a text of this prompt is far longer than the model's context of ${layout.options.contextLength}; counting stopped`, prompt.origin);
+    return { diagnostics };
+  }
 
-  const { pieces, end } = writer.result();
+  const { pieces, segments, end } = writer.result();
   const last = pieces.at(-1);
   if (!last || isBlockPiece(last)) {
     report("empty-prompt", "there is nothing for the model to go on from; write the prompt's own text", prompt.origin);
@@ -78,6 +104,7 @@ export function compilePrompt(layout: Layout, prompt: Prompt, options: CompileOp
     diagnostics,
     compiled: {
       plan: { pieces },
+      segments,
       ...countTokens(pieces),
       modules: [...included.keys()],
       scaffolds: [...new Set(scaffolds.values())].map(({ path }) => path),
@@ -107,26 +134,27 @@ type Writing = {
   readonly scaffolds: ReadonlyMap<string, ScaffoldLayout>;
   readonly written: Set<ScaffoldLayout>;
   /** Those met, in document order. */
-  readonly documents: DocumentSlot[];
+  readonly documents: Extract<Part, { kind: "document" }>[];
   readonly report: Report;
   readonly writer: PlanWriter;
 };
 
 function writeModule(module: ModuleLayout, writing: Writing): void {
-  const { included, scaffolds, written, writer } = writing;
+  const { layout, included, scaffolds, written, writer } = writing;
   const scaffold = scaffolds.get(module.path);
   if (!scaffold) writer.block(module.block);
   else if (!written.has(scaffold)) {
     written.add(scaffold);
     writer.block(scaffold);
   }
+  const from = { kind: "module", name: module.path === "" ? layout.schema.name : module.path } as const;
   for (const part of module.parts) {
     switch (part.kind) {
-      case "tokens":
-        if (!module.cached) writer.fresh(part.tokens, part.at);
+      case "text":
+        writer.part(part, from, module.cached);
         break;
       case "parameter":
-        writer.fresh(argumentTokens(part, included.get(module.path), writing), part.at);
+        writer.part({ ...part, ...argumentOf(part, module, writing) }, { kind: "argument", name: pathWithin(module.path, part.parameter.name) }, false);
         break;
       case "module":
         if (included.has(part.module.path)) writeModule(part.module, writing);
@@ -135,44 +163,65 @@ function writeModule(module: ModuleLayout, writing: Writing): void {
         for (const member of part.members) if (included.has(member.path)) writeModule(member, writing);
         break;
       case "document":
-        writing.documents.push(part.node);
+        writing.documents.push(part);
         break;
     }
   }
 }
 
-function argumentTokens(
-  { parameter, lead, default: otherwise = [] }: ParameterPart,
-  include: Include | undefined,
-  { layout, report }: Writing,
-): readonly number[] {
-  const { name, length } = parameter;
-  if (!include || !Object.hasOwn(include.arguments, name)) return otherwise;
-  const tokens = layout.options.tokenizer.encode(argumentText(lead, include.arguments[name] ?? ""));
-  if (tokens.length > length) {
-    const message = `the argument \`${name}\` of \`${include.name}\` is ${tokens.length} tokens long; its parameter reserves ${length}`;
-    report("argument-too-long", message, attributeSpans(include.origin, name).value);
+/** What stands in a parameter's place: no more tokens than it reserves. */
+function argumentOf({ parameter, lead }: ParameterPart, module: ModuleLayout, { layout, included, report, writer }: Writing) {
+  const { name, length, overflow } = parameter;
+  const include = included.get(module.path);
+  const given = include && Object.hasOwn(include.arguments, name);
+  const text = argumentText(lead, (given ? include.arguments[name] : parameter.default) ?? "");
+  const tokens = writer.encode(text);
+  if (tokens.length <= length) return { text, control: false, tokens };
+  const span = given ? attributeSpans(include.origin, name).value : attributeSpans(parameter.origin, "default").value;
+  const what = `the ${given ? "argument" : "default"} \`${name}\` of \`${module.node.name}\` is ${tokens.length} tokens long; its parameter reserves ${length}`;
+  if (overflow === "error") {
+    report("argument-too-long", what, span);
+    return { text, control: false, tokens };
   }
-  return tokens;
+  report("argument-truncated", `${what}, so its ${overflow === "truncate-end" ? "end" : "start"} is left out`, span);
+  const kept = overflow === "truncate-end" ? tokens.slice(0, length) : tokens.slice(-length);
+  return { text: layout.options.tokenizer.decode(kept), control: false, tokens: kept };
 }
 
 /** The prompt's own text and messages; `roleBefore`: of the last message of the included modules. */
-function writePrompt(prompt: Prompt, { open, options: { chat } }: Layout, roleBefore: Role | undefined, writer: PlanWriter): void {
+function writePrompt(prompt: Prompt, { schema, open, options: { chat } }: Layout, roleBefore: Role | undefined, writer: PlanWriter): void {
   const preserve = preserves(prompt.space, false);
   const words = prompt.children.filter((child) => child.kind !== "include");
+  const dialogue = hasMessages(schema.children) || prompt.children.some(({ kind }) => kind === "message");
   let opened = open;
-  for (const run of runsOf<PromptNode>(words, { preserve, controlFollows: true })) {
-    if (run.kind === "text") writer.text(run.text);
-    else if (run.kind === "element" && run.node.kind === "document") writer.document(run.node);
-    else if (run.kind === "element" && run.node.kind === "message") {
-      if (opened) writer.control(opened.close);
+  const close = () => {
+    if (opened) writer.control(opened.close, opened.role);
+    opened = undefined;
+  };
+  /** In a dialogue, what stands outside of messages is the user's. */
+  const imply = () => {
+    if (opened || !dialogue) return;
+    const frame = chat.frame("user", roleBefore);
+    writer.control(frame.open, "user");
+    roleBefore = "user";
+    opened = { role: "user", close: frame.close };
+  };
+  for (const run of runsOf<PromptNode>(words, { preserve })) {
+    if (run.kind === "text") {
+      imply();
+      writer.text(run.text, opened?.role);
+    } else if (run.kind === "element" && run.node.kind === "document") {
+      imply();
+      writer.document(run.node, opened?.role);
+    } else if (run.kind === "element" && run.node.kind === "message") {
+      close();
       opened = writeMessage(run.node, preserve, chat.frame(run.node.role, roleBefore), writer);
       roleBefore = run.node.role;
     }
   }
   if (opened?.role === "assistant") return; // the model goes on in it
-  if (opened) writer.control(opened.close);
-  writer.control(chat.generationPrompt);
+  close();
+  writer.control(chat.generationPrompt, "assistant");
 }
 
 /** The message when it is left open. */
@@ -182,21 +231,27 @@ function writeMessage(
   frame: { readonly open: string; readonly close: string },
   writer: PlanWriter,
 ): Layout["open"] {
-  writer.control(frame.open);
-  for (const run of runsOf(children, { preserve: preserves(space, preserve), controlFollows: true })) {
-    if (run.kind === "text") writer.text(run.text);
-    else if (run.kind === "element" && run.node.kind === "document") writer.document(run.node);
+  writer.control(frame.open, role);
+  for (const run of runsOf(children, { preserve: preserves(space, preserve) })) {
+    if (run.kind === "text") writer.text(run.text, role);
+    else if (run.kind === "element" && run.node.kind === "document") writer.document(run.node, role);
   }
   if (open) return { role, close: frame.close };
-  writer.control(frame.close);
+  writer.control(frame.close, role);
   return undefined;
 }
 
 type PlanWriter = ReturnType<typeof planWriter>;
 
-/** Pieces in their order. Modules say where they stand; documents and text follow one another from `moveTo` on. */
-function planWriter({ options: { tokenizer } }: Layout, { documents, linkTokens = [] }: CompileOptions, report: Report) {
+/** What a part of a prompt is written as. */
+type Written = { readonly text: string; readonly control: boolean; readonly tokens: readonly number[]; readonly at: number; readonly role?: Role | undefined };
+
+/** Pieces in their order, and segments. Modules say where they stand; documents and text follow one another from `moveTo` on. */
+function planWriter({ options }: Layout, { documents, linkTokens = [] }: CompileOptions, report: Report) {
+  const { tokenizer } = options;
+  const { encode } = boundedEncoder(options);
   const pieces: (BlockPiece | { readonly tokens: number[]; readonly at: number })[] = [];
+  const segments: Segment[] = [];
   let cursor = 0;
 
   /** Fresh tokens that go on where the last ones ended are one piece with them. */
@@ -207,30 +262,38 @@ function planWriter({ options: { tokenizer } }: Layout, { documents, linkTokens 
       for (const token of tokens) last.tokens.push(token);
     } else pieces.push({ tokens: [...tokens], at });
   };
-  const follow = (tokens: readonly number[]): void => {
-    fresh(tokens, cursor);
-    cursor += tokens.length;
+  const part = ({ text, control, tokens, at, role }: Written, from: Segment["from"], cached: boolean): void => {
+    if (!cached) fresh(tokens, at);
+    if (tokens.length > 0) segments.push({ from, text, control, tokens, at, cached, ...(role && { role }) });
   };
+  const follow = (written: Omit<Written, "at">, from: Segment["from"], cached = false): void => {
+    part({ ...written, at: cursor }, from, cached);
+    cursor += written.tokens.length;
+  };
+  const own = { kind: "prompt", name: "" } as const;
 
   return {
-    fresh,
+    part,
+    encode,
     block(laid: LaidBlock | undefined): void {
-      if (laid) pieces.push({ block: laid.block, at: laid.at, ...(laid.omit && { omit: laid.omit }) });
+      if (laid) pieces.push({ block: laid.block, at: laid.at });
     },
     moveTo(position: number): void {
       cursor = position;
     },
-    text: (text: string): void => follow(tokenizer.encode(text)),
-    control: (text: string): void => follow(tokenizer.encode(text, { control: true })),
-    document(slot: DocumentSlot): void {
+    text: (text: string, role?: Role): void => follow({ text, control: false, tokens: encode(text), role }, own),
+    control: (text: string, role?: Role): void => follow({ text, control: true, tokens: encode(text, { control: true }), role }, own),
+    document(slot: DocumentSlot, role?: Role): void {
       const block = findDocument(documents, slot, report);
       if (!block) return;
       pieces.push({ block, at: cursor });
-      cursor += (block.offsets?.at(-1) ?? block.tokens.length - 1) + 1;
-      follow(linkTokens);
+      const end = cursor + (block.offsets?.at(-1) ?? block.tokens.length - 1) + 1;
+      follow({ text: tokenizer.decode(block.tokens), control: false, tokens: block.tokens, role }, { kind: "document", name: slot.ref }, true);
+      cursor = end;
+      follow({ text: "", control: true, tokens: linkTokens, role }, { kind: "link", name: slot.ref });
     },
-    result(): { readonly pieces: readonly Piece[]; readonly end: number } {
-      return { pieces, end: cursor };
+    result(): { readonly pieces: readonly Piece[]; readonly segments: readonly Segment[]; readonly end: number } {
+      return { pieces, segments, end: cursor };
     },
   };
 }
@@ -239,10 +302,8 @@ function countTokens(pieces: readonly Piece[]): { readonly cachedTokens: number;
   let cachedTokens = 0;
   let computedTokens = 0;
   for (const piece of pieces) {
-    if (isBlockPiece(piece)) {
-      const omitted = (piece.omit ?? []).reduce((sum, [start, end]) => sum + end - start, 0);
-      cachedTokens += piece.block.tokens.length - omitted;
-    } else computedTokens += piece.tokens.length;
+    if (isBlockPiece(piece)) cachedTokens += piece.block.tokens.length;
+    else computedTokens += piece.tokens.length;
   }
   return { cachedTokens, computedTokens };
 }

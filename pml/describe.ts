@@ -30,7 +30,7 @@ function describeModule(module: ModuleLayout, included: ReadonlySet<string> | un
   const inclusion = included && { included: included.has(path) };
   const children = parts.flatMap((part): Description[] => {
     switch (part.kind) {
-      case "tokens":
+      case "text":
         return [];
       case "module":
         return [describeModule(part.module, included, documents)];
@@ -52,13 +52,12 @@ function describeModule(module: ModuleLayout, included: ReadonlySet<string> | un
       }
     }
   });
-  const placeholders = own.omit.reduce((sum, [from, to]) => sum + to - from, 0);
   return {
     kind: node.kind,
     name: node.name,
     start,
     end: start + length,
-    tokens: own.tokens.length - placeholders,
+    tokens: own.tokens.length,
     cached,
     ...inclusion,
     modules: children.reduce((sum, child) => sum + child.modules + (child.kind === "module" ? 1 : 0), 0),

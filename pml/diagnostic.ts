@@ -14,6 +14,7 @@ const SEVERITIES = {
   "duplicate-attribute": "error",
   "too-deep": "error",
   "too-large": "error",
+  "too-many-tokens": "error",
   "unclosed-element": "error",
   "unopened-element": "error",
   // elements and attributes
@@ -51,9 +52,11 @@ const SEVERITIES = {
   "unknown-module": "error",
   "wrong-schema": "error",
   // legal, and likely wrong
+  "argument-truncated": "warning",
   "import-leaves-out": "warning",
   "scaffold-of-one": "warning",
   "schema-too-long": "warning",
+  "text-outside-message": "warning",
   "union-of-one": "warning",
   "unused-module": "warning",
   "unused-parameter": "warning",

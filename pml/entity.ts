@@ -22,19 +22,15 @@ export function decodeEntities(text: string): string {
   });
 }
 
-/** An attribute's value. Written line ends and tabs become spaces, those of references stay (XML 1.0, section 3.3.3). */
-export function decodeValue(written: string): string {
-  return decodeEntities(/[\t\n]/.test(written) ? written.replace(/[\t\n]/g, " ") : written);
-}
-
-export function reportEntities(span: Span, report: Report): void {
+/** @param orCdata words for where a CDATA section may hold the character as it is */
+export function reportEntities(span: Span, report: Report, orCdata = ""): void {
   const text = span.source.text.slice(span.start, span.end);
   if (!text.includes("&")) return;
   for (const match of text.matchAll(AMPERSAND)) {
     const [written, decimal, hexadecimal, name] = match;
     const start = span.start + match.index;
     const at = { ...span, start, end: start + written.length };
-    if (written === "&") report("bad-entity", "`&` begins an entity; write `&amp;` for the character", at);
+    if (written === "&") report("bad-entity", `\`&\` begins an entity; write \`&amp;\` for the character${orCdata}`, at);
     else if (name === undefined) {
       if (characterOf(decimal, hexadecimal) === undefined) report("bad-entity", `\`${written}\` is no character of XML`, at);
     } else if (!NAMED.has(name)) {

@@ -13,7 +13,7 @@ export type ElementName =
   | "document"
   | "prompt";
 
-export type AttributeKind = "name" | "text" | "boolean" | "length" | "space";
+export type AttributeKind = "name" | "text" | "boolean" | "length" | "space" | "wrap" | "overflow";
 
 export type ElementRule = {
   readonly attributes: Readonly<Record<string, { readonly kind: AttributeKind; readonly required?: true }>>;
@@ -21,7 +21,7 @@ export type ElementRule = {
   readonly text: boolean;
 };
 
-const SPACE = { "xml:space": { kind: "space" } } as const;
+const SPACE = { "xml:space": { kind: "space" }, wrap: { kind: "wrap" } } as const;
 const message: ElementRule = {
   attributes: { open: { kind: "boolean" }, ...SPACE },
   children: ["module", "union", "parameter", "scaffold", "import", "document"],
@@ -50,6 +50,7 @@ export const SCHEMA_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>>
       name: { kind: "name", required: true },
       length: { kind: "length", required: true },
       default: { kind: "text" },
+      overflow: { kind: "overflow" },
     },
     children: [],
     text: false,
@@ -84,8 +85,8 @@ export const PROMPT_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>>
 /** The language's own words, which name nothing else. */
 export const RESERVED_NAMES: ReadonlySet<string> = new Set(["prompt", ...Object.keys(SCHEMA_GRAMMAR)]);
 
-/** Letters, digits, `-` and `_`, starting with a letter. */
-export const NAME = /^\p{L}[\p{L}\p{M}\p{N}_-]*$/u;
+/** Letters, digits, `-`, `_` and `.`, starting with a letter or `_`: XML's names, but for the colon. */
+export const NAME = /^[\p{L}_][\p{L}\p{M}\p{N}_.-]*$/u;
 
 /** Positions that one parameter may reserve: more than any model's context is a slip of the keyboard. */
 export const MAX_PARAMETER_LENGTH = 1_000_000;

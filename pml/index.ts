@@ -1,15 +1,13 @@
 /**
  * PML, the Prompt Markup Language (after Prompt Cache, Gim et al., MLSys 2024): markup -> tree -> layout -> plan.
  *
- *     const { schema, diagnostics } = readSchema("trip.pml");
- *     const { layout } = layoutSchema(schema, { tokenizer, chat });
- *     const { prompt } = readPrompt("packing.pml");
- *     const { compiled } = compilePrompt(layout, prompt);
+ *     const files = ["trip.pml", "packing.pml"].map((file) => readMarkup(file));
+ *     const { files: [{ layout }, { compiled }], diagnostics } = compileMarkup(files, { language });
  */
 export { type CheckedPrompt, checkPrompt, type Included } from "./check-prompt.js";
 export { checkSchema } from "./check.js";
 export { formatBuilder } from "./code.js";
-export { type Compiled, type CompiledPrompt, compilePrompt, type CompileOptions } from "./compile.js";
+export { type Compiled, type CompiledPrompt, compilePrompt, type CompileOptions, type Segment } from "./compile.js";
 export { describe, type Description } from "./describe.js";
 export {
   type Diagnostic,
@@ -33,8 +31,9 @@ export {
   type ModuleLayout,
   type ScaffoldLayout,
 } from "./layout.js";
-export { type ParsedPrompt, type ParsedSchema, type ParseOptions, parsePrompt, parseSchema } from "./parse.js";
-export { type ReadOptions, readPrompt, type ReadSchema, readSchema } from "./read.js";
+export { type ParsedPrompt, type ParsedSchema, parseMarkup, type ParseOptions, parsePrompt, parseSchema } from "./parse.js";
+export { type CompiledMarkup, compileMarkup, checkMarkupUsage, type MarkupLanguage, type MarkupOptions } from "./pipeline.js";
+export { type Markup, openMarkup, type OpenOptions, readMarkup, type ReadOptions, readPrompt, type ReadSchema, readSchema } from "./read.js";
 export { type ResolvedSchema, type ResolveOptions, resolveSchema } from "./resolve.js";
 export type { Place } from "./source.js";
 export type * from "./tree.js";

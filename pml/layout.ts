@@ -1,11 +1,11 @@
-import type { BlockSource, ChatTemplate, Range, Tokenizer } from "../plan/index.js";
+import type { BlockSource, ChatTemplate, Tokenizer } from "../plan/index.js";
 import { checkSchema } from "./check.js";
 import { type Diagnostic, diagnosticList, hasErrors, type Report } from "./diagnostic.js";
-import { type Run, runsOf } from "./run.js";
+import { BeyondCount, boundedEncoder, type Encode } from "./count.js";
+import { type Lead, preserves, type Run, runsOf } from "./run.js";
 import { pathWithin } from "./scope.js";
 import { attributeSpans } from "./source.js";
 import type { DocumentSlot, Module, Parameter, Role, Scaffold, Schema, SchemaMessage, SchemaNode, Union } from "./tree.js";
-import { preserves } from "./whitespace.js";
 
 /**
  * A schema's positions, in the way of Prompt Cache (Gim et al., MLSys 2024): every module has its own, whichever of
@@ -26,10 +26,8 @@ export type Layout = {
 export type LayoutOptions = {
   readonly tokenizer: Tokenizer;
   readonly chat: ChatTemplate;
-  /** The model's context in tokens: what is longer is told of. */
+  /** The model's context in tokens: what is longer is told of, and far beyond it counting stops. */
   readonly contextLength?: number;
-  /** Token that fills the places of parameters; the first of `" "` when left out. */
-  readonly placeholder?: number;
 };
 
 export type ModuleLayout = {
@@ -40,9 +38,9 @@ export type ModuleLayout = {
   /** Positions that it takes, nested modules and unions with it. */
   readonly length: number;
   readonly cached: boolean;
-  /** Its own text with the placeholders of its parameters, whether cached or not. */
+  /** Its own text, whether cached or not. */
   readonly own: OwnText;
-  /** Its own text as it is encoded: by itself, in one piece, with gaps where nested modules stand. */
+  /** Its own text as it is encoded: by itself, in one piece, with gaps where nested modules and parameters stand. */
   readonly block?: LaidBlock;
   /** Its content in document order. */
   readonly parts: readonly Part[];
@@ -50,30 +48,35 @@ export type ModuleLayout = {
   readonly lastRole: Role | undefined;
 };
 
-export type OwnText = {
-  readonly tokens: readonly number[];
-  readonly positions: readonly number[];
-  /** The parameters' placeholders, as ranges of `tokens`. */
-  readonly omit: readonly Range[];
-};
+export type OwnText = { readonly tokens: readonly number[]; readonly positions: readonly number[] };
 
 /** A block, and the piece of a plan that lays it. */
-export type LaidBlock = { readonly block: BlockSource; readonly at: number; readonly omit?: readonly Range[] };
+export type LaidBlock = { readonly block: BlockSource; readonly at: number };
 
 export type Part =
-  | { readonly kind: "tokens"; readonly tokens: readonly number[]; readonly at: number }
+  | TextPart
   | ParameterPart
   | { readonly kind: "module"; readonly module: ModuleLayout }
   | { readonly kind: "union"; readonly start: number; readonly length: number; readonly members: readonly ModuleLayout[] }
-  | { readonly kind: "document"; readonly node: DocumentSlot };
+  | { readonly kind: "document"; readonly node: DocumentSlot; readonly role?: Role };
+
+export type TextPart = {
+  readonly kind: "text";
+  readonly text: string;
+  /** Written by the chat template. */
+  readonly control: boolean;
+  readonly tokens: readonly number[];
+  readonly at: number;
+  /** Of the message that it stands in. */
+  readonly role?: Role;
+};
 
 export type ParameterPart = {
   readonly kind: "parameter";
   readonly parameter: Parameter;
   readonly at: number;
-  /** Space that goes before the argument. */
-  readonly lead: "" | " ";
-  readonly default?: readonly number[];
+  readonly lead: Lead;
+  readonly role?: Role;
 };
 
 export type ScaffoldLayout = LaidBlock & { readonly path: string; readonly modules: readonly string[] };
@@ -89,17 +92,18 @@ export function layoutSchema(schema: Schema, options: LayoutOptions): LaidSchema
   if (hasErrors(checked)) return { diagnostics: checked };
 
   const { diagnostics, report } = diagnosticList();
-  const { tokenizer, chat, contextLength, placeholder } = options;
-  const context: Context = {
-    tokenizer,
-    chat,
-    placeholder: placeholder ?? tokenizer.encode(" ")[0] ?? 0,
-    report,
-    modules: new Map(),
-    scaffolds: [],
-    roleBefore: undefined,
-  };
-  const root = layModule(schema, "", 0, false, context);
+  const { chat, contextLength } = options;
+  const { encode, limit } = boundedEncoder(options);
+  const context: Context = { encode, chat, limit, report, modules: new Map(), scaffolds: [], roleBefore: undefined };
+  let root: ModuleLayout;
+  try {
+    root = layModule(schema, { path: "", start: 0, preserve: false, lead: "" }, context);
+  } catch (error) {
+    if (!(error instanceof BeyondCount)) throw error;
+    const message = `the schema is more than ${limit} tokens long, far beyond the model's context of ${contextLength}; counting stopped there`;
+    report("too-many-tokens", message, schema.origin);
+    return { diagnostics };
+  }
   if (contextLength !== undefined && root.length > contextLength) {
     const message = `the schema is ${root.length} tokens long; the model's context has ${contextLength}`;
     report("schema-too-long", message, schema.origin);
@@ -125,9 +129,10 @@ export function* eachModule(module: ModuleLayout): Generator<ModuleLayout> {
 }
 
 type Context = {
-  readonly tokenizer: Tokenizer;
+  readonly encode: Encode;
   readonly chat: ChatTemplate;
-  readonly placeholder: number;
+  /** Positions at which counting stops. */
+  readonly limit: number;
   readonly report: Report;
   readonly modules: Map<string, ModuleLayout>;
   readonly scaffolds: { readonly node: Scaffold; readonly outer: string }[];
@@ -141,56 +146,55 @@ type Laying = {
   readonly path: string;
   readonly tokens: number[];
   readonly positions: number[];
-  readonly omit: Range[];
   readonly parts: Part[];
   lastRole: Role | undefined;
   cursor: number;
 };
 
-function layModule(node: Schema | Module, path: string, start: number, preserve: boolean, context: Context): ModuleLayout {
-  const laying: Laying = { path, tokens: [], positions: [], omit: [], parts: [], lastRole: undefined, cursor: start };
-  layContent(node.children, laying, { preserve: preserves(node.space, preserve), controlFollows: false }, context);
-  const { tokens, positions, omit, parts, lastRole, cursor } = laying;
+type Place = { readonly path: string; readonly start: number; readonly preserve: boolean; readonly lead: Lead; readonly role?: Role | undefined };
+
+function layModule(node: Schema | Module, { path, start, preserve, lead, role }: Place, context: Context): ModuleLayout {
+  const laying: Laying = { path, tokens: [], positions: [], parts: [], lastRole: undefined, cursor: start };
+  layContent(node.children, laying, { preserve: preserves(node.space, preserve), lead, role }, context);
+  const { tokens, positions, parts, lastRole, cursor } = laying;
   const cached = node.kind === "schema" || node.cache;
-  const own = { tokens, positions, omit };
+  const own = { tokens, positions };
   const block = cached ? layBlock(own) : undefined;
   const module = { node, path, start, length: cursor - start, cached, own, ...(block && { block }), parts, lastRole };
   context.modules.set(path, module);
   return module;
 }
 
-function layContent(
-  children: readonly SchemaNode[],
-  laying: Laying,
-  options: { readonly preserve: boolean; readonly controlFollows: boolean },
-  context: Context,
-): void {
+type ContentOptions = Pick<Place, "preserve" | "lead" | "role">;
+
+function layContent(children: readonly SchemaNode[], laying: Laying, options: ContentOptions, context: Context): void {
+  const { role } = options;
   for (const run of runsOf(children, options)) {
-    if (run.kind === "text") addTokens(context.tokenizer.encode(run.text), laying);
-    else if (run.kind === "parameter") layParameter(run, laying, context);
-    else layElement(run.node, laying, options.preserve, context);
+    if (run.kind === "text") addText(run.text, { control: false, role }, laying, context);
+    else if (run.kind === "parameter") layParameter(run, role, laying, context);
+    else layElement(run.node, laying, { ...options, lead: run.lead }, context);
   }
 }
 
-function layElement(node: SchemaNode, laying: Laying, preserve: boolean, context: Context): void {
+function layElement(node: SchemaNode, laying: Laying, options: ContentOptions, context: Context): void {
   switch (node.kind) {
     case "module": {
-      const module = layModule(node, pathWithin(laying.path, node.name), laying.cursor, preserve, context);
+      const module = layModule(node, { ...options, path: pathWithin(laying.path, node.name), start: laying.cursor }, context);
       laying.parts.push({ kind: "module", module });
       laying.cursor += module.length;
       break;
     }
     case "union":
-      layUnion(node, laying, preserve, context);
+      layUnion(node, laying, options, context);
       break;
     case "message":
-      layMessage(node, laying, preserve, context);
+      layMessage(node, laying, options.preserve, context);
       break;
     case "scaffold":
       context.scaffolds.push({ node, outer: laying.path });
       break;
     case "document":
-      laying.parts.push({ kind: "document", node });
+      laying.parts.push({ kind: "document", node, ...(options.role && { role: options.role }) });
       break;
     default:
       break;
@@ -198,7 +202,7 @@ function layElement(node: SchemaNode, laying: Laying, preserve: boolean, context
 }
 
 /** Members start together; the union takes as many positions as its longest. */
-function layUnion(union: Union, laying: Laying, preserve: boolean, context: Context): void {
+function layUnion(union: Union, laying: Laying, options: ContentOptions, context: Context): void {
   const start = laying.cursor;
   const before = context.roleBefore;
   let after = before;
@@ -206,7 +210,7 @@ function layUnion(union: Union, laying: Laying, preserve: boolean, context: Cont
   for (const child of union.children) {
     if (child.kind !== "module") continue;
     context.roleBefore = before;
-    members.push(layModule(child, pathWithin(laying.path, child.name), start, preserve, context));
+    members.push(layModule(child, { ...options, path: pathWithin(laying.path, child.name), start }, context));
     after = context.roleBefore ?? after;
   }
   context.roleBefore = after;
@@ -220,50 +224,51 @@ function layMessage(message: SchemaMessage, laying: Laying, preserve: boolean, c
   const frame = context.chat.frame(role, context.roleBefore);
   context.roleBefore = role;
   laying.lastRole = role;
-  const addControl = (text: string) => addTokens(context.tokenizer.encode(text, { control: true }), laying);
-  addControl(frame.open);
-  layContent(children, laying, { preserve: preserves(space, preserve), controlFollows: !open }, context);
+  addText(frame.open, { control: true, role }, laying, context);
+  layContent(children, laying, { preserve: preserves(space, preserve), lead: "", role }, context);
   if (open) context.open = { role, close: frame.close };
-  else addControl(frame.close);
+  else addText(frame.close, { control: true, role }, laying, context);
 }
 
-function layParameter({ parameter, lead }: Extract<Run<SchemaNode>, { kind: "parameter" }>, laying: Laying, context: Context): void {
-  const { name, length, default: value, origin } = parameter;
-  const tokens = value === undefined ? undefined : context.tokenizer.encode(argumentText(lead, value));
-  if (tokens && tokens.length > length) {
-    const message = `the default of \`${name}\` is ${tokens.length} tokens long; its parameter reserves ${length}`;
-    context.report("default-too-long", message, attributeSpans(origin, "default").value);
+type ParameterRun = Extract<Run<SchemaNode>, { kind: "parameter" }>;
+
+/** Reserves the parameter's positions; nothing is encoded there. */
+function layParameter({ parameter, lead }: ParameterRun, role: Role | undefined, laying: Laying, context: Context): void {
+  const { name, length, default: value, overflow, origin } = parameter;
+  if (value !== undefined && overflow === "error") {
+    const tokens = context.encode(argumentText(lead, value)).length;
+    if (tokens > length) {
+      const message = `the default of \`${name}\` is ${tokens} tokens long; its parameter reserves ${length}`;
+      context.report("default-too-long", message, attributeSpans(origin, "default").value);
+    }
   }
-  laying.parts.push({ kind: "parameter", parameter, at: laying.cursor, lead, ...(tokens && { default: tokens }) });
-  const first = laying.tokens.length;
-  for (let i = 0; i < length; i++) addToken(context.placeholder, laying);
-  laying.omit.push([first, first + length]);
+  laying.parts.push({ kind: "parameter", parameter, at: laying.cursor, lead, ...(role && { role }) });
+  laying.cursor += length;
 }
 
 /** An empty argument is no text at all, not even the space before it. */
-export function argumentText(lead: string, value: string): string {
+export function argumentText(lead: Lead, value: string): string {
   return value === "" ? "" : lead + value;
 }
 
-function addTokens(tokens: readonly number[], laying: Laying): void {
+/** @throws BeyondCount */
+function addText(text: string, { control, role }: { readonly control: boolean; readonly role: Role | undefined }, laying: Laying, context: Context): void {
+  const tokens = context.encode(text, { control });
   if (tokens.length === 0) return;
-  laying.parts.push({ kind: "tokens", tokens, at: laying.cursor });
-  for (const token of tokens) addToken(token, laying);
+  laying.parts.push({ kind: "text", text, control, tokens, at: laying.cursor, ...(role && { role }) });
+  for (const token of tokens) {
+    laying.tokens.push(token);
+    laying.positions.push(laying.cursor++);
+  }
+  if (laying.cursor > context.limit) throw new BeyondCount();
 }
 
-function addToken(token: number, laying: Laying): void {
-  laying.tokens.push(token);
-  laying.positions.push(laying.cursor++);
-}
-
-/** None when nothing of it would be in the KV. */
-function layBlock({ tokens, positions, omit }: OwnText): LaidBlock | undefined {
-  const omitted = omit.reduce((sum, [start, end]) => sum + end - start, 0);
+/** None when there is nothing to encode. */
+function layBlock({ tokens, positions }: OwnText): LaidBlock | undefined {
   const at = positions[0];
-  if (at === undefined || omitted === tokens.length) return undefined;
+  if (at === undefined) return undefined;
   const gapless = (positions.at(-1) ?? at) - at === tokens.length - 1;
-  const block = gapless ? { tokens } : { tokens, offsets: positions.map((position) => position - at) };
-  return { block, at, ...(omit.length > 0 && { omit }) };
+  return { block: gapless ? { tokens } : { tokens, offsets: positions.map((position) => position - at) }, at };
 }
 
 /** The modules' own texts as one block, in the order of their positions. */
@@ -271,18 +276,9 @@ function layScaffold({ name, modules }: Scaffold, outer: string, laid: ReadonlyM
   const paths = modules.map((path) => pathWithin(outer, path));
   const all = paths.flatMap((path) => {
     const own = laid.get(path)?.own;
-    if (!own) return [];
-    const omitted = new Set(own.omit.flatMap(([start, end]) => Array.from({ length: end - start }, (_, i) => start + i)));
-    return own.tokens.map((token, i) => ({ token, position: own.positions[i] ?? 0, omitted: omitted.has(i) }));
+    return own ? own.tokens.map((token, i) => ({ token, position: own.positions[i] ?? 0 })) : [];
   });
   all.sort((a, b) => a.position - b.position);
-  const omit: [number, number][] = [];
-  all.forEach(({ omitted }, i) => {
-    const last = omit.at(-1);
-    if (!omitted) return;
-    if (last?.[1] === i) last[1]++;
-    else omit.push([i, i + 1]);
-  });
-  const block = layBlock({ tokens: all.map(({ token }) => token), positions: all.map(({ position }) => position), omit });
+  const block = layBlock({ tokens: all.map(({ token }) => token), positions: all.map(({ position }) => position) });
   return block ? [{ ...block, path: pathWithin(outer, name), modules: paths }] : [];
 }

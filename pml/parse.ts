@@ -7,6 +7,7 @@ import {
   PROMPT_GRAMMAR,
   SCHEMA_GRAMMAR,
 } from "./grammar.js";
+import { LINE_END } from "./scope.js";
 import { attributeSpans, type SourceText, type Span, sourceText } from "./source.js";
 import { didYouMean } from "./suggest.js";
 import type {
@@ -22,10 +23,11 @@ import type {
   Role,
   Schema,
   SchemaNode,
-  Space,
+  Spaced,
   Text,
 } from "./tree.js";
-import { isBlank, normalisePrompt, normaliseText, preserves } from "./whitespace.js";
+import { OVERFLOWS } from "./tree.js";
+import { type Ends, isBlank, type LineRole, type Settled, settleText, type TextRule } from "./whitespace.js";
 import { parseXml, type XmlComment, type XmlElement, type XmlNode } from "./xml.js";
 
 /** Bytes of one file: a schema of 10,000 modules takes about one million. Beyond this, a parser's memory is at stake. */
@@ -43,31 +45,37 @@ export type ParsedPrompt = { readonly prompt?: Prompt; readonly diagnostics: rea
  * A schema's tree as it is written: imports and `src` still to be resolved (resolve.ts), names still to be checked
  * (check.ts). Never throws; without `schema`, `diagnostics` has the errors.
  */
-export function parseSchema(markup: string | Uint8Array, { file = "(text)" }: ParseOptions = {}): ParsedSchema {
-  const { diagnostics, report } = diagnosticList();
-  const root = parseRoot(markup, file, "schema", report);
-  return root ? { schema: readSchema(root, report), diagnostics } : { diagnostics };
+export function parseSchema(markup: string | Uint8Array, options: ParseOptions = {}): ParsedSchema {
+  const { schema, diagnostics } = parseRoot(markup, options, ["schema"]);
+  return schema ? { schema, diagnostics } : { diagnostics };
 }
 
 /** A prompt's tree as it is written; whether its modules exist is for check-prompt.ts. Never throws. */
-export function parsePrompt(markup: string | Uint8Array, { file = "(text)" }: ParseOptions = {}): ParsedPrompt {
-  const { diagnostics, report } = diagnosticList();
-  const root = parseRoot(markup, file, "prompt", report);
-  return root ? { prompt: readPrompt(root, report), diagnostics } : { diagnostics };
+export function parsePrompt(markup: string | Uint8Array, options: ParseOptions = {}): ParsedPrompt {
+  const { prompt, diagnostics } = parseRoot(markup, options, ["prompt"]);
+  return prompt ? { prompt, diagnostics } : { diagnostics };
+}
+
+/** Either, told by its root element. Never throws. */
+export function parseMarkup(markup: string | Uint8Array, options: ParseOptions = {}): ParsedSchema & ParsedPrompt {
+  return parseRoot(markup, options, ["schema", "prompt"]);
 }
 
 type Root = { readonly element: XmlElement; readonly preamble: readonly Comment[] };
 
-function parseRoot(markup: string | Uint8Array, file: string, name: "schema" | "prompt", report: Report): Root | undefined {
+function parseRoot(markup: string | Uint8Array, { file = "(text)" }: ParseOptions, wanted: readonly ("schema" | "prompt")[]): ParsedSchema & ParsedPrompt {
+  const { diagnostics, report } = diagnosticList();
   const source = readSource(markup, file, report);
   const document = source && parseXml(source, report);
-  if (!document) return undefined;
+  if (!document) return { diagnostics };
   const { root: element, preamble } = document;
-  if (element.name !== name) {
-    report("wrong-root", `the file's element is \`<${element.name}>\`; a ${name} begins with \`<${name}>\``, element.origin);
-    return undefined;
-  }
-  return { element, preamble: preamble.map(readComment) };
+  const kind = wanted.find((name) => name === element.name);
+  const root = { element, preamble: preamble.map(readComment) };
+  if (kind === "schema") return { schema: readSchema(root, report), diagnostics };
+  if (kind === "prompt") return { prompt: readPrompt(root, report), diagnostics };
+  const begins = wanted.map((name) => `a ${name} begins with \`<${name}>\``).join(", and ");
+  report("wrong-root", `the file's element is \`<${element.name}>\`; ${begins}`, element.origin);
+  return { diagnostics };
 }
 
 /** Text of a file's bytes; undefined, with a diagnostic, when it is too large or not UTF-8. */
@@ -86,66 +94,100 @@ export function readSource(markup: string | Uint8Array, file: string, report: Re
   }
 }
 
+/** What of the text rule holds around an element's content. */
+type Around = Pick<TextRule, "space" | "wrap">;
+
+const OUTERMOST: Around = { space: "default", wrap: "hard" };
+
 function readSchema({ element, preamble }: Root, report: Report): Schema {
   checkAttributes(element, ruleOf(SCHEMA_GRAMMAR, "schema"), report);
   return {
     kind: "schema",
     name: textOf(element, "name"),
-    ...spaceOf(element),
-    children: readContent(element, preserves(spaceOf(element).space, false), report),
+    ...spacedOf(element),
+    children: readContent(element, { ...OUTERMOST, ...spacedOf(element) }, "written", report),
     preamble,
     origin: element.origin,
   };
 }
 
-function readContent(element: XmlElement, preserve: boolean, report: Report): SchemaNode[] {
-  const rule = ruleOf(SCHEMA_GRAMMAR, element.name);
-  const nodes: SchemaNode[] = [];
-  for (const child of element.children) {
-    if (child.kind === "comment") nodes.push(readComment(child));
-    else if (child.kind === "text") {
-      if (rule.text) nodes.push({ kind: "text", text: child.text, origin: child.span });
-      else reportText(child, element, report);
-    } else if (isKnown(SCHEMA_GRAMMAR, child, element, report)) {
-      nodes.push(readSchemaElement(child, preserve, report));
-    }
+function roleInSchema({ name }: XmlElement): LineRole {
+  switch (name) {
+    case "parameter":
+      return "word";
+    case "module":
+    case "union":
+      return "lines";
+    case "system":
+    case "user":
+    case "assistant":
+      return "control";
+    case "import":
+      return "place";
+    default:
+      return "nothing";
   }
-  return rule.text ? normaliseText<SchemaNode>(nodes, preserve) : nodes;
 }
 
-function readSchemaElement(element: XmlElement, preserve: boolean, report: Report): SchemaNode {
+function readContent(element: XmlElement, around: Around, ends: Ends, report: Report): SchemaNode[] {
+  const rule = ruleOf(SCHEMA_GRAMMAR, element.name);
+  if (!rule.text) return readTextless(element, around, ends, report);
+  return settleText(element.children, { ...around, ends }, roleInSchema).flatMap((node): SchemaNode[] => {
+    if (node.kind === "comment") return [readComment(node.comment)];
+    if (node.kind === "text") return [readText(node)];
+    if (!isKnown(SCHEMA_GRAMMAR, node.element, element, report)) return [];
+    return [readSchemaElement(node.element, around, node.alone, report)];
+  });
+}
+
+/** Of a union, whose members have lines to themselves when it has, and of elements that hold nothing. */
+function readTextless(element: XmlElement, around: Around, ends: Ends, report: Report): SchemaNode[] {
+  return element.children.flatMap((child): SchemaNode[] => {
+    if (child.kind === "comment") return [readComment(child)];
+    if (child.kind !== "element") reportText(child, element, report);
+    else if (isKnown(SCHEMA_GRAMMAR, child, element, report)) return [readSchemaElement(child, around, ends === "lines", report)];
+    return [];
+  });
+}
+
+/** @param alone whether the element has its lines to itself */
+function readSchemaElement(element: XmlElement, outer: Around, alone: boolean, report: Report): SchemaNode {
   const { name, origin } = element;
   checkAttributes(element, ruleOf(SCHEMA_GRAMMAR, name), report);
-  const space = spaceOf(element);
-  const content = () => readContent(element, preserves(space.space, preserve), report);
+  const spaced = spacedOf(element);
+  const around = { ...outer, ...spaced };
+  const content = (ends: Ends) => readContent(element, around, ends, report);
   switch (name as Exclude<ElementName, "schema" | "prompt">) {
     case "module": {
       const src = element.attributes.get("src");
+      const children = content(alone ? "lines" : "inline");
+      const ended = src !== undefined && alone && around.space === "default" && children.every(({ kind }) => kind === "comment");
       return {
         kind: "module",
         name: textOf(element, "name"),
         ...(src === undefined ? {} : { src }),
         cache: flagOf(element, "cache", true),
-        ...space,
-        children: content(),
+        ...spaced,
+        children: ended ? [...children, { kind: "text", text: LINE_END }] : children,
         origin,
       };
     }
     case "union":
-      return { kind: "union", children: content() as (Module | Comment)[], origin };
+      return { kind: "union", children: content(alone ? "lines" : "inline") as (Module | Comment)[], origin };
     case "parameter": {
-      content();
+      content("inline");
       const value = element.attributes.get("default");
       return {
         kind: "parameter",
         name: textOf(element, "name"),
         length: lengthOf(element, "length"),
         ...(value === undefined ? {} : { default: value }),
+        overflow: OVERFLOWS.find((overflow) => overflow === element.attributes.get("overflow")) ?? "error",
         origin,
       } satisfies Parameter;
     }
     case "scaffold":
-      content();
+      content("inline");
       return {
         kind: "scaffold",
         name: textOf(element, "name"),
@@ -153,64 +195,65 @@ function readSchemaElement(element: XmlElement, preserve: boolean, report: Repor
         origin,
       };
     case "import":
-      content();
+      content("inline");
       return { kind: "import", schema: textOf(element, "schema"), origin };
     case "document":
-      content();
+      content("inline");
       return readDocument(element);
     case "system":
     case "user":
     case "assistant":
-      return readMessage<SchemaNode>(element, content());
+      return readMessage<SchemaNode>(element, content(flagOf(element, "open", false) ? "written" : "bare"));
   }
+}
+
+function roleInPrompt({ name }: XmlElement): LineRole {
+  return name === "document" ? "place" : "control";
 }
 
 function readPrompt({ element, preamble }: Root, report: Report): Prompt {
   checkAttributes(element, ruleOf(PROMPT_GRAMMAR, "prompt"), report);
-  const space = spaceOf(element);
-  const preserve = preserves(space.space, false);
-  const nodes: PromptNode[] = [];
-  for (const child of element.children) {
-    if (child.kind === "comment") nodes.push(readComment(child));
-    else if (child.kind === "text") {
-      nodes.push({ kind: "text", text: child.text, origin: child.span });
-    } else if (Object.hasOwn(PROMPT_GRAMMAR, child.name)) {
-      if (isKnown(PROMPT_GRAMMAR, child, element, report)) nodes.push(readPromptElement(child, preserve, report));
-    } else nodes.push(readInclude(child, report));
-  }
-  return {
-    kind: "prompt",
-    schema: textOf(element, "schema"),
-    ...space,
-    children: normalisePrompt(nodes, preserve),
-    preamble,
-    origin: element.origin,
-  };
+  const around = { ...OUTERMOST, ...spacedOf(element) };
+  let words = false;
+  const children = settleText(element.children, { ...around, ends: "bare" }, roleInPrompt).flatMap((node): PromptNode[] => {
+    if (node.kind === "comment") return [readComment(node.comment)];
+    if (node.kind === "text") {
+      // What is blank before a prompt's first words is layout among the includes, whatever `xml:space` says.
+      if (!words && isBlank(rawOf(node.span)) && !node.cdata) return [];
+      words = true;
+      return [readText(node)];
+    }
+    if (!Object.hasOwn(PROMPT_GRAMMAR, node.element.name)) return [readInclude(node.element, report)];
+    words = true;
+    return isKnown(PROMPT_GRAMMAR, node.element, element, report) ? [readPromptElement(node.element, around, report)] : [];
+  });
+  return { kind: "prompt", schema: textOf(element, "schema"), ...spacedOf(element), children, preamble, origin: element.origin };
 }
 
-function readPromptElement(element: XmlElement, preserve: boolean, report: Report): PromptMessage | DocumentSlot {
+function readPromptElement(element: XmlElement, outer: Around, report: Report): PromptMessage | DocumentSlot {
   const rule = ruleOf(PROMPT_GRAMMAR, element.name);
   checkAttributes(element, rule, report);
-  const preserveWithin = preserves(spaceOf(element).space, preserve);
-  const nodes: (Text | Comment | DocumentSlot)[] = [];
-  for (const child of element.children) {
-    if (child.kind === "comment") nodes.push(readComment(child));
-    else if (child.kind === "text") {
-      if (rule.text) nodes.push({ kind: "text", text: child.text, origin: child.span });
-      else reportText(child, element, report);
-    } else if (isKnown(PROMPT_GRAMMAR, child, element, report)) {
-      nodes.push(readPromptElement(child, preserveWithin, report) as DocumentSlot);
+  const around = { ...outer, ...spacedOf(element) };
+  const readChild = (child: XmlElement) => (isKnown(PROMPT_GRAMMAR, child, element, report) ? [readPromptElement(child, around, report) as DocumentSlot] : []);
+  if (element.name === "document") {
+    for (const child of element.children) {
+      if (child.kind === "element") readChild(child);
+      else if (child.kind !== "comment") reportText(child, element, report);
     }
+    return readDocument(element);
   }
-  if (element.name === "document") return readDocument(element);
-  return readMessage(element, normaliseText<Text | Comment | DocumentSlot>(nodes, preserveWithin));
+  const children = settleText(element.children, { ...around, ends: "bare" }, roleInPrompt).flatMap((node): (Text | Comment | DocumentSlot)[] => {
+    if (node.kind === "comment") return [readComment(node.comment)];
+    return node.kind === "text" ? [readText(node)] : readChild(node.element);
+  });
+  return readMessage(element, children);
 }
 
 function readInclude(element: XmlElement, report: Report): Include {
   const children: (Include | Comment)[] = [];
   for (const child of element.children) {
     if (child.kind === "comment") children.push(readComment(child));
-    else if (child.kind === "text") reportText(child, element, report);
+    else if (child.kind !== "element") reportText(child, element, report);
     else if (Object.hasOwn(PROMPT_GRAMMAR, child.name)) reportMisplaced(child, element, "stands in the prompt itself", report);
     else children.push(readInclude(child, report));
   }
@@ -230,11 +273,15 @@ function readDocument(element: XmlElement): DocumentSlot {
 function readMessage<Child>(element: XmlElement, children: readonly Child[]): Message<Child> {
   const { name, origin } = element;
   const open = flagOf(element, "open", false);
-  return { kind: "message", role: name as Role, open, ...spaceOf(element), children, origin };
+  return { kind: "message", role: name as Role, open, ...spacedOf(element), children, origin };
 }
 
 function readComment({ text, span }: XmlComment): Comment {
   return { kind: "comment", text, origin: span };
+}
+
+function readText({ text, written, cdata, span }: Extract<Settled, { kind: "text" }>): Text {
+  return { kind: "text", text, ...(written !== undefined && { written }), ...(cdata && { cdata }), origin: span };
 }
 
 type Grammar = Readonly<Partial<Record<ElementName, ElementRule>>>;
@@ -249,10 +296,10 @@ function isKnown(grammar: Grammar, element: XmlElement, parent: XmlElement, repo
   if (children.includes(element.name as ElementName)) return true;
   if (Object.hasOwn(grammar, element.name)) {
     const parents = Object.keys(grammar).filter((name) => ruleOf(grammar, name).children.includes(element.name as ElementName));
-    const places = parents.length === 0 ? "is the file's one outermost element" : `stands in ${list(parents)}`;
+    const places = parents.length === 0 ? "is the file's one outermost element" : `stands in ${listElements(parents)}`;
     reportMisplaced(element, parent, places, report);
   } else {
-    const known = didYouMean(element.name, children) || (children.length > 0 ? `; it holds ${list(children)}` : "; it holds no elements");
+    const known = didYouMean(element.name, children) || (children.length > 0 ? `; it holds ${listElements(children)}` : "; it holds no elements");
     report("unknown-element", `no element \`<${element.name}>\` in \`<${parent.name}>\`${known}`, element.origin);
   }
   return false;
@@ -262,16 +309,24 @@ function reportMisplaced(element: XmlElement, parent: XmlElement, places: string
   report("misplaced-element", `\`<${element.name}>\` may not stand in \`<${parent.name}>\`: it ${places}`, element.origin);
 }
 
-function reportText(child: Extract<XmlNode, { kind: "text" }>, parent: XmlElement, report: Report): void {
-  if (isBlank(child.text)) return;
-  const { source, start, end } = child.span;
-  const raw = source.text.slice(start, end);
+function reportText({ span }: Exclude<XmlNode, XmlElement | XmlComment>, parent: XmlElement, report: Report): void {
+  const { source, start } = span;
+  const raw = rawOf(span);
+  if (isBlank(raw)) return;
   const from = start + raw.search(/\S/);
   report("misplaced-text", `\`<${parent.name}>\` holds no text`, { source, start: from, end: start + raw.trimEnd().length });
 }
 
-function list(names: readonly string[]): string {
-  return names.map((name) => `\`<${name}>\``).join(", ");
+function rawOf({ source, start, end }: Span): string {
+  return source.text.slice(start, end);
+}
+
+function listElements(names: readonly string[]): string {
+  return list(names.map((name) => `<${name}>`));
+}
+
+function list(words: readonly string[]): string {
+  return words.map((word) => `\`${word}\``).join(", ");
 }
 
 /** Reports what is wrong with an element's attributes; reading goes on with values that are right. */
@@ -312,9 +367,9 @@ function lengthOf({ attributes }: XmlElement, name: string): number {
   return wantedValue("length", value) ? 1 : Number(value);
 }
 
-function spaceOf({ attributes }: XmlElement): { readonly space?: Space } {
-  const space = attributes.get("xml:space");
-  return space === "preserve" || space === "default" ? { space } : {};
+function spacedOf({ attributes }: XmlElement): Spaced {
+  const [space, wrap] = [attributes.get("xml:space"), attributes.get("wrap")];
+  return { ...((space === "preserve" || space === "default") && { space }), ...((wrap === "hard" || wrap === "soft") && { wrap }) };
 }
 
 /** What the value should have been, or undefined when it is right. */
@@ -324,6 +379,10 @@ function wantedValue(kind: AttributeKind, value: string): string | undefined {
       return value === "true" || value === "false" ? undefined : "`true` or `false`";
     case "space":
       return value === "preserve" || value === "default" ? undefined : "`preserve` or `default`";
+    case "wrap":
+      return value === "hard" || value === "soft" ? undefined : "`hard` or `soft`";
+    case "overflow":
+      return OVERFLOWS.some((overflow) => overflow === value) ? undefined : list(OVERFLOWS);
     case "length":
       return /^[1-9]\d*$/.test(value) && Number(value) <= MAX_PARAMETER_LENGTH
         ? undefined

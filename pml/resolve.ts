@@ -2,8 +2,9 @@ import { dirname, join } from "node:path";
 import { type Diagnostic, type DiagnosticList, diagnosticList } from "./diagnostic.js";
 import type { Files } from "./files.js";
 import { parseSchema, readSource } from "./parse.js";
+import { contentBeside } from "./scope.js";
 import { attributeSpans, type Span } from "./source.js";
-import type { Comment, FileText, Import, Module, Schema, SchemaNode } from "./tree.js";
+import type { Comment, FileText, Import, Module, Schema, SchemaNode, Text } from "./tree.js";
 
 /** Files that one schema may read, each as often as it is named: imports of imports can double at every step. */
 const MAX_FILES = 1_000;
@@ -57,14 +58,14 @@ function resolveNodes(nodes: readonly SchemaNode[], place: Place, resolver: Reso
 function resolveModule(module: Module, place: Place, resolver: Resolver): Module {
   const { src, origin } = module;
   if (src === undefined) return { ...module, children: resolveNodes(module.children, place, resolver) };
-  const content = module.children.filter((child) => child.kind !== "comment" && child.kind !== "file");
   const span = attributeSpans(origin, "src").value;
-  if (content.length > 0) return module; // check.ts tells of it
+  if (contentBeside(module).length > 0) return module; // check.ts tells of it
   const read = readFile(src, place, span, resolver);
   const source = read && readSource(read.bytes, shownFrom(place, src), resolver.report);
   const comments = module.children.filter((child): child is Comment => child.kind === "comment");
-  const text: FileText[] = [{ kind: "file", text: source?.text ?? "" }];
-  return { ...module, children: [...comments, ...text] };
+  const lineEnd = module.children.filter((child): child is Text => child.kind === "text");
+  const text: FileText = { kind: "file", text: source?.text ?? "" };
+  return { ...module, children: [...comments, text, ...lineEnd] };
 }
 
 function resolveImport(node: Import, place: Place, resolver: Resolver): readonly SchemaNode[] {

@@ -1,65 +1,64 @@
-import type { Parameter } from "./tree.js";
+import type { Parameter, Space } from "./tree.js";
 
 /**
- * The whitespace rule, token side: what of an element's content is tokenised together. Each text run is tokenised
- * by itself, so the number of tokens of a module is the sum of its runs', wherever it stands.
+ * The text rule, token side: what of an element's content is tokenised together. Each run of text is tokenised by
+ * itself, so the number of tokens of a module is the sum of its runs', wherever it stands.
  *
- * - A line (whitespace.ts) ends with a line feed, so that modules stand on lines of their own, whichever of them a
- *   prompt includes. It has none where control text follows: before a message, at a message's end, at a prompt's.
- * - The space before a parameter goes to its argument: byte-level tokenizers write a word and the space before it as
- *   one token.
- * - Under `xml:space="preserve"` neither happens: runs are what is written.
+ * The space before a parameter, or before a module or union within a line, goes to what comes there: byte-level
+ * tokenizers write a word and the space before it as one token. Where nothing comes, there is no space either. Under
+ * `xml:space="preserve"` it stays where it is written.
  */
 export type Run<Node> =
   | { readonly kind: "text"; readonly text: string }
-  | { readonly kind: "parameter"; readonly parameter: Parameter; readonly lead: "" | " " }
-  | { readonly kind: "element"; readonly node: Node };
+  | { readonly kind: "parameter"; readonly parameter: Parameter; readonly lead: Lead }
+  | { readonly kind: "element"; readonly node: Node; readonly lead: Lead };
+
+/** Space that goes before what comes here. */
+export type Lead = "" | " ";
 
 type Content = { readonly kind: string };
 
 export type RunOptions = {
   readonly preserve: boolean;
-  /** Whether control text follows the content. */
-  readonly controlFollows: boolean;
+  /** Goes before the first text. */
+  readonly lead?: Lead;
 };
 
-export function runsOf<Node extends Content>(children: readonly Node[], { preserve, controlFollows }: RunOptions): Run<Node>[] {
+export function runsOf<Node extends Content>(children: readonly Node[], { preserve, lead: first = "" }: RunOptions): Run<Node>[] {
   const runs: Run<Node>[] = [];
-  let line: Run<Node>[] = [];
+  let lead = first;
 
   const addText = (text: string) => {
-    const last = line.at(-1);
-    if (last?.kind === "text") line[line.length - 1] = { kind: "text", text: last.text + text };
-    else if (text !== "") line.push({ kind: "text", text });
+    const last = runs.at(-1);
+    if (text === "") return;
+    if (last?.kind === "text") runs[runs.length - 1] = { kind: "text", text: last.text + text };
+    else runs.push({ kind: "text", text: lead + text });
+    lead = "";
   };
-  const endLine = (control: boolean) => {
-    if (line.length > 0 && !preserve && !control) addText("\n");
-    runs.push(...line);
-    line = [];
+  /** The space that ends the text so far, where a word stands before it. */
+  const takeLead = (): Lead => {
+    const given = lead;
+    lead = "";
+    const last = runs.at(-1);
+    if (preserve || last?.kind !== "text" || !(/[^ \t\n] $/.test(last.text) || (last.text === " " && runs.length > 1))) return given;
+    runs.pop();
+    if (last.text !== " ") runs.push({ kind: "text", text: last.text.slice(0, -1) });
+    return " ";
   };
 
   for (const node of children) {
     if (hasKind(node, "text")) addText(node.text);
-    else if (hasKind(node, "file")) {
-      endLine(false);
-      const text = preserve ? node.text : node.text.replace(/^[ \t\n]+|[ \t\n]+$/g, "");
-      addText(text);
-      endLine(false);
-    } else if (hasKind(node, "parameter")) {
-      const before = line.at(-1);
-      const spaced = !preserve && before?.kind === "text" && before.text.endsWith(" ");
-      if (spaced) {
-        line.pop();
-        addText(before.text.slice(0, -1));
-      }
-      line.push({ kind: "parameter", parameter: node as unknown as Parameter, lead: spaced ? " " : "" });
-    } else if (!hasKind(node, "comment")) {
-      endLine(hasKind(node, "message"));
-      runs.push({ kind: "element", node });
-    }
+    else if (hasKind(node, "file")) addText(preserve ? node.text : node.text.replace(/^([ \t]*\n)+/, "").replace(/[ \t\n]+$/, ""));
+    else if (hasKind(node, "parameter")) runs.push({ kind: "parameter", lead: takeLead(), parameter: node as unknown as Parameter });
+    else if (hasKind(node, "module") || hasKind(node, "union")) runs.push({ kind: "element", lead: takeLead(), node });
+    else if (!hasKind(node, "comment")) runs.push({ kind: "element", lead: "", node });
   }
-  endLine(controlFollows);
   return runs;
+}
+
+/** Whether layout is text, given what the element says and what holds around it. */
+export function preserves(space: Space | undefined, around: boolean): boolean {
+  return space === undefined ? around : space === "preserve";
 }
 
 function hasKind<Node extends Content, Kind extends string>(node: Node, kind: Kind): node is Node & { kind: Kind; text: string } {

@@ -59,6 +59,14 @@ export function attributeSpans(origin: Origin | undefined, name: string): { read
   return {};
 }
 
+const REST_OF_TAG = /(?:[^"'>]|"[^"]*"|'[^']*')*>/y;
+
+/** Offset behind the `>` of the opening tag whose name this is. */
+export function endOfTag({ source, end }: Origin): number {
+  REST_OF_TAG.lastIndex = end;
+  return REST_OF_TAG.test(source.text) ? REST_OF_TAG.lastIndex : end;
+}
+
 export function placeOf(span: Span): Place {
   const { source } = span;
   const [line, column] = lineAndColumn(source, span.start);

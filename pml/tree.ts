@@ -4,17 +4,28 @@ import type { Origin } from "./source.js";
 export type { Role };
 
 /**
- * The trees of PML. Markup and builder make the same ones, `origin` aside.
+ * The trees of PML. Markup and builder make the same ones, `origin` and `written` aside.
  *
- * Text in a tree is normalised (whitespace.ts): two texts are never neighbours, and none is empty.
+ * Text in a tree is what the model reads: the layout of markup is gone (whitespace.ts). Texts are neighbours only where
+ * one of them is CDATA, and none is empty.
  */
 type Written = { readonly origin?: Origin };
 
-/** `xml:space` as it was written; it holds for all within until an inner element says otherwise. */
-type Spaced = { readonly space?: Space };
+/** `xml:space` and `wrap` as they were written; each holds for all within until an inner element says otherwise. */
+export type Spaced = { readonly space?: Space; readonly wrap?: Wrap };
+/** `preserve`: the layout of the markup is text too. */
 export type Space = "preserve" | "default";
+/** `soft`: an author's line breaks within a paragraph are spaces. */
+export type Wrap = "hard" | "soft";
 
-export type Text = Written & { readonly kind: "text"; readonly text: string };
+export type Text = Written & {
+  readonly kind: "text";
+  readonly text: string;
+  /** With the line breaks that a soft wrap has made spaces of. Kept for the formatter; means nothing. */
+  readonly written?: string;
+  /** Written as a CDATA section. Kept for the formatter; means nothing. */
+  readonly cdata?: true;
+};
 
 /** Kept for the formatter; means nothing. */
 export type Comment = Written & { readonly kind: "comment"; readonly text: string };
@@ -28,7 +39,13 @@ export type Parameter = Written & {
   /** Positions that it reserves, in tokens. */
   readonly length: number;
   readonly default?: string;
+  /** What becomes of an argument with more tokens. */
+  readonly overflow: Overflow;
 };
+
+/** `truncate-end` keeps an argument's first tokens, `truncate-start` its last. */
+export type Overflow = (typeof OVERFLOWS)[number];
+export const OVERFLOWS = ["error", "truncate-end", "truncate-start"] as const;
 
 export type Module = Written &
   Spaced & {

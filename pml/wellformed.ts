@@ -1,5 +1,5 @@
 import type { Report } from "./diagnostic.js";
-import { decodeValue, reportEntities } from "./entity.js";
+import { reportEntities } from "./entity.js";
 import { MAX_DEPTH, MAX_ELEMENTS } from "./grammar.js";
 import type { SourceText, Span } from "./source.js";
 
@@ -9,15 +9,7 @@ import type { SourceText, Span } from "./source.js";
  * bombs are made of.
  */
 
-/** An opening or self-closing tag as it stands in the source. */
-export type Tag = {
-  readonly name: Span;
-  /** Offset behind its `>`. */
-  readonly end: number;
-  readonly closed: boolean;
-  /** Values as they are read, by name. */
-  readonly attributes: ReadonlyMap<string, string>;
-};
+const OR_CDATA = ", or put the text into a CDATA section: `<![CDATA[` ... `]]>`";
 
 const XML_DECLARATION = /^<\?xml(?:[ \t\n][^?<>]*)?\?>/;
 const FORBIDDEN_CHARACTER = /[\0-\x08\x0B\x0C\x0E-\x1F\uFFFE\uFFFF\p{Surrogate}]/gu;
@@ -32,13 +24,10 @@ export function declarationLength(text: string): number {
   return XML_DECLARATION.exec(text)?.[0].length ?? 0;
 }
 
-/**
- * Opening tags by their offset, or undefined when the tags do not nest: then no tree can be built. Other breaches
- * are reported and leave the tree whole.
- */
-export function scanTags(source: SourceText, report: Report): ReadonlyMap<number, Tag> | undefined {
+/** Whether the tags nest: else no tree can be built. Other breaches are reported and leave the tree whole. */
+export function checkXml(source: SourceText, report: Report): boolean {
   const { text } = source;
-  const tags = new Map<number, Tag>();
+  let elements = 0;
   const open: Span[] = [];
   let nests = true;
   let roots = 0;
@@ -59,14 +48,14 @@ export function scanTags(source: SourceText, report: Report): ReadonlyMap<number
     if (text[at] !== "<") {
       const end = indexOrEnd(text, "<", at);
       const written = span(at, end);
-      if (open.length > 0) reportEntities(written, report);
+      if (open.length > 0) reportEntities(written, report, OR_CDATA);
       else reportOutside(written, report);
       at = end;
     } else if (text.startsWith("<!--", at)) {
       const end = text.indexOf("-->", at + 4);
       if (end === -1) {
         breach("unclosed-element", "this comment is never closed; end it with `-->`", span(at, at + 4));
-        return undefined;
+        return false;
       }
       const dashes = text.slice(at + 4, end + 1).indexOf("--");
       if (dashes !== -1) report("bad-xml", "`--` may not stand within a comment", span(at + 4 + dashes, at + 6 + dashes));
@@ -75,17 +64,17 @@ export function scanTags(source: SourceText, report: Report): ReadonlyMap<number
       const end = text.indexOf("]]>", at + 9);
       if (end === -1) {
         breach("unclosed-element", "this CDATA section is never closed; end it with `]]>`", span(at, at + 9));
-        return undefined;
+        return false;
       }
       if (open.length === 0) breach("bad-xml", "text may only stand within an element", span(at, at + 9));
       at = end + 3;
     } else if (text.startsWith("<!DOCTYPE", at)) {
       breach("doctype", "PML has no document types; write the text itself in place of entities", span(at, at + 9));
-      return undefined;
+      return false;
     } else if (text.startsWith("<?", at)) {
       breach("bad-xml", "PML has no processing instructions; an XML declaration stands at the very start", span(at, at + 2));
       const end = text.indexOf("?>", at);
-      if (end === -1) return undefined;
+      if (end === -1) return false;
       at = end + 2;
     } else if (text.startsWith("</", at)) {
       const nameEnd = endOf(TAG_NAME, text, at + 2);
@@ -99,11 +88,10 @@ export function scanTags(source: SourceText, report: Report): ReadonlyMap<number
       at = end + 1;
     } else if (NAME_START.test(text[at + 1] ?? "")) {
       const tag = scanTag(at);
-      if (!tag) return undefined;
-      tags.set(at, tag);
-      if (tags.size > MAX_ELEMENTS) {
+      if (!tag) return false;
+      if (++elements > MAX_ELEMENTS) {
         breach("too-large", `a file may have ${MAX_ELEMENTS} elements; split it and import the parts`, tag.name);
-        return undefined;
+        return false;
       }
       if (open.length === 0 && ++roots > 1) {
         breach("bad-xml", "a file holds one element at its top; put this into a file of its own", tag.name);
@@ -111,17 +99,17 @@ export function scanTags(source: SourceText, report: Report): ReadonlyMap<number
       if (!tag.closed) open.push(tag.name);
       if (open.length > MAX_DEPTH) {
         breach("too-deep", `elements may be nested ${MAX_DEPTH} deep`, tag.name);
-        return undefined;
+        return false;
       }
       at = tag.end;
     } else {
-      breach("bad-xml", "`<` begins a tag; write `&lt;` for the character", span(at, at + 1));
+      breach("bad-xml", `\`<\` begins a tag; write \`&lt;\` for the character${OR_CDATA}`, span(at, at + 1));
       at++;
     }
   }
   for (const name of open) breach("unclosed-element", `\`<${nameOf(name)}>\` is never closed`, name);
   if (nests && roots === 0) breach("bad-xml", "there is no element in this file", span(0, 0));
-  return nests ? tags : undefined;
+  return nests;
 
   function closeElement(name: Span): void {
     const written = nameOf(name);
@@ -138,16 +126,16 @@ export function scanTags(source: SourceText, report: Report): ReadonlyMap<number
   }
 
   /** Undefined when its end cannot be told. */
-  function scanTag(start: number): Tag | undefined {
+  function scanTag(start: number): { readonly name: Span; readonly end: number; readonly closed: boolean } | undefined {
     const name = span(start + 1, endOf(TAG_NAME, text, start + 1));
-    const attributes = new Map<string, string>();
+    const given = new Set<string>();
     let at = name.end;
     for (;;) {
       const next = endOf(SPACES, text, at);
       const apart = next > at;
       at = next;
-      if (text[at] === ">") return { name, end: at + 1, closed: false, attributes };
-      if (text.startsWith("/>", at)) return { name, end: at + 2, closed: true, attributes };
+      if (text[at] === ">") return { name, end: at + 1, closed: false };
+      if (text.startsWith("/>", at)) return { name, end: at + 2, closed: true };
       if (at >= text.length || text[at] === "<") {
         breach("unclosed-element", `the tag \`<${nameOf(name)}\` is never closed; end it with \`>\` or \`/>\``, name);
         return undefined;
@@ -185,8 +173,8 @@ export function scanTags(source: SourceText, report: Report): ReadonlyMap<number
         report("bad-attribute", "`<` may not stand in a value; write `&lt;`, or close the quote before it", place);
       }
       reportEntities(value, report);
-      if (attributes.has(written)) report("duplicate-attribute", `\`${written}\` is given twice`, attribute);
-      else attributes.set(written, decodeValue(text.slice(value.start, value.end)));
+      if (given.has(written)) report("duplicate-attribute", `\`${written}\` is given twice`, attribute);
+      given.add(written);
       at = end + 1;
     }
   }

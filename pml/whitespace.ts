@@ -1,87 +1,258 @@
-import type { Comment, PromptNode, Space, Text } from "./tree.js";
+import { decodeEntities } from "./entity.js";
+import type { Span } from "./source.js";
+import type { Space, Wrap } from "./tree.js";
+import type { XmlComment, XmlElement, XmlNode } from "./xml.js";
 
 /**
- * The whitespace rule, tree side. A *line* is text, parameters and comments up to the next element of another kind
- * or the end of the element. Within a line every run of whitespace becomes one space, and none is left at either
- * end; comments are as if they were not there. Under `xml:space="preserve"` text stays as it is.
+ * The whitespace rule: what of an element's content is text. Text is kept as it is written, but for the layout of the
+ * markup around it:
  *
- * Whitespace is XML's: space, tab, line feed, carriage return. A no-break space is text.
+ * - the indentation that all lines have in common,
+ * - blank lines at both ends,
+ * - lines that hold a tag alone, comments aside (Mustache calls such tags standalone), and blank lines between them.
+ *
+ * A module or union that has its lines to itself ends with the last one's line feed; one within a line is within the
+ * text's line. CDATA sections and characters written as references are never layout. Whitespace is space, tab and
+ * line feed; a no-break space is text.
  */
-const WHITESPACE = /[ \t\r\n]+/g;
+export type TextRule = {
+  readonly space: Space;
+  readonly wrap: Wrap;
+  readonly ends: Ends;
+};
 
-/** `parameter` stands within a line; whatever has another kind ends it. */
-type Lined = { readonly kind: string };
+/**
+ * What stands around the content. `lines`: the element has its lines to itself, so its text ends with a line feed.
+ * `bare`: what follows is not its matter, so its text ends without one. `written`: it ends with a line feed where the
+ * content's last line does. `inline`: as `bare`, and its first line is the rest of another.
+ */
+export type Ends = "lines" | "bare" | "written" | "inline";
 
-export function normaliseText<Node extends Lined>(children: readonly (Node | Text)[], preserve: boolean): (Node | Text)[] {
-  const result: (Node | Text)[] = [];
-  let lastText = -1; // index of the line's last text, or -1
-  let spaced = true; // whitespace here says nothing: the line begins, or a space stands already
+/** How an element takes part in the lines that it stands in. */
+export type LineRole =
+  /** A part of the line, as text is. */
+  | "word"
+  /** Takes its lines with it when it has them to itself. */
+  | "lines"
+  /** Text neither before nor after it goes on past it: whitespace beside it is layout. */
+  | "control"
+  /** Stands for something that follows what is before it; a line of its own is layout. */
+  | "place"
+  /** As a comment: says nothing where it stands. */
+  | "nothing";
 
-  const endLine = () => {
-    const last = result[lastText];
-    if (!preserve && last && isText(last) && last.text.endsWith(" ")) {
-      const text = last.text.slice(0, -1);
-      if (text === "") result.splice(lastText, 1);
-      else result[lastText] = { ...last, text };
-    }
-    lastText = -1;
-    spaced = true;
-  };
+export type Settled =
+  | { readonly kind: "text"; readonly text: string; /** Its lines before soft wraps were joined. */ readonly written?: string; readonly cdata?: true; readonly span: Span }
+  | { readonly kind: "comment"; readonly comment: XmlComment }
+  | { readonly kind: "element"; readonly element: XmlElement; /** Whether it has its lines to itself. */ readonly alone: boolean };
 
-  for (const child of children) {
-    if (isText(child)) {
-      let text = child.text;
-      if (!preserve) {
-        text = text.replace(WHITESPACE, " ");
-        if (spaced && text.startsWith(" ")) text = text.slice(1);
-      }
-      if (text === "") continue;
-      const previous = result.at(-1);
-      if (previous && isText(previous)) {
-        result[result.length - 1] = { ...previous, text: previous.text + text };
-      } else {
-        result.push({ ...child, text });
-        lastText = result.length - 1;
-      }
-      spaced = text.endsWith(" ");
-    } else if (isComment(child)) {
-      result.push(child);
-    } else if (child.kind === "parameter") {
-      result.push(child);
-      lastText = -1;
-      spaced = false;
-    } else {
-      endLine();
-      result.push(child);
-    }
-  }
-  endLine();
-  return result;
+export function settleText(children: readonly XmlNode[], rule: TextRule, roleOf: (element: XmlElement) => LineRole): Settled[] {
+  const pieces = rule.space === "preserve" ? children.map(preserved) : settleLines(linesOf(children), rule, roleOf);
+  return mergeTexts(pieces);
 }
 
-/** A prompt's content: what is blank before its own first words is layout among the includes, whatever `xml:space` says. */
-export function normalisePrompt(children: readonly PromptNode[], preserve: boolean): PromptNode[] {
-  let words = false;
-  return normaliseText<PromptNode>(children, preserve).filter((node) => {
-    if (node.kind === "text" && !words && isBlank(node.text)) return false;
-    if (node.kind !== "include" && node.kind !== "comment") words = true;
-    return true;
+/** A piece of text while lines are settled; `raw` has references, `soft` is what it reads when soft wraps are joined. */
+type Piece = Settled | { readonly kind: "raw"; readonly raw: string; readonly soft: string; readonly span: Span };
+
+function preserved(node: XmlNode): Piece {
+  switch (node.kind) {
+    case "text":
+      return { kind: "raw", raw: node.raw, soft: node.raw, span: node.span };
+    case "cdata":
+      return { kind: "text", text: node.text, cdata: true, span: node.span };
+    case "comment":
+      return { kind: "comment", comment: node };
+    case "element":
+      return { kind: "element", element: node, alone: false };
+  }
+}
+
+type Line = {
+  readonly nodes: XmlNode[];
+  /** Whether a line feed of the source ends it. */
+  ended: boolean;
+};
+
+/** The content in lines of the source; what an element or a CDATA section holds is within its line. */
+function linesOf(children: readonly XmlNode[]): Line[] {
+  let line: Line = { nodes: [], ended: false };
+  const lines = [line];
+  for (const node of children) {
+    if (node.kind !== "text") {
+      line.nodes.push(node);
+      continue;
+    }
+    let at = node.span.start;
+    for (const [i, raw] of node.raw.split("\n").entries()) {
+      if (i > 0) {
+        line.ended = true;
+        lines.push((line = { nodes: [], ended: false }));
+      }
+      if (raw !== "") line.nodes.push({ kind: "text", raw, span: { ...node.span, start: at, end: at + raw.length } });
+      at += raw.length + 1;
+    }
+  }
+  return lines;
+}
+
+/**
+ * `comment`: nothing but what says nothing; `tags`: elements and comments alone, one element where it has lines; `text`:
+ * all else that is not blank.
+ */
+type LineKind = "blank" | "comment" | "tags" | "text";
+
+function settleLines(lines: readonly Line[], { wrap, ends }: TextRule, roleOf: (element: XmlElement) => LineRole): Piece[] {
+  const kinds = lines.map((line, i) => {
+    const kind = kindOf(line, roleOf);
+    const whole = (i > 0 || ends !== "inline") && (line.ended || ends === "lines");
+    const hasLines = line.nodes.some((node) => node.kind === "element" && roleOf(node) === "lines");
+    return kind === "tags" && hasLines && !whole ? "text" : kind;
+  });
+  const indentation = commonIndentation(lines, kinds);
+  const first = kinds.findIndex((kind) => kind === "tags" || kind === "text");
+  const last = kinds.findLastIndex((kind) => kind === "tags" || kind === "text");
+
+  const pieces: Piece[] = [];
+  const pushText = (raw: string, soft: string, span: Span) => void pieces.push({ kind: "raw", raw, soft, span });
+  let blanks: Span[] = [];
+  let before: LineKind = "tags"; // the last line that was not blank
+  let end: Span | undefined; // where the last node ended
+  const following = nextOf(kinds, (kind) => kind !== "comment");
+  for (const [i, line] of lines.entries()) {
+    const kind = kinds[i]!;
+    end = endOf(line) ?? end;
+    if (kind === "blank") {
+      if (i > first && i < last && end) blanks.push(end);
+      continue;
+    }
+    if (before === "text" || kind === "text") for (const blank of blanks) pushText("\n", "\n", blank);
+    blanks = [];
+    if (kind !== "text") {
+      for (const node of line.nodes) if (node.kind !== "text") pieces.push(elementOrComment(node, true));
+      if (kind === "tags") before = kind;
+      continue;
+    }
+    before = kind;
+    const joined = wrap === "soft" && following[i] === "text";
+    let control = false; // whether a control element stands before, in this line
+    for (const [j, node] of line.nodes.entries()) {
+      if (node.kind === "cdata") pieces.push({ kind: "text", text: node.text, cdata: true, span: node.span });
+      else if (node.kind !== "text") pieces.push(elementOrComment(node, false));
+      else {
+        const [starts, stops] = [j === 0 && i > 0, j === line.nodes.length - 1];
+        let raw = starts && node.raw.startsWith(indentation) ? node.raw.slice(indentation.length) : node.raw;
+        if ((wrap === "soft" && starts) || control) raw = raw.replace(/^[ \t]+/, "");
+        if (joined && stops) raw = raw.replace(/[ \t]+$/, "");
+        pushText(raw, raw, node.span);
+      }
+      if (node.kind !== "comment") control = node.kind === "element" && roleOf(node) === "control";
+    }
+    const ended = i < last || ends === "lines" || (ends === "written" && line.ended);
+    if (ended && end && !endsItself(line)) pushText("\n", joined && i < last ? " " : "\n", end);
+  }
+  return trimBesideControl(pieces, roleOf);
+}
+
+function elementOrComment(node: XmlElement | XmlComment | Extract<XmlNode, { kind: "cdata" }>, alone: boolean): Piece {
+  if (node.kind === "element") return { kind: "element", element: node, alone };
+  if (node.kind === "comment") return { kind: "comment", comment: node };
+  return { kind: "text", text: node.text, cdata: true, span: node.span };
+}
+
+function kindOf({ nodes }: Line, roleOf: (element: XmlElement) => LineRole): LineKind {
+  let kind: LineKind = "blank";
+  let elements = 0;
+  let lined = 0;
+  for (const node of nodes) {
+    if (node.kind === "text") {
+      if (!isBlank(node.raw)) return "text";
+    } else if (node.kind === "comment" || (node.kind === "element" && roleOf(node) === "nothing")) kind = kind === "blank" ? "comment" : kind;
+    else if (node.kind === "cdata" || roleOf(node) === "word") return "text";
+    else {
+      kind = "tags";
+      elements++;
+      if (roleOf(node) === "lines") lined++;
+    }
+  }
+  return lined > 0 && elements > 1 ? "text" : kind;
+}
+
+/** Of all lines that begin within the content and have something to indent. */
+function commonIndentation(lines: readonly Line[], kinds: readonly LineKind[]): string {
+  let common: string | undefined;
+  for (const [i, { nodes }] of lines.entries()) {
+    if (i === 0 || kinds[i] === "blank" || kinds[i] === "comment") continue;
+    const [start] = nodes;
+    const own = start?.kind === "text" ? /^[ \t]*/.exec(start.raw)![0] : "";
+    common = common === undefined ? own : sharedStart(common, own);
+  }
+  return common ?? "";
+}
+
+function sharedStart(a: string, b: string): string {
+  let length = 0;
+  while (length < a.length && a[length] === b[length]) length++;
+  return a.slice(0, length);
+}
+
+/** A CDATA section that ends its own line needs no other line feed. */
+function endsItself({ nodes }: Line): boolean {
+  const last = nodes.findLast((node) => node.kind !== "comment" && !(node.kind === "text" && isBlank(node.raw)));
+  return last?.kind === "cdata" && last.text.endsWith("\n");
+}
+
+function endOf({ nodes }: Line): Span | undefined {
+  const node = nodes.at(-1);
+  const span = node && (node.kind === "element" ? node.origin : node.span);
+  return span && { ...span, start: span.end };
+}
+
+/** For each item, the next one behind it that counts. */
+export function nextOf<Item>(items: readonly Item[], counts: (item: Item) => boolean): (Item | undefined)[] {
+  const next: (Item | undefined)[] = [];
+  let found: Item | undefined;
+  for (let i = items.length - 1; i >= 0; i--) {
+    next[i] = found;
+    if (counts(items[i]!)) found = items[i];
+  }
+  return next;
+}
+
+/** Takes whitespace of the source, written references aside, from before and after what is control text. */
+function trimBesideControl(pieces: readonly Piece[], roleOf: (element: XmlElement) => LineRole): Piece[] {
+  const isControl = (piece: Piece | undefined) => piece?.kind === "element" && roleOf(piece.element) === "control";
+  const counts = (piece: Piece) => piece.kind !== "comment" && !(piece.kind === "raw" && isBlank(piece.raw));
+  const next = nextOf(pieces, counts);
+  const before = nextOf(pieces.toReversed(), counts).reverse();
+  return pieces.map((piece, i) => {
+    if (piece.kind !== "raw") return piece;
+    const start = isControl(before[i]) ? /^\n*/.exec(piece.raw)![0].length : 0;
+    const end = isControl(next[i]) ? Math.max(start, piece.raw.replace(/[ \t\n]+$/, "").length) : piece.raw.length;
+    return { ...piece, raw: piece.raw.slice(start, end), soft: piece.soft.slice(start, end) };
   });
 }
 
-/** Whether text is kept, given what the element says and what holds around it. */
-export function preserves(space: Space | undefined, around: boolean): boolean {
-  return space === undefined ? around : space === "preserve";
+/** Texts that are neighbours become one, but for those of CDATA sections, which stay their own. */
+function mergeTexts(pieces: readonly Piece[]): Settled[] {
+  const merged: Settled[] = [];
+  for (const piece of pieces) {
+    if (piece.kind !== "text" && piece.kind !== "raw") {
+      merged.push(piece);
+      continue;
+    }
+    const [text, written] = piece.kind === "text" ? [piece.text, piece.text] : [decodeEntities(piece.soft), decodeEntities(piece.raw)];
+    if (text === "" && written === "") continue;
+    const cdata = piece.kind === "text" ? ({ cdata: true } as const) : {};
+    const previous = merged.at(-1);
+    if (previous?.kind === "text" && previous.cdata === ("cdata" in cdata || undefined)) {
+      const both = (previous.written ?? previous.text) + written;
+      const joined = previous.text + text;
+      merged[merged.length - 1] = { kind: "text", text: joined, ...(both !== joined && { written: both }), ...cdata, span: { ...previous.span, end: piece.span.end } };
+    } else merged.push({ kind: "text", text, ...(written !== text && { written }), ...cdata, span: piece.span });
+  }
+  return merged;
 }
 
 export function isBlank(text: string): boolean {
   return /^[ \t\r\n]*$/.test(text);
-}
-
-function isText(node: Lined | Text): node is Text {
-  return node.kind === "text";
-}
-
-function isComment(node: Lined | Comment): node is Comment {
-  return node.kind === "comment";
 }

@@ -3,28 +3,34 @@ import { KvspliceError } from "../plan/index.js";
 import type { Report } from "./diagnostic.js";
 import { decodeEntities } from "./entity.js";
 import { MAX_DEPTH } from "./grammar.js";
-import type { Origin, SourceText, Span } from "./source.js";
-import { declarationLength, scanTags, type Tag } from "./wellformed.js";
+import { endOfTag, type Origin, type SourceText, type Span } from "./source.js";
+import { checkXml, declarationLength } from "./wellformed.js";
 
 /** The tree of XML as it is written, every node with its place. */
 export type XmlElement = {
   readonly kind: "element";
   readonly name: string;
+  /** Values with their references decoded, line ends and tabs as they are written. */
   readonly attributes: ReadonlyMap<string, string>;
   readonly children: readonly XmlNode[];
   readonly origin: Origin;
 };
-export type XmlText = { readonly kind: "text"; readonly text: string; readonly span: Span };
+/** As it stands in the source, references not yet decoded: what is written as a reference is never layout. */
+export type XmlText = { readonly kind: "text"; readonly raw: string; readonly span: Span };
+export type XmlCdata = { readonly kind: "cdata"; readonly text: string; readonly span: Span };
 export type XmlComment = { readonly kind: "comment"; readonly text: string; readonly span: Span };
-export type XmlNode = XmlElement | XmlText | XmlComment;
+export type XmlNode = XmlElement | XmlText | XmlCdata | XmlComment;
 
 export type XmlDocument = { readonly root: XmlElement; readonly preamble: readonly XmlComment[] };
 
 const TEXT = "#text";
 const CDATA = "#cdata";
 const COMMENT = "#comment";
-const ELEMENT = "element";
+const ATTRIBUTES = ":@";
 const METADATA = XMLParser.getMetaDataSymbol() as symbol;
+
+/** Stands before each name: the library refuses some that are fine, such as `constructor`. */
+const NAME_MARK = ".";
 
 /** A node of fast-xml-parser in document order: one name, whose value is text or child nodes, and its place. */
 type ParsedNode = {
@@ -36,32 +42,31 @@ const parser = () =>
   new XMLParser({
     preserveOrder: true,
     captureMetaData: true,
-    // Attributes are read by the scan, which knows their places.
-    ignoreAttributes: true,
+    ignoreAttributes: false,
+    attributeNamePrefix: NAME_MARK,
     textNodeName: TEXT,
     cdataPropName: CDATA,
     commentPropName: COMMENT,
     trimValues: false,
     parseTagValue: false,
+    parseAttributeValue: false,
     // Entities are decoded here, so that a text's length in the source is known.
     processEntities: false,
-    // Names are read by the scan too: the library refuses some that are fine, such as `constructor`.
-    transformTagName: (name) => (name.endsWith("/") ? `${ELEMENT}/` : ELEMENT),
+    transformTagName: (name) => NAME_MARK + name,
     maxNestedTags: MAX_DEPTH + 1,
     jPath: false,
   });
 
 /** The document, or undefined where its tags do not nest; the reasons are reported. */
 export function parseXml(source: SourceText, report: Report): XmlDocument | undefined {
-  const tags = scanTags(source, report);
-  if (!tags) return undefined;
-  const nodes = readNodes(parseNodes(source), 0, { source, tags });
+  if (!checkXml(source, report)) return undefined;
+  const nodes = readNodes(parseNodes(source), 0, source);
   const root = nodes.find((node) => node.kind === "element");
   if (!root) return undefined;
   return { root, preamble: nodes.filter((node) => node.kind === "comment") };
 }
 
-/** Throws `KvspliceError` `bad_markup` if the library refuses what the scan has let through. */
+/** Throws `KvspliceError` `bad_markup` if the library refuses what the check has let through. */
 function parseNodes({ file, text }: SourceText): readonly ParsedNode[] {
   const declaration = declarationLength(text);
   try {
@@ -71,44 +76,41 @@ function parseNodes({ file, text }: SourceText): readonly ParsedNode[] {
   }
 }
 
-type Context = { readonly source: SourceText; readonly tags: ReadonlyMap<number, Tag> };
-
 /** `at`: where the first node begins. Texts carry no place of their own: they lie between those that do. */
-function readNodes(nodes: readonly ParsedNode[], at: number, context: Context): XmlNode[] {
-  const { source } = context;
+function readNodes(nodes: readonly ParsedNode[], at: number, source: SourceText): XmlNode[] {
   return nodes.map((node): XmlNode => {
     const start = at;
-    const element = node[ELEMENT];
-    if (element !== undefined) {
-      const { startIndex = at, endIndex = at } = node[METADATA] ?? {};
-      at = endIndex;
-      return readElement(element as readonly ParsedNode[], startIndex, context);
-    }
+    const cdata = node[CDATA];
     const comment = node[COMMENT];
     if (comment !== undefined) {
       const text = textOf(comment);
       at += text.length + "<!---->".length;
       return { kind: "comment", text, span: { source, start, end: at } };
     }
-    const cdata = node[CDATA];
     if (cdata !== undefined) {
       const text = textOf(cdata);
       at += text.length + "<![CDATA[]]>".length;
-      return { kind: "text", text, span: { source, start, end: at } };
+      return { kind: "cdata", text, span: { source, start, end: at } };
     }
-    const raw = String(node[TEXT] ?? "");
-    at += raw.length;
-    return { kind: "text", text: decodeEntities(raw), span: { source, start, end: at } };
+    const raw = node[TEXT];
+    if (raw !== undefined) {
+      at += String(raw).length;
+      return { kind: "text", raw: String(raw), span: { source, start, end: at } };
+    }
+    const { startIndex = at, endIndex = at } = node[METADATA] ?? {};
+    at = endIndex;
+    return readElement(node, startIndex, source);
   });
 }
 
-function readElement(children: readonly ParsedNode[], start: number, context: Context): XmlElement {
-  const { source, tags } = context;
-  const tag = tags.get(start);
-  if (!tag) throw new KvspliceError("bad_markup", `cannot parse ${source.file}: there is no tag at offset ${start}`);
-  const { name, end, attributes } = tag;
-  const written = source.text.slice(name.start, name.end);
-  return { kind: "element", name: written, attributes, children: readNodes(children, end, context), origin: name };
+function readElement(node: ParsedNode, start: number, source: SourceText): XmlElement {
+  const marked = Object.keys(node).find((key) => key !== ATTRIBUTES) ?? "";
+  const name = marked.replace(/^\.+/, "");
+  const origin = { source, start: start + 1, end: start + 1 + name.length };
+  const written = (node[ATTRIBUTES] ?? {}) as Readonly<Record<string, string>>;
+  const attributes = new Map(Object.entries(written).map(([key, value]) => [key.slice(NAME_MARK.length), decodeEntities(value)]));
+  const children = readNodes(node[marked] as readonly ParsedNode[], endOfTag(origin), source);
+  return { kind: "element", name, attributes, children, origin };
 }
 
 function textOf(nodes: string | readonly ParsedNode[]): string {

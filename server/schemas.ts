@@ -1,8 +1,8 @@
 import { realpathSync } from "node:fs";
-import { sep } from "node:path";
+import { relative, sep } from "node:path";
 import { globSync } from "tinyglobby";
-import { KvspliceError, type Model } from "../engine/index.js";
-import { compilePrompt, hasErrors, layoutSchema, parsePrompt, readSchema, type Compiled, type Diagnostic, type Documents, type ReadSchema } from "../pml/index.js";
+import { KvspliceError } from "../plan/index.js";
+import { compileMarkup, folderFiles, hasErrors, openMarkup, readMarkup, type Compiled, type Diagnostic, type Documents, type Markup, type MarkupLanguage } from "../pml/index.js";
 import { ApiError } from "./error.js";
 
 /**
@@ -11,10 +11,14 @@ import { ApiError } from "./error.js";
  */
 export class Schemas {
   private fileOf = new Map<string, string>();
+  /** What was told of the folder when it was searched last. */
+  private told: ReadonlySet<string> = new Set();
 
+  /** @param tell hears of files that are not served, and why: once, until that changes */
   constructor(
     private readonly dir: string,
-    private readonly model: Pick<Model, "tokenizer" | "chat" | "contextLength">,
+    private readonly language: MarkupLanguage,
+    private readonly tell: (problem: string) => void,
   ) {
     this.search();
   }
@@ -29,21 +33,19 @@ export class Schemas {
    * @throws ApiError 404 for a name that no schema has, 400 for markup with errors: all of them are in the message
    */
   compile(name: string, prompt: string, documents: Documents): Compiled {
-    const read = this.read(name);
-    const { layout, diagnostics } = read.schema ? layoutSchema(read.schema, this.model) : { layout: undefined, diagnostics: [] };
-    const parsed = parsePrompt(Buffer.from(prompt), { file: "prompt" });
-    const compiled = layout && parsed.prompt ? compilePrompt(layout, parsed.prompt, { documents }) : undefined;
-    const found = [...read.diagnostics, ...diagnostics, ...parsed.diagnostics, ...(compiled?.diagnostics ?? [])];
-    if (compiled?.compiled && !hasErrors(found)) return compiled.compiled;
-    throw new ApiError(400, found.filter(({ severity }) => severity === "error").map(sentence).join("\n"), { param: "prompt", code: "bad_markup" });
+    const files = [this.read(name), openMarkup(Buffer.from(prompt), { kind: "prompt", file: "prompt", files: folderFiles(this.root()) })];
+    const { files: compiled, diagnostics } = compileMarkup(files, { language: this.language, documents });
+    const found = compiled[1]?.compiled;
+    if (found && !hasErrors(diagnostics)) return found;
+    throw new ApiError(400, diagnostics.filter(({ severity }) => severity === "error").map(sentence).join("\n"), { param: "prompt", code: "bad_markup" });
   }
 
-  private read(name: string): ReadSchema {
+  private read(name: string): Markup {
     for (const searched of [false, true]) {
       if (searched) this.search();
       const file = this.fileOf.get(name);
-      const read = file === undefined ? undefined : readSchema(file);
-      if (read?.schema?.name === name) return read;
+      const read = file === undefined ? undefined : readMarkup(file);
+      if (read?.kind === "schema" && read.schema.name === name) return read;
     }
     const known = [...this.fileOf.keys()].map((each) => `'${each}'`).join(", ");
     throw new ApiError(404, `There is no schema of this name; this server has ${known || "none"}.`, { param: "schema", code: "schema_not_found" });
@@ -60,11 +62,22 @@ export class Schemas {
   private search(): void {
     const root = this.root();
     this.fileOf = new Map();
+    const problems = new Set<string>();
     for (const path of globSync("**/*.pml", { cwd: root, absolute: true, followSymbolicLinks: false }).sort()) {
       const file = realpathSync(path);
-      const name = file.startsWith(root + sep) ? readSchema(file).schema?.name : undefined;
-      if (name !== undefined && !this.fileOf.has(name)) this.fileOf.set(name, file);
+      const shown = relative(root, path);
+      if (!file.startsWith(root + sep)) continue;
+      const read = readMarkup(file);
+      const [error] = read.diagnostics.filter(({ severity }) => severity === "error");
+      if (error) problems.add(`${shown}${error.place ? `:${error.place.line}` : ""} has errors, so it is of no use to prompts: ${error.message} [${error.code}]`);
+      if (read.kind !== "schema") continue;
+      const { name } = read.schema;
+      const other = this.fileOf.get(name);
+      if (other === undefined) this.fileOf.set(name, file);
+      else problems.add(`${shown} is schema '${name}', as ${relative(root, other)} is; the latter is served. Rename one of them.`);
     }
+    for (const problem of problems) if (!this.told.has(problem)) this.tell(problem);
+    this.told = problems;
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Logger } from "pino";
 import { Conversations, type Records } from "../chat/index.js";
 import type { BlockStore, Model } from "../engine/index.js";
-import type { Corpus, Embedder } from "../rag/index.js";
+import { type Corpus, type Embedder, linkTokensOf } from "../rag/index.js";
 import { clientStore } from "./client-store.js";
 import { Metrics } from "./metrics.js";
 import { Schemas } from "./schemas.js";
@@ -46,8 +46,9 @@ export type Service = ServiceOptions & {
 
 /** Whoever opened model, store, corpus, embedder and records closes them. */
 export function createService(options: ServiceOptions): Service {
-  const { model, store, records, corpus, limits, schemasDir } = options;
-  const { tokenizer, chat } = model;
+  const { model, store, records, corpus, limits, schemasDir, log } = options;
+  const { tokenizer, chat, contextLength } = model;
+  const language = { tokenizer, chat, contextLength, linkTokens: linkTokensOf(model) };
   const waiting = new WaitingRoom(limits.queue);
   return {
     ...options,
@@ -55,6 +56,6 @@ export function createService(options: ServiceOptions): Service {
     waiting,
     metrics: new Metrics({ model, store, waiting, records }),
     conversations: new Conversations({ tokenizer, chat, keyOf: (source) => model.keyOf(source), contextTokens: limits.contextTokens, records }),
-    ...(schemasDir !== undefined && { schemas: new Schemas(schemasDir, model) }),
+    ...(schemasDir !== undefined && { schemas: new Schemas(schemasDir, language, (problem) => log.warn(problem)) }),
   };
 }

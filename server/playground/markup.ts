@@ -1,22 +1,7 @@
 import { z } from "zod";
 import { type BlockSource, KvspliceError, withoutCache } from "../../engine/index.js";
-import {
-  blocksOf,
-  checkPrompt,
-  checkSchema,
-  type Compiled,
-  compilePrompt,
-  describe,
-  type Diagnostic,
-  hasErrors,
-  type Layout,
-  layoutSchema,
-  type ModuleLayout,
-  parsePrompt,
-  parseSchema,
-  renderDiagnostics,
-  resolveSchema,
-} from "../../pml/index.js";
+import { blocksOf, compileMarkup, type Compiled, describe, type Diagnostic, type Layout, type ModuleLayout, openMarkup, renderDiagnostics } from "../../pml/index.js";
+import { linkTokensOf } from "../../rag/index.js";
 import type { Service } from "../service.js";
 import type { MarkupReport } from "./events.js";
 import type { MarkupFiles } from "./markup-files.js";
@@ -37,34 +22,24 @@ type CheckedMarkup = {
   readonly prompt?: Compiled & { readonly nameOf: (block: BlockSource) => BlockName };
 };
 
-/** Every rule of the language over both texts, as far as each can be understood. */
-function checkMarkup({ schema: schemaText, prompt: promptText, file = "schema" }: Markup, { model, limits, corpus }: Service, folder: MarkupFiles): CheckedMarkup {
-  const diagnostics: Diagnostic[] = [];
-  const parsed = parseSchema(schemaText, { file: "schema" });
-  diagnostics.push(...parsed.diagnostics);
-  const { prompt, diagnostics: inPrompt } = parsePrompt(promptText, { file: "prompt" });
-  if (!parsed.schema) return { diagnostics: [...diagnostics, ...inPrompt] };
-
-  const resolved = resolveSchema(parsed.schema, { files: folder.files, file });
-  diagnostics.push(...resolved.diagnostics, ...checkSchema(resolved.schema));
-  const { tokenizer, chat } = model;
-  const laid = hasErrors(diagnostics) ? undefined : layoutSchema(resolved.schema, { tokenizer, chat, contextLength: limits.contextTokens });
-  diagnostics.push(...(laid?.diagnostics ?? []), ...inPrompt);
-  const layout = laid?.layout;
-  if (!prompt || !layout) {
-    if (prompt) diagnostics.push(...checkPrompt(resolved.schema, prompt).diagnostics);
-    return { diagnostics, ...(layout && { layout }) };
-  }
-  const names = namesOf(layout);
+function checkMarkup({ schema, prompt, file = "schema" }: Markup, { model, limits, corpus }: Service, folder: MarkupFiles): CheckedMarkup {
+  const texts = [
+    openMarkup(schema, { kind: "schema", file: "schema", files: folder.files, from: file }),
+    openMarkup(prompt, { kind: "prompt", file: "prompt", files: folder.files }),
+  ];
+  const refs = new Map<BlockSource, string>();
   const documents = (ref: string): BlockSource => {
     const block = corpus.blockOf(ref);
-    names.set(block, ref);
+    refs.set(block, ref);
     return block;
   };
-  const { compiled, diagnostics: found } = compilePrompt(layout, prompt, { documents });
-  diagnostics.push(...found);
-  const nameOf = (block: BlockSource) => ({ label: names.get(block) ?? "" });
-  return { diagnostics, layout, ...(compiled && !hasErrors(inPrompt) && { prompt: { ...compiled, nameOf } }) };
+  const { tokenizer, chat } = model;
+  const language = { tokenizer, chat, contextLength: limits.contextTokens, linkTokens: linkTokensOf(model) };
+  const { files, diagnostics } = compileMarkup(texts, { language, documents });
+  const [{ layout } = {}, { compiled } = {}] = files;
+  const names = layout && namesOf(layout);
+  const nameOf = (block: BlockSource) => ({ label: names?.get(block) ?? refs.get(block) ?? "" });
+  return { diagnostics, ...(layout && { layout }), ...(compiled && { prompt: { ...compiled, nameOf } }) };
 }
 
 /** What the page shows of it. */

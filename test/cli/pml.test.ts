@@ -12,14 +12,16 @@ const EXAMPLES = new URL("../../examples/pml", import.meta.url).pathname;
 
 const SCHEMA = `<schema name="trip">
   <system>You answer questions from the given documents.</system>
-  <module name="plan">
-    The traveller stays for <parameter name="days" length="6"/>.
-    <union>
-      <module name="miami">Miami is warm, wet and loud.</module>
-      <module name="tokyo" src="tokyo.md"/>
-    </union>
-  </module>
-  <module name="today" cache="false">It rains today.</module>
+  <user open="true">
+    <module name="plan">
+      The traveller stays for <parameter name="days" length="6"/>.
+      <union>
+        <module name="miami">Miami is warm, wet and loud.</module>
+        <module name="tokyo" src="tokyo.md"/>
+      </union>
+    </module>
+    <module name="today" cache="false">It rains today.</module>
+  </user>
 </schema>
 `;
 const PROMPT = `<prompt schema="trip">
@@ -27,7 +29,7 @@ const PROMPT = `<prompt schema="trip">
     <tokyo/>
   </plan>
   <today/>
-  <user>What is the weather like today?</user>
+  What is the weather like today?
 </prompt>
 `;
 
@@ -48,10 +50,11 @@ function folderOf(files: Readonly<Record<string, string>>) {
   for (const [name, text] of Object.entries({ "tokyo.md": "Tokyo never sleeps.\n", "trip.pml": SCHEMA, "packing.pml": PROMPT, ...files })) {
     writeFileSync(join(folder, name), text);
   }
-  const pml = (...args: string[]) => {
-    const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, "pml", ...args], { encoding: "utf8", cwd: folder });
+  const run = (input: string | undefined, args: readonly string[]) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [BIN, "pml", ...args], { encoding: "utf8", cwd: folder, ...(input !== undefined && { input }) });
     return { status, stdout, stderr };
   };
+  const pml = Object.assign((...args: string[]) => run(undefined, args), { reading: (input: string) => (...args: string[]) => run(input, args) });
   return { folder, pml, text: (name: string) => readFileSync(join(folder, name), "utf8") };
 }
 
@@ -76,11 +79,31 @@ describe("check", () => {
     expect(stdout).toContain("4 files: 4 errors, 0 warnings.");
   });
 
-  test("warns of what no prompt uses, and ends with 0", () => {
+  test("counts what no prompt uses, lists it with --usage, and ends with 0", () => {
     const { pml } = folderOf({});
-    const { status, stdout } = pml("check", "trip.pml", "packing.pml");
-    expect(stdout).toMatch(/trip\.pml:6:8: warning: no given prompt includes `plan\/miami` \[unused-module\]/);
-    expect(stdout).toContain("2 files: 0 errors, 1 warning.");
+    expect(pml("check", "trip.pml", "packing.pml")).toMatchObject({ status: 0, stdout: "2 files: 0 errors, 0 warnings. No given prompt uses 1 module; --usage lists them.\n" });
+    const { status, stdout } = pml("check", "trip.pml", "packing.pml", "--usage");
+    expect(stdout).toMatch(/trip\.pml:7:10: warning: no given prompt includes `plan\/miami` \[unused-module\]/);
+    expect(stdout).toContain("2 files: 0 errors, 1 warning.\n");
+    expect(status).toBe(0);
+  });
+
+  test("reads standard input where - stands, with files relative to the working folder", () => {
+    const { pml } = folderOf({});
+    expect(pml.reading(SCHEMA)("check", "-", "packing.pml").status).toBe(0);
+    expect(pml.reading(PROMPT.replace("<tokyo/>", "<toyko/>"))("check", "trip.pml", "-").stdout).toContain("stdin:3:6: error: no module `toyko`");
+    expect(pml.reading(PROMPT)("format", "-").stdout).toBe(PROMPT);
+  });
+
+  test("a mark in text is told of with the section that may hold it", () => {
+    const { pml } = folderOf({ "code.pml": `<schema name="code">\n  <module name="m">if a < b && c</module>\n</schema>` });
+    expect(pml("check", "code.pml").stdout).toMatch(/code\.pml:2:25: error: .*`&lt;`.*`<!\[CDATA\[` \.\.\. `\]\]>`.*\[bad-xml\]/);
+  });
+
+  test("text of no message is told of, with what becomes of it", () => {
+    const { pml } = folderOf({ "packing.pml": PROMPT.replace("<today/>", "<today/><system>Be brief.</system>") });
+    const { status, stdout } = pml("check", "trip.pml", "packing.pml", "--usage");
+    expect(stdout).toMatch(/warning: this stands outside of any message and becomes a user's; write `<user>` around it \[text-outside-message\]/);
     expect(status).toBe(0);
   });
 
@@ -100,7 +123,7 @@ describe("check", () => {
   test("a file of neither kind, and one that is not there", () => {
     const { pml } = folderOf({ "page.pml": "<html/>" });
     const { stdout, status } = pml("check", "page.pml", "gone.pml");
-    expect(stdout).toContain("a schema begins with `<schema>`, and a prompt with `<prompt>` [wrong-root]");
+    expect(stdout).toContain("a schema begins with `<schema>`, and a prompt begins with `<prompt>` [wrong-root]");
     expect(stdout).toContain("cannot read `gone.pml`: there is no such file");
     expect(status).toBe(1);
   });
@@ -124,7 +147,7 @@ describe("check", () => {
 });
 
 describe("format", () => {
-  const UGLY = `<prompt schema="trip"><plan   days='three days'>\n<tokyo/></plan><today/> <user>What is the\nweather like today?</user></prompt>`;
+  const UGLY = `<prompt schema="trip"><plan   days='three days'>\n<tokyo/></plan><today/> What is the weather like today?</prompt>`;
 
   test("prints, checks and writes the one layout", () => {
     const { pml, text } = folderOf({ "packing.pml": UGLY });
@@ -308,7 +331,7 @@ describe("the examples", () => {
   test.for(["support", "review", "classify"])("%s is right, formatted, and all of it used", (name) => {
     const { pml } = folderOf({});
     const files = readdirSync(join(EXAMPLES, name)).filter((file) => file.endsWith(".pml")).map((file) => join(EXAMPLES, name, file));
-    expect(pml("check", ...files)).toEqual({ status: 0, stdout: `${files.length} files: 0 errors, 0 warnings.\n`, stderr: "" });
+    expect(pml("check", ...files, "--usage")).toEqual({ status: 0, stdout: `${files.length} files: 0 errors, 0 warnings.\n`, stderr: "" });
     expect(pml("format", ...files, "--check").stdout).toBe("");
   });
 

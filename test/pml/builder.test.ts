@@ -57,16 +57,24 @@ suite("the builder", () => {
         comment(" note "),
         system("Be ", comment(" very "), " kind."),
         module("m", { src: "m.md", cache: false, space: "preserve" }),
-        union(module("a", "1"), module("b", "2")),
-        module("c", "x ", parameter("p", { length: 3, default: "y z" }), " ", parameter("q", { length: 1 })),
+        union(module("a", " 1 \n"), module("b", "2\n")),
+        module("c", "x ", parameter("p", { length: 3, default: "y z" }), " ", parameter("q", { length: 1 }), "\n"),
         scaffold("ac", ["a", "c"]),
         importSchema("more.pml"),
         document("d"),
         assistant({ open: true }, "Well"),
       ),
     );
-    const { prompt: parsedPrompt } = parsePrompt(`<prompt schema="trip"><plan days="3"><miami/></plan><rules/> Hi <user>Why?</user></prompt>`);
+    const { prompt: parsedPrompt } = parsePrompt(`<prompt schema="trip"><plan days="3"><miami/></plan><rules/>Hi <user>Why?</user></prompt>`);
     expect(placeless(parsedPrompt)).toEqual(prompt(trip, { plan: { days: "3", miami: true }, rules: true }, "Hi", user("Why?")));
+  });
+
+  test("keeps a text as it is", () => {
+    const text = "\n  - one\n    - two\n\n```py\n\tx = 1  \n```\n";
+    const layout = layoutOf(schema("s", module("m", text)));
+    const { compiled } = compilePrompt(layout, prompt("s", { m: true }, user(text)));
+    const own = compiled?.segments.filter(({ control }) => !control);
+    expect(own?.map((segment) => segment.text)).toEqual([text, text]);
   });
 
   test("compiles as markup does", () => {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe as suite, expect, test } from "vitest";
 import { isBlockPiece, type Piece } from "../../plan/index.js";
-import { blocksOf, compilePrompt, type Compiled, type Layout } from "../../pml/index.js";
+import { blocksOf, compilePrompt, type Compiled, hasErrors, type Layout } from "../../pml/index.js";
 import { anyCase } from "./cases.js";
 import { layoutOf } from "./compiling.js";
 
@@ -18,7 +18,7 @@ function forEveryPlan(check: (compiled: Compiled, layout: Layout) => void): void
     fc.property(anyCase, ({ schema, prompt }) => {
       const layout = layoutOf(schema);
       const { compiled, diagnostics } = compilePrompt(layout, prompt);
-      expect(diagnostics).toEqual([]);
+      expect(hasErrors(diagnostics)).toBe(false);
       if (compiled) check(compiled, layout);
     }),
     { numRuns: 500 },
@@ -60,6 +60,18 @@ suite("every plan", () => {
   test("counts each token of its KV once, as cached or as computed", () => {
     forEveryPlan(({ plan, cachedTokens, computedTokens }) => {
       expect(cachedTokens + computedTokens).toBe(plan.pieces.flatMap(positionsOf).length);
+    });
+  });
+
+  test("has its segments in the order of positions, and they are all of its text", () => {
+    forEveryPlan(({ plan, segments }) => {
+      const positions = segments.flatMap(({ at, tokens }) => tokens.map((_, i) => at + i));
+      expect(positions).toEqual(plan.pieces.flatMap(positionsOf).toSorted((a, b) => a - b));
+      for (const cached of [true, false]) {
+        const pieces = plan.pieces.filter((piece) => isBlockPiece(piece) === cached);
+        const own = segments.filter((segment) => segment.cached === cached).flatMap(({ tokens }) => tokens);
+        expect(own.toSorted()).toEqual(pieces.flatMap((piece) => (isBlockPiece(piece) ? piece.block : piece).tokens).toSorted());
+      }
     });
   });
 

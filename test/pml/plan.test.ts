@@ -1,5 +1,4 @@
 import { describe as suite, expect, test } from "vitest";
-import { isBlockPiece } from "../../plan/index.js";
 import { blocksOf, checkDocuments, describe } from "../../pml/index.js";
 import { compiledOf, layoutOf, piecesOf, schemaOf } from "./compiling.js";
 import { chat, read } from "./words.js";
@@ -8,7 +7,7 @@ const ANSWER = "<|im_start|>assistant\n";
 
 suite("text and messages", () => {
   test("text outside of modules is one block at the schema's start, and the prompt's text follows the schema", () => {
-    expect(piecesOf(`<schema name="s">one two three</schema>`, `<prompt schema="s">four</prompt>`)).toEqual([
+    expect(piecesOf(`<schema name="s">\n  one two three\n</schema>`, `<prompt schema="s">four</prompt>`)).toEqual([
       ["block", { 0: "one two three\n" }],
       ["fresh", { 4: `four${ANSWER}` }],
     ]);
@@ -49,14 +48,14 @@ suite("text and messages", () => {
     expect(
       piecesOf(`<schema name="s"><user>Read: <module name="m">a b c</module> Done.</user></schema>`, `<prompt schema="s"><m/></prompt>`),
     ).toEqual([
-      ["block", { 0: "<|bos|><|im_start|>user\nRead:\n", 10: "Done.<|im_end|>\n" }],
-      ["block", { 6: "a b c\n" }],
-      ["fresh", { 13: ANSWER }],
+      ["block", { 0: "<|bos|><|im_start|>user\nRead:", 8: " Done.<|im_end|>\n" }],
+      ["block", { 5: " a b c" }],
+      ["fresh", { 11: ANSWER }],
     ]);
   });
 
   test("the prompt's own text goes on in the message that the schema leaves open, and closes it", () => {
-    const schema = `<schema name="s"><user open="true"><module name="m">a b</module></user></schema>`;
+    const schema = `<schema name="s"><user open="true">\n<module name="m">a b</module>\n</user></schema>`;
     expect(piecesOf(schema, `<prompt schema="s"><m/>Why?</prompt>`)).toEqual([
       ["block", { 0: "<|bos|><|im_start|>user\n" }],
       ["block", { 4: "a b\n" }],
@@ -68,19 +67,29 @@ suite("text and messages", () => {
     ]);
   });
 
+  test("in a dialogue, a prompt's text outside of messages is a user's", () => {
+    const schema = `<schema name="s"><system>Be kind.</system><module name="m"><user>Hi.</user><assistant>Yes?</assistant></module></schema>`;
+    const asked = `<|im_start|>user\nWhy?<|im_end|>\n${ANSWER}`;
+    expect(piecesOf(schema, `<prompt schema="s">Why?</prompt>`).at(-1)).toEqual(["fresh", { 20: asked }]);
+    expect(piecesOf(schema, `<prompt schema="s"><m/>Why?</prompt>`).at(-1)).toEqual(["fresh", { 20: asked }]);
+    expect(piecesOf(`<schema name="s"/>`, `<prompt schema="s">So.<assistant>What?</assistant>Why?</prompt>`)).toEqual([
+      ["fresh", { 0: `<|bos|><|im_start|>user\nSo.<|im_end|>\n<|im_start|>assistant\nWhat?<|im_end|>\n${asked}` }],
+    ]);
+  });
+
   test("the model goes on in an assistant message that is left open", () => {
-    const schema = `<schema name="s">one</schema>`;
+    const schema = `<schema name="s">\none\n</schema>`;
     expect(piecesOf(schema, `<prompt schema="s"><user>Hi</user><assistant open="true">Well,</assistant></prompt>`).at(-1)).toEqual([
       "fresh",
       { 2: "<|bos|><|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nWell," },
     ]);
-    const open = `<schema name="s"><assistant open="true">Label:</assistant></schema>`;
+    const open = `<schema name="s"><assistant open="true">\nLabel:\n</assistant></schema>`;
     expect(piecesOf(open, `<prompt schema="s">It is</prompt>`).at(-1)).toEqual(["fresh", { 6: "It is" }]);
   });
 });
 
 suite("modules", () => {
-  const schema = `<schema name="s"><module name="a">1 2 3</module><module name="b">4 5</module></schema>`;
+  const schema = `<schema name="s">\n<module name="a">1 2 3</module>\n<module name="b">4 5</module>\n</schema>`;
 
   test("a module that is left out leaves a gap; nothing else moves", () => {
     const question = ["fresh", { 7: `?${ANSWER}` }];
@@ -98,10 +107,10 @@ suite("modules", () => {
   test("a module's own text is one block with gaps for the modules in it, each a block of its own", () => {
     const nested = `<schema name="s"><module name="a">1 <module name="b">2 <module name="c">3</module> 4</module> 5</module></schema>`;
     expect(piecesOf(nested, `<prompt schema="s"><a><b><c/></b></a></prompt>`)).toEqual([
-      ["block", { 0: "1\n", 8: "5\n" }],
-      ["block", { 2: "2\n", 6: "4\n" }],
-      ["block", { 4: "3\n" }],
-      ["fresh", { 10: ANSWER }],
+      ["block", { 0: "1", 4: " 5" }],
+      ["block", { 1: " 2", 3: " 4" }],
+      ["block", { 2: " 3" }],
+      ["fresh", { 5: ANSWER }],
     ]);
     expect(piecesOf(nested, `<prompt schema="s"><a/></prompt>`).map(([kind]) => kind)).toEqual(["block", "fresh"]);
   });
@@ -109,7 +118,7 @@ suite("modules", () => {
   test("a block lies where its own text begins, with offsets from there", () => {
     const layout = layoutOf(`<schema name="s"><module name="a"><module name="b">1</module>2<module name="c">3</module>4</module></schema>`);
     const { plan } = compiledOf(layout, `<prompt schema="s"><a/></prompt>`);
-    expect(plan.pieces[0]).toMatchObject({ at: 2, block: { offsets: [0, 1, 4, 5] } });
+    expect(plan.pieces[0]).toMatchObject({ at: 1, block: { offsets: [0, 2] } });
     const [block] = blocksOf(layoutOf(`<schema name="s">1 2</schema>`));
     expect(block).not.toHaveProperty("offsets");
   });
@@ -123,28 +132,34 @@ suite("modules", () => {
   test('cache="false": the module is computed with the prompt, at its positions; modules in it are cached still', () => {
     const uncached = `<schema name="s"><module name="a" cache="false">1 <module name="b">2</module> 3</module><module name="c">4</module></schema>`;
     expect(piecesOf(uncached, `<prompt schema="s"><a><b/></a><c/></prompt>`)).toEqual([
-      ["fresh", { 0: "1\n" }],
-      ["block", { 2: "2\n" }],
-      ["fresh", { 4: "3\n" }],
-      ["block", { 6: "4\n" }],
-      ["fresh", { 8: ANSWER }],
+      ["fresh", { 0: "1" }],
+      ["block", { 1: " 2" }],
+      ["fresh", { 2: " 3" }],
+      ["block", { 3: "4" }],
+      ["fresh", { 4: ANSWER }],
     ]);
     expect(blocksOf(layoutOf(uncached))).toHaveLength(2);
   });
 
   test("src: a file's text, its inner whitespace kept", () => {
-    const sourced = schemaOf(`<schema name="s"><module name="a" src="a.md"/></schema>`, { "a.md": "\n# Title\r\n\n  two  words\n\n" });
+    const sourced = schemaOf(`<schema name="s">\n<module name="a" src="a.md"/>\n</schema>`, { "a.md": "\n# Title\r\n\n  two  words\n\n" });
     expect(piecesOf(sourced, `<prompt schema="s"><a/></prompt>`)[0]).toEqual(["block", { 0: "# Title\n\n  two  words\n" }]);
+    const inline = schemaOf(`<schema name="s">It costs <module name="a" src="a.md"/> crowns.</schema>`, { "a.md": "12\n" });
+    expect(piecesOf(inline, `<prompt schema="s"><a/></prompt>`).slice(0, 2)).toEqual([["block", { 0: "It costs", 3: " crowns." }], ["block", { 2: " 12" }]]);
     const kept = schemaOf(`<schema name="s"><module name="a" src="a.md" xml:space="preserve"/></schema>`, { "a.md": "\n a\n\n" });
     expect(piecesOf(kept, `<prompt schema="s"><a/></prompt>`)[0]).toEqual(["block", { 0: "\n a\n\n" }]);
   });
 
   test("import: the other schema's modules, where the import stands", () => {
     const files = {
-      "more.pml": `<schema name="more"><module name="m">1 2</module><import schema="deep.pml"/><union><module name="x">3</module><module name="y">4 5</module></union></schema>`,
+      "more.pml": `<schema name="more">
+        <module name="m">1 2</module>
+        <import schema="deep.pml"/>
+        <union><module name="x">3</module><module name="y">4 5</module></union>
+      </schema>`,
       "deep.pml": `<schema name="deep" xml:space="preserve"><module name="d"> 6 </module></schema>`,
     };
-    const schema = schemaOf(`<schema name="s"><module name="a">0 <import schema="more.pml"/></module></schema>`, files);
+    const schema = schemaOf(`<schema name="s">\n<module name="a">\n0\n<import schema="more.pml"/></module>\n</schema>`, files);
     expect(piecesOf(schema, `<prompt schema="s"><a><m/><d/><y/></a></prompt>`)).toEqual([
       ["block", { 0: "0\n" }],
       ["block", { 2: "1 2\n" }],
@@ -156,7 +171,10 @@ suite("modules", () => {
 });
 
 suite("unions", () => {
-  const schema = `<schema name="s"><union><module name="a">1</module><module name="b">2 3 4</module></union> after</schema>`;
+  const schema = `<schema name="s">
+    <union><module name="a">1</module><module name="b">2 3 4</module></union>
+    after
+  </schema>`;
 
   test("members start together, and the union takes the positions of its longest", () => {
     expect(piecesOf(schema, `<prompt schema="s"><a/>?</prompt>`)).toEqual([
@@ -173,7 +191,9 @@ suite("unions", () => {
 });
 
 suite("parameters", () => {
-  const schema = `<schema name="s"><module name="m">Stay for <parameter name="days" length="4" default="some time"/> now.</module></schema>`;
+  const schema = `<schema name="s">
+    <module name="m">Stay for <parameter name="days" length="4" default="some time"/> now.</module>
+  </schema>`;
 
   test("an argument takes its parameter's positions, the space before it with it; the rest stays unused", () => {
     expect(piecesOf(schema, `<prompt schema="s"><m days="three days"/></prompt>`)).toEqual([
@@ -188,37 +208,37 @@ suite("parameters", () => {
     expect(piecesOf(schema, `<prompt schema="s"><m days=""/></prompt>`)[1]).toEqual(["fresh", { 8: ANSWER }]);
   });
 
-  test("placeholders are encoded with the block and always left out of its KV", () => {
-    const layout = layoutOf(schema, { placeholder: 77 });
+  test("positions are reserved, and nothing is encoded there, however many they are", () => {
+    const layout = layoutOf(schema.replace('length="4"', 'length="4096"'));
     const { plan, cachedTokens, computedTokens } = compiledOf(layout, `<prompt schema="s"><m days="x"/></prompt>`);
-    const [piece] = plan.pieces;
-    if (!piece || !isBlockPiece(piece)) throw new Error("no block");
-    expect(piece.omit).toEqual([[2, 6]]);
-    expect(piece.block.tokens.slice(2, 6)).toEqual([77, 77, 77, 77]);
-    expect(piece.block).not.toHaveProperty("offsets");
+    const words = layout.options.tokenizer.encode("Stay for now.\n");
+    expect(plan.pieces[0]).toEqual({ block: { tokens: words, offsets: [0, 1, 4098, 4099] }, at: 0 });
     expect(cachedTokens).toBe(4);
     expect(computedTokens).toBe(1 + layout.options.tokenizer.encode(ANSWER, { control: true }).length);
   });
 
-  test("a placeholder is the tokenizer's first token of a space, unless told", () => {
-    const layout = layoutOf(schema);
-    expect(layout.root.parts).toHaveLength(1);
-    expect(blocksOf(layout)[0]?.tokens[2]).toBe(layout.options.tokenizer.encode(" ")[0]);
+  test("an argument that is too long loses its end or its start, where the author says so", () => {
+    const given = `<prompt schema="s"><m days="one two three four five six"/></prompt>`;
+    const overflowing = (overflow: string) => piecesOf(schema.replace('length="4"', `length="4" overflow="${overflow}"`), given)[1];
+    expect(overflowing("truncate-end")).toEqual(["fresh", { 2: " one two three four" }]);
+    expect(overflowing("truncate-start")).toEqual(["fresh", { 2: " three four five six" }]);
   });
 
   test("an argument sees its own module and what stands before it, not what stands after", () => {
     const nested = `<schema name="s"><module name="m">1 <module name="n">2</module> 3 <parameter name="p" length="1"/><module name="o">4</module></module></schema>`;
     expect(piecesOf(nested, `<prompt schema="s"><m p="x"><n/><o/></m></prompt>`)).toEqual([
-      ["block", { 0: "1\n", 4: "3", 6: "\n" }],
-      ["block", { 2: "2\n" }],
-      ["fresh", { 5: " x" }],
-      ["block", { 7: "4\n" }],
-      ["fresh", { 9: ANSWER }],
+      ["block", { 0: "1", 2: " 3" }],
+      ["block", { 1: " 2" }],
+      ["fresh", { 3: " x" }],
+      ["block", { 4: "4" }],
+      ["fresh", { 5: ANSWER }],
     ]);
   });
 
   test("the arguments of a module that is not cached are computed with its text", () => {
-    const uncached = `<schema name="s"><module name="m" cache="false">Stay <parameter name="days" length="2"/> now.</module></schema>`;
+    const uncached = `<schema name="s">
+      <module name="m" cache="false">Stay <parameter name="days" length="2"/> now.</module>
+    </schema>`;
     expect(piecesOf(uncached, `<prompt schema="s"><m days="two days"/></prompt>`)).toEqual([
       ["fresh", { 0: `Stay two days now.\n${ANSWER}` }],
     ]);
@@ -231,7 +251,11 @@ suite("parameters", () => {
 
 suite("scaffolds", () => {
   const schema = `<schema name="s">
-    <module name="a">1 <module name="n">2</module> 3</module>
+    <module name="a">
+      1
+      <module name="n">2</module>
+      3
+    </module>
     <module name="b">4 <parameter name="p" length="2"/></module>
     <module name="c">5</module>
     <scaffold name="ab" modules="a b"/>
@@ -272,7 +296,11 @@ suite("scaffolds", () => {
 });
 
 suite("documents", () => {
-  const schema = `<schema name="s"><user open="true">Read: <module name="m">x <document ref="d2"/></module><document ref="d1"/></user></schema>`;
+  const schema = `<schema name="s"><user open="true">
+    Read:
+    <module name="m">x<document ref="d2"/></module>
+    <document ref="d1"/>
+  </user></schema>`;
   const documents = (ref: string) => ({ d1: { tokens: [901, 902, 903] }, d2: { tokens: [904, 905] } })[ref];
 
   test("they follow the schema without gaps, in document order, and the prompt's text follows them", () => {
@@ -322,7 +350,9 @@ suite("documents", () => {
 
 suite("what is told of a layout", () => {
   const layout = layoutOf(`<schema name="s">zero
-    <module name="a">1 <parameter name="p" length="3" default="x"/><union><module name="b">2</module><module name="c" cache="false">3 4</module></union></module>
+    <module name="a">1 <parameter name="p" length="3" default="x"/>
+      <union><module name="b">2</module><module name="c" cache="false">3 4</module></union>
+    </module>
     <document ref="d"/></schema>`);
 
   test("each element with its positions and tokens, and the number of modules within", () => {
@@ -356,7 +386,7 @@ suite("what is told of a layout", () => {
   });
 
   test("a model's own template without a generation prompt leaves the prompt's text last", () => {
-    const plain = layoutOf(`<schema name="s">zero</schema>`, { chat: { ...chat, generationPrompt: "" } });
+    const plain = layoutOf(`<schema name="s">\nzero\n</schema>`, { chat: { ...chat, generationPrompt: "" } });
     expect(compiledOf(plain, `<prompt schema="s">one</prompt>`).plan.pieces.at(-1)).toMatchObject({ at: 2 });
   });
 });

@@ -117,7 +117,15 @@ const CASES: Readonly<Record<string, Case>> = {
   "a scaffold of a module that is not cached": { code: "scaffold-conflict", schema: `<schema name="s"><module name="a">1</module><module name="b" cache="false">2</module><scaffold name="c" modules="‸a b"/></schema>` },
   "a scaffold of two members of one union": { code: "scaffold-conflict", schema: `<schema name="s"><union><module name="a">1</module><module name="b">2</module></union><scaffold name="c" modules="‸a b"/></schema>` },
   "a union of one": { code: "union-of-one", schema: `<schema name="s"><‸union><module name="a"/></union></schema>` },
-  "a schema longer than the context": { code: "schema-too-long", schema: `<‸schema name="s">1 2 3</schema>`, layout: { contextLength: 3 }, says: /4 tokens.*3/ },
+  "a schema longer than the context": { code: "schema-too-long", schema: `<‸schema name="s">1 2 3 4</schema>`, layout: { contextLength: 3 }, says: /4 tokens.*3/ },
+  "a schema that nobody could use": { code: "too-many-tokens", schema: `<‸schema name="s">${"a ".repeat(20)}</schema>`, layout: { contextLength: 4 }, says: /more than 16 tokens/ },
+  "text beside the messages of a schema": { code: "text-outside-message", schema: `<schema name="s"><system>x</system><union><‸module name="m">1</module><module name="n">2</module></union></schema>`, says: /module `m`/ },
+  "text that a prompt writes into no message": { code: "text-outside-message", schema: `<schema name="s"><system>x</system></schema>`, prompt: `<prompt schema="s">‸Why?</prompt>`, says: /becomes a user's/ },
+  "a schema's text before a prompt's messages": { code: "text-outside-message", schema: `<schema name="s">x</schema>`, prompt: `<‸prompt schema="s"><user>Why?</user></prompt>` },
+  "an argument that is cut": { code: "argument-truncated", schema: `<schema name="s"><module name="m"><parameter name="p" length="2" overflow="truncate-end"/></module></schema>`, prompt: `<prompt schema="s"><m p="‸1 2 3"/>?</prompt>`, says: /3 tokens.*reserves 2, so its end/ },
+  "a default that is cut": { code: "argument-truncated", schema: `<schema name="s"><module name="m"><parameter name="p" length="1" default="‸1 2" overflow="truncate-start"/></module></schema>`, prompt: `<prompt schema="s"><m/>?</prompt>`, says: /default.*start/ },
+  "an overflow that there is not": { code: "bad-value", schema: `<schema name="s"><module name="m"><parameter name="p" length="1" overflow="‸cut"/></module></schema>`, says: /truncate-end/ },
+  "a wrap that there is not": { code: "bad-value", schema: `<schema name="s" wrap="‸off"/>`, says: /soft/ },
 
   // prompts
   "a prompt of another schema": { code: "wrong-schema", schema: SCHEMA, prompt: `<prompt schema="‸t">?</prompt>` },
@@ -139,7 +147,7 @@ const CASES: Readonly<Record<string, Case>> = {
   },
   "a document that is not there": { code: "unknown-document", schema: SCHEMA, prompt: `<prompt schema="s"><document ref="‸d"/></prompt>` },
   "nothing to go on from": { code: "empty-prompt", schema: `<schema name="s">x</schema>`, prompt: `<‸prompt schema="s"/>`, layout: { chat: { ...chat, generationPrompt: "" } } },
-  "a prompt longer than the context": { code: "prompt-too-long", schema: `<schema name="s">1 2 3</schema>`, prompt: `<‸prompt schema="s">4 5</prompt>`, layout: { contextLength: 5 }, says: /position 9.*has 5/ },
+  "a prompt longer than the context": { code: "prompt-too-long", schema: `<schema name="s">1 2 3</schema>`, prompt: `<‸prompt schema="s">4 5</prompt>`, layout: { contextLength: 5 }, says: /position 8.*has 5/ },
 
   // usage
   "a module that no prompt includes": { code: "unused-module", schema: `<schema name="s"><‸module name="a">1</module></schema>`, prompt: `<prompt schema="s">?</prompt>`, usage: true },

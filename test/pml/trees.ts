@@ -24,12 +24,14 @@ import {
 
 type Child = string | SchemaNode;
 
-const name = fc.stringMatching(/^[a-cA-Cé][a-c1-3_-]{0,3}$/);
+const name = fc.stringMatching(/^[a-cA-Cé_][a-c1-3_.-]{0,3}$/);
 const text = fc.string({
-  unit: fc.constantFrom(..."ab .\n\t<>&\"'é\u00a0]\r-", "]]>", "  ", "&amp;", "😀", "word "),
+  unit: fc.constantFrom(..."ab .\n\n\n\t<>&\"'é\u00a0]\r-", "]]>", "  ", "&amp;", "😀", "word ", "\n  "),
   maxLength: 12,
 });
-const space = fc.constantFrom({}, {}, { space: "preserve" } as const, { space: "default" } as const);
+const space = fc.constantFrom(
+  {}, {}, {}, { space: "preserve" } as const, { space: "default" } as const, { wrap: "soft" } as const, { wrap: "hard" } as const,
+);
 const remark = fc.stringMatching(/^[a-z <&\n]{0,8}$/).map(comment);
 const role = fc.constantFrom(system, user, assistant);
 const reference = text.map(document);
@@ -76,9 +78,28 @@ export const anyPrompt: fc.Arbitrary<Prompt> = fc
   .tuple(name, fc.dictionary(name, fc.oneof(fc.constant(true), inclusions), { maxKeys: 3 }), space, fc.array(fc.oneof(words, message), { maxLength: 4 }))
   .map(([key, includes, spaced, rest]) => prompt(key, includes, spaced, ...rest));
 
-/** A tree without the places where its nodes were written: what markup and builder have in common. */
+const ink = fc.constantFrom("\n", "\n", "\n  ", "\n    ", "\n\n", " ", "\t", "a", "b c", "&#10;", "&lt;", "<![CDATA[x]]>", "<![CDATA[y\n]]>", "<!-- c -->");
+const blank = fc.constantFrom("", "\n", "\n  ");
+
+/** Content of a schema in markup, with whitespace in all places. */
+const { inMarkup } = fc.letrec<{ inMarkup: string; element: string }>((tie) => {
+  const around = (tag: string) => fc.tuple(blank, tie("inMarkup")).map(([space, content]) => `<${tag}>${space}${content}${space}</${tag.split(" ")[0]}>`);
+  return {
+    element: fc.oneof(
+      around(`module name="m"`),
+      around(`module name="m" wrap="soft"`),
+      around("user"),
+      fc.tuple(blank, around(`module name="m"`), around(`module name="n"`)).map(([space, ...members]) => `<union>${space}${members.join(space)}${space}</union>`),
+      fc.constantFrom(`<parameter name="p" length="2"/>`, `<document ref="d"/>`, `<module name="m" src="x"/>`, `<scaffold name="s" modules="a b"/>`),
+    ),
+    inMarkup: fc.array(fc.oneof({ depthSize: "small" }, ink, ink, tie("element")), { maxLength: 7 }).map((parts) => parts.join("")),
+  };
+});
+export const anyMarkup: fc.Arbitrary<string> = inMarkup;
+
+/** A tree without the places where its nodes were written: and texts without their soft wraps: what markup and builder have in common. */
 export function placeless(tree: unknown): unknown {
   if (Array.isArray(tree)) return tree.map(placeless);
   if (typeof tree !== "object" || tree === null) return tree;
-  return Object.fromEntries(Object.entries(tree).flatMap(([key, value]) => (key === "origin" ? [] : [[key, placeless(value)]])));
+  return Object.fromEntries(Object.entries(tree).flatMap(([key, value]) => (key === "origin" || key === "written" ? [] : [[key, placeless(value)]])));
 }

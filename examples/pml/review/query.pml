@@ -1,4 +1,4 @@
-<prompt schema="review" xml:space="preserve">
+<prompt schema="review">
   <errors/>
   <database/>
   <async/>
@@ -6,9 +6,10 @@
   <language>
     <typescript/>
   </language>
-Title: The change
-export async function findUser(name: string) {
-  return db.query("SELECT id, name FROM users WHERE name = '" + name + "'");
-}
+  Title: The change
+  export async function findUser(name: string) {
+    return db.query("SELECT id, name FROM users WHERE name = '" + name + "'");
+  }
 
-Question: How do values go into a query?</prompt>
+  Question: How do values go into a query?
+</prompt>

@@ -8,7 +8,7 @@
     <module name="bicycle" src="pages/bicycle.md"/>
     <module name="vacuum" src="pages/vacuum.md"/>
     <module name="returns" src="pages/returns.md"/>
-    <module name="order">
+    <module name="order" wrap="soft">
       Order: the customer bought the <parameter name="product" length="8"/> on
       <parameter name="date" length="10" default="an unknown day"/>.
     </module>

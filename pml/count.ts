@@ -1,0 +1,40 @@
+import type { Tokenizer } from "../plan/index.js";
+
+/** Contexts beyond which nobody needs to know how many tokens there are. */
+const CONTEXTS = 4;
+
+/** Characters that are counted at a time. */
+const SLICE = 16_384;
+
+/** More tokens than any prompt could hold: what is longer is not counted to its end. */
+export class BeyondCount extends Error {}
+
+export type Encode = Tokenizer["encode"];
+
+/**
+ * An encoder that gives up on a text of far more tokens than the context holds: eight megabytes would take it minutes.
+ * `limit` is `Infinity` where the context is not known.
+ */
+export function boundedEncoder({ tokenizer, contextLength }: { readonly tokenizer: Tokenizer; readonly contextLength?: number }): {
+  /** Throws `BeyondCount`. */
+  readonly encode: Encode;
+  readonly limit: number;
+} {
+  const limit = contextLength === undefined ? Number.POSITIVE_INFINITY : contextLength * CONTEXTS;
+  return {
+    limit,
+    encode(text, options) {
+      if (text.length > limit) mustBeCountable(text, limit, tokenizer);
+      return tokenizer.encode(text, options);
+    },
+  };
+}
+
+/** By slices, which have at most a few tokens more than the whole. */
+function mustBeCountable(text: string, limit: number, tokenizer: Tokenizer): void {
+  let tokens = 0;
+  for (let at = 0; at < text.length; at += SLICE) {
+    tokens += tokenizer.encode(text.slice(at, at + SLICE)).length;
+    if (tokens > limit + text.length / SLICE) throw new BeyondCount();
+  }
+}

@@ -1,0 +1,111 @@
+import type { Tokenizer } from "../plan/index.js";
+import { checkPrompt } from "./check-prompt.js";
+import { type Compiled, compilePrompt } from "./compile.js";
+import { type Diagnostic, hasErrors } from "./diagnostic.js";
+import { checkDocuments, type Documents } from "./documents.js";
+import { type Layout, type LayoutOptions, layoutSchema } from "./layout.js";
+import type { Markup } from "./read.js";
+import { attributeSpans, placeOf } from "./source.js";
+import type { Prompt } from "./tree.js";
+import { checkUsage } from "./usage.js";
+
+/** What of a model PML is written with. */
+export type MarkupLanguage = LayoutOptions & {
+  readonly tokenizer: Tokenizer;
+  /** Token ids that follow every document. */
+  readonly linkTokens: readonly number[];
+};
+
+export type MarkupOptions = {
+  /** Without it nothing is counted, laid out or compiled: rules alone are checked. */
+  readonly language?: MarkupLanguage;
+  /** Without it documents are unknown. */
+  readonly documents?: Documents;
+};
+
+export type CompiledMarkup = {
+  readonly kind: Markup["kind"];
+  readonly file: string;
+  /** Of a schema without errors. */
+  readonly layout?: Layout;
+  /** Of a prompt without errors, whose schema has none. */
+  readonly compiled?: Compiled;
+};
+
+/**
+ * Markup that belongs together, each prompt against the schema of its name: checked, laid out and compiled, as far as
+ * each can be understood. What the commands, the server and the playground tell of markup is what this tells.
+ */
+export function compileMarkup(
+  files: readonly Markup[],
+  { language, documents }: MarkupOptions,
+): { readonly files: readonly CompiledMarkup[]; readonly diagnostics: readonly Diagnostic[] } {
+  const diagnostics: Diagnostic[] = [];
+  const layouts = new Map<Markup, Layout>();
+  for (const each of files) {
+    if (each.kind !== "schema" || hasErrors(each.diagnostics) || !language) continue;
+    const laid = layoutSchema(each.schema, language);
+    if (laid.layout) layouts.set(each, laid.layout);
+    diagnostics.push(...laid.diagnostics, ...(documents ? checkDocuments(each.schema, documents) : []));
+  }
+  const compiled = files.map((each): CompiledMarkup => {
+    diagnostics.push(...each.diagnostics);
+    const { kind, file } = each;
+    const layout = layouts.get(each);
+    if (kind !== "prompt") return { kind, file, ...(layout && { layout }) };
+    const found = againstSchema(each.prompt, files, layouts, { ...(language && { linkTokens: language.linkTokens }), ...(documents && { documents }) });
+    diagnostics.push(...found.diagnostics);
+    return { kind, file, ...(found.compiled && !hasErrors(each.diagnostics) && { compiled: found.compiled }) };
+  });
+  return { files: compiled, diagnostics: inOrder(diagnostics, files) };
+}
+
+function againstSchema(
+  prompt: Prompt,
+  files: readonly Markup[],
+  layouts: ReadonlyMap<Markup, Layout>,
+  options: Parameters<typeof compilePrompt>[2],
+): { readonly compiled?: Compiled; readonly diagnostics: readonly Diagnostic[] } {
+  const given = files.filter((each) => each.kind === "schema");
+  const named = given.filter(({ schema }) => schema.name === prompt.schema);
+  const [found] = named;
+  if (found && named.length === 1) {
+    const layout = layouts.get(found);
+    return layout ? compilePrompt(layout, prompt, options) : checkPrompt(found.schema, prompt);
+  }
+  // A file without a tree may be the schema that is looked for, and a prompt without the attribute is told of already.
+  if (prompt.schema === "" || (!found && files.some(({ kind }) => kind === "unknown"))) return { diagnostics: [] };
+  const span = attributeSpans(prompt.origin, "schema").value;
+  return { diagnostics: [{ code: "wrong-schema", severity: "error", message: wrongSchema(prompt, given, named), ...(span && { place: placeOf(span) }) }] };
+}
+
+type SchemaFile = Extract<Markup, { kind: "schema" }>;
+
+function wrongSchema({ schema }: Prompt, given: readonly SchemaFile[], named: readonly SchemaFile[]): string {
+  if (named.length > 0) return `${named.map(({ file }) => `\`${file}\``).join(" and ")} are both schema \`${schema}\`; name one of them`;
+  const [only] = given;
+  if (only && given.length === 1) return `this prompt is of schema \`${schema}\`, the schema given is \`${only.schema.name}\``;
+  return `no given file has the schema \`${schema}\`; name its file too`;
+}
+
+/** Warnings of what no given prompt uses, for the schemas that have a prompt among the files. */
+export function checkMarkupUsage(files: readonly Markup[]): readonly Diagnostic[] {
+  const found = files.flatMap((each) => {
+    if (each.kind !== "schema") return [];
+    const prompts = files.flatMap((other) => (other.kind === "prompt" && other.prompt.schema === each.schema.name ? [other.prompt] : []));
+    return prompts.length === 0 ? [] : checkUsage(each.schema, prompts);
+  });
+  return inOrder(found, files);
+}
+
+/** By file in the order given, then by place; once each, as a schema may be given and imported too. */
+function inOrder(diagnostics: readonly Diagnostic[], files: readonly Markup[]): readonly Diagnostic[] {
+  const order = new Map(files.map(({ file }, i) => [file, i]));
+  const rank = ({ place }: Diagnostic) => (place && order.get(place.file)) ?? order.size;
+  const seen = new Set<string>();
+  const once = diagnostics.filter(({ code, message, place }) => {
+    const key = JSON.stringify([code, message, place?.file, place?.line, place?.column]);
+    return !seen.has(key) && seen.add(key);
+  });
+  return once.sort((a, b) => rank(a) - rank(b) || (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0));
+}
