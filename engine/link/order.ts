@@ -14,7 +14,7 @@ export const mostLookedAtLast: Way = {
       while (end < pieces.length && isLoose(pieces[end]!) && (end === i || endOf(pieces[end - 1]!) === pieces[end]!.at)) end++;
       if (end === i) moved.push(pieces[i++]!);
       else {
-        moved.push(...sorted(pieces.slice(i, end) as BlockPiece[], looks.slice(i, end)));
+        moved.push(...sorted(pieces.slice(i, end) as BlockPiece[], looks));
         i = end;
       }
     }
@@ -24,13 +24,20 @@ export const mostLookedAtLast: Way = {
 
 function sorted(run: readonly BlockPiece[], looks: Looks): BlockPiece[] {
   let at = run[0]!.at;
-  const weights = looks.map((tokens) => tokens?.reduce((sum, weight) => sum + weight, 0) ?? 0);
+  const weights = run.map(({ block }) => lookedAt(looks.get(block)!));
   const order = run.map((_, i) => i).sort((a, b) => weights[a]! - weights[b]! || a - b);
   return order.map((i) => {
     const piece = { ...run[i]!, at };
     at = endOf(piece);
     return piece;
   });
+}
+
+/** The first tokens draw attention whatever they say, and tell nothing of the block (StreamingLLM, Xiao et al. 2024). */
+const SINK_TOKENS = 2;
+
+function lookedAt(weights: Float32Array): number {
+  return weights.subarray(SINK_TOKENS).reduce((sum, weight) => sum + weight, 0);
 }
 
 function isLoose(piece: Piece): boolean {

@@ -10,7 +10,7 @@ export function recomputeLookedAt(share: number): Way {
   return {
     looks: true,
     link(plan, looks) {
-      const weights = plan.pieces.flatMap((piece, i) => (isLoose(piece) ? keptTokens(piece).map((token) => ({ i, token, weight: looks[i]![token]! })) : []));
+      const weights = plan.pieces.flatMap((piece, i) => (isLoose(piece) ? keptTokens(piece).map((token) => ({ i, token, weight: looks.get(piece.block)![token]! })) : []));
       // Of equal weights the earlier token, so that the choice depends on nothing else.
       const chosen = weights.toSorted((a, b) => b.weight - a.weight || a.i - b.i || a.token - b.token).slice(0, Math.floor(share * weights.length + ROUNDING));
       const tokensOf: number[][] = plan.pieces.map(() => []);

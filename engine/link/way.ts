@@ -1,10 +1,7 @@
-import type { Plan } from "../../plan/index.js";
+import type { BlockSource, Plan } from "../../plan/index.js";
 
-/**
- * How much each token of a plan's loose blocks is looked at, piece by piece: `[i]` belongs to the plan's piece i and has
- * a weight a token of its block; undefined for pieces that are not loose.
- */
-export type Looks = readonly (Float32Array | undefined)[];
+/** How much each token of a plan's loose blocks is looked at: by block, a weight a token. */
+export type Looks = ReadonlyMap<BlockSource, Float32Array>;
 
 /**
  * A way of linking: gives documents that were encoded apart back what they lose by not having seen each other, as a
