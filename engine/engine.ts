@@ -103,7 +103,7 @@ export class Engine implements Model {
       await this.encodings.enter(async () => undefined, signal);
       const { cache } = this.caches.take(tokens.length);
       try {
-        await this.scheduler.compute({ cache, tokens, positions, logits: 0 }, signal);
+        await this.scheduler.compute({ cache, tokens, positions, logits: 0, adapted: source.adapted }, signal);
         return await cache.extract(after.length, tokens.length, this.precision);
       } finally {
         this.caches.giveBack(cache);

@@ -1,4 +1,5 @@
 import type { Work } from "./lifetime.js";
+import type { Link } from "./link/index.js";
 import { cancelledError, KvspliceError } from "../plan/index.js";
 import type { SamplingOptions } from "./sampling.js";
 import type { BlockKey, BlockStore } from "./store/store.js";
@@ -15,6 +16,8 @@ export type GenerateOptions = SamplingOptions & {
    * with it: each that the model chooses as well takes no pass of its own. The answer is the same; 0 (none) when left out.
    */
   readonly promptLookup?: number;
+  /** How the plan's loose blocks are linked; not at all when left out. */
+  readonly link?: Link;
   /** Tells each token's log probability, and those of as many likeliest tokens in its place. */
   readonly logprobs?: number;
   /**
@@ -34,13 +37,17 @@ export type GenerationStats = {
   readonly fetch_ms: number;
   /** Re-encoding K at the new positions and laying the blocks side by side. */
   readonly splice_ms: number;
-  /** From the beginning to the first token: fetch, splice, and the pass over the fresh tokens. */
+  /** Finding out what the question looks at; 0 where the link does not depend on it. */
+  readonly look_ms: number;
+  /** From the beginning to the first token: fetch, splice, look, and the pass over the fresh tokens. */
   readonly first_token_ms: number;
   /** Mean over the tokens after the first; 0 where there was none. */
   readonly per_token_ms: number;
   readonly total_ms: number;
   readonly cached_tokens: number;
   readonly computed_tokens: number;
+  /** Of the computed ones, those of loose blocks that were computed again. */
+  readonly recomputed_tokens: number;
   readonly generated_tokens: number;
   /** Tokens that were guessed from the prompt, and those of them that the model chose. */
   readonly drafted_tokens: number;

@@ -1,3 +1,4 @@
+import { adapterInputs } from "./backend/cpu/adapter.js";
 import { CpuBackend } from "./backend/cpu/backend.js";
 import { Embedding } from "./backend/cpu/embedding.js";
 import { DEFAULT_ACTIVATIONS, type Activations } from "./backend/cpu/linear.js";
@@ -7,6 +8,7 @@ import { Engine, type Model } from "./engine.js";
 import { DEFAULT_PRECISION, type Precision } from "./kv/block.js";
 import { blockKey } from "./kv/identity.js";
 import { RotaryTable } from "./kv/rotary.js";
+import { readAdapter } from "./model/adapter/index.js";
 import { readSpec } from "./model/arch/index.js";
 import { modelName } from "./model/files/name.js";
 import type { ModelFile } from "./model/files/model-file.js";
@@ -27,6 +29,11 @@ export type LoadOptions = {
   readonly activations?: Activations;
   /** How blocks are kept, and a part of their key; `int8` when left out. docs/precision.md says what each costs. */
   readonly precision?: Precision;
+  /**
+   * A low-rank adapter: a folder or file of PEFT's, or a GGUF file of llama.cpp's. One that says that it is for encoding
+   * acts on blocks that say `adapted`, and leaves the answering model as it is; others act on every pass.
+   */
+  readonly adapter?: string;
   /** Threads of one pass; all cores when left out. */
   readonly threads?: number;
   /** Where the built graph is kept; the user's cache folder when left out. */
@@ -64,8 +71,11 @@ async function modelOf(path: string, file: ModelFile, options: LoadOptions): Pro
     onProgress: options.onProgress,
     ...(options.threads !== undefined && { threads: options.threads }),
   });
-  const backend = new CpuBackend(sessions, new PassRunner(sessions, spec, rotaries, new Embedding(file)), rotaries, async () => file.close());
+  const adapter = options.adapter === undefined ? undefined : await readAdapter(options.adapter);
+  const acting = adapter && { where: adapter.where, inputs: adapterInputs(spec, adapter) };
+  const backend = new CpuBackend(sessions, new PassRunner(sessions, spec, rotaries, new Embedding(file)), rotaries, async () => file.close(), acting);
   const precision = options.precision ?? DEFAULT_PRECISION;
-  const identity = { weights, variant: spec.variant, arithmetic: arithmeticOf(activations), precision };
+  const own = adapter && (adapter.where === "both" ? { adapter: adapter.id } : { encodingAdapter: adapter.id });
+  const identity = { weights, variant: spec.variant, arithmetic: arithmeticOf(activations), precision, ...own };
   return new Engine({ id, name: modelName(path, file.metadata), language, backend, precision, keyOf: (source) => blockKey(identity, source) });
 }

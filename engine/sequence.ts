@@ -1,8 +1,9 @@
 import type { Engine } from "./engine.js";
 import type { GeneratedToken, GenerateOptions, GenerationStats } from "./generation.js";
 import { PromptLookup } from "./lookup.js";
-import { cancelledError, type Plan, tokensOf } from "../plan/index.js";
-import { computePrompt, splicePlan, type KeptBlock, type Prompt } from "./prompt.js";
+import { freshTokens, hasLoose, looksOf, NO_LINK, questionOf, wayOf, withoutKeeping, type Looks, type Way } from "./link/index.js";
+import { cancelledError, type Piece, type Plan, tokensOf } from "../plan/index.js";
+import { cachedAgain, computePrompt, splicePlan, type CachedPiece, type KeptBlock, type Prompt } from "./prompt.js";
 import { createSampler, logprobsOf, type Sampler } from "./sampling.js";
 import { TextStream } from "./text-stream.js";
 
@@ -12,7 +13,10 @@ const ANSWER_ROWS = 512;
 /** A token of the answer, before its text. */
 type Chosen = Omit<GeneratedToken, "text">;
 
-type PrefillStats = Pick<GenerationStats, "queue_ms" | "fetch_ms" | "splice_ms" | "cached_tokens" | "computed_tokens" | "encoded_tokens" | "warnings">;
+type PrefillStats = Pick<
+  GenerationStats,
+  "queue_ms" | "fetch_ms" | "splice_ms" | "look_ms" | "cached_tokens" | "computed_tokens" | "recomputed_tokens" | "encoded_tokens" | "warnings"
+>;
 
 /**
  * One running answer: its place among the answers, its prompt's cache, its tokens so far. `end` gives back what it
@@ -21,16 +25,22 @@ type PrefillStats = Pick<GenerationStats, "queue_ms" | "fetch_ms" | "splice_ms" 
 export class Sequence {
   private readonly sample: Sampler;
   private readonly lookup: PromptLookup | undefined;
+  private readonly plan: Plan;
+  private readonly way: Way;
   private held: { prompt?: Prompt } | undefined;
   private kept: KeptBlock[] = [];
 
   /** @throws KvspliceError `bad_argument`, `too_long` for a plan or options that cannot be answered */
   constructor(
     private readonly engine: Engine,
-    private readonly plan: Plan,
+    plan: Plan,
     private readonly options: GenerateOptions,
     private readonly signal: AbortSignal,
   ) {
+    const { link = NO_LINK } = options;
+    this.way = wayOf(link);
+    // KV behind blocks that were linked depends on the choice of what was computed again, which no key says.
+    this.plan = link.kind === "none" || !hasLoose(plan) ? plan : withoutKeeping(plan);
     this.sample = createSampler(options);
     this.lookup = options.promptLookup ? new PromptLookup(tokensOf(plan), options.promptLookup) : undefined;
   }
@@ -109,7 +119,11 @@ export class Sequence {
     const { cached, encoded, warnings } = await fetch();
     throwIfCancelled(signal);
     const fetched = performance.now();
-    const prompt = splicePlan(plan, cached, engine.caches, Math.min(this.limit, ANSWER_ROWS, engine.contextLength - position));
+    const room = Math.min(this.limit, ANSWER_ROWS, engine.contextLength - position);
+    const { looks, look_ms } = await this.look(plan, cached, room);
+    const linked = this.way.link(plan, looks);
+    const splicing = performance.now();
+    const prompt = splicePlan(linked, cachedAgain(linked, cached), engine.caches, room);
     this.held.prompt = prompt;
     const spliced = performance.now();
     const { cache } = prompt;
@@ -120,8 +134,24 @@ export class Sequence {
     );
     this.kept = kept;
     const computed = prompt.stretches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-    const times = { queue_ms: entered - start, fetch_ms: fetched - entered, splice_ms: spliced - fetched };
-    return { logits, position, prompt, stats: { ...times, cached_tokens: prompt.spliced, computed_tokens: computed, encoded_tokens: encoded, warnings } };
+    const times = { queue_ms: entered - start, fetch_ms: fetched - entered, look_ms, splice_ms: spliced - splicing };
+    const tokens = { cached_tokens: prompt.spliced, computed_tokens: computed, recomputed_tokens: freshTokens(linked) - freshTokens(plan), encoded_tokens: encoded };
+    return { logits, position, prompt, stats: { ...times, ...tokens, warnings } };
+  }
+
+  /** What the plan's question looks at, of its blocks side by side; nothing where the way of linking does not ask. */
+  private async look(plan: Plan, cached: ReadonlyMap<Piece, CachedPiece>, room: number): Promise<{ looks: Looks; look_ms: number }> {
+    if (!this.way.looks || !hasLoose(plan)) return { looks: new Map(), look_ms: 0 };
+    const { engine, signal } = this;
+    const start = performance.now();
+    const prompt = splicePlan(plan, cached, engine.caches, room);
+    try {
+      const { part, asks } = questionOf(plan, prompt);
+      const weights = await engine.scheduler.look(part, asks, signal);
+      return { looks: looksOf(plan, weights), look_ms: performance.now() - start };
+    } finally {
+      engine.caches.giveBack(prompt.cache);
+    }
   }
 
   /** Gives place and cache back; again, it does nothing. */

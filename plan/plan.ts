@@ -23,6 +23,8 @@ export type BlockSource = {
   readonly offsets?: readonly number[];
   /** Tokens that the block saw when it was encoded, at the positions before it: a shared prefix. They are not part of it. */
   readonly after?: readonly number[];
+  /** Encoded with the model's encoding adapter, where it has one. */
+  readonly adapted?: true;
 };
 
 /**

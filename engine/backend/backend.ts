@@ -32,6 +32,8 @@ export type PassPart = {
   readonly visible?: Visible | undefined;
   /** How many of the last tokens' logits are wanted. */
   readonly logits: number;
+  /** The model's encoding adapter acts on them, where it has one: such a part is alone in its pass. */
+  readonly adapted?: boolean | undefined;
 };
 
 /** How many of the first cached rows each token sees, and the row from which on all of them are seen. */
@@ -58,6 +60,12 @@ export interface Backend {
    * @returns for each part logits `[part.logits, vocabulary]` of its last tokens; the caller's to keep
    */
   run(parts: readonly PassPart[]): Promise<Float32Array[]>;
+  /**
+   * How much the tokens of a part look at each row, of the cached ones and of their own: attention, summed over the heads
+   * of the layers that tell what an answer depends on, and over the tokens by their weights. The cache stays as it is.
+   * @param asks a weight for each of the part's tokens
+   */
+  look(part: PassPart, asks: readonly number[]): Promise<Float32Array>;
   /** Frees what it holds; no pass runs. */
   close(): Promise<void>;
 }

@@ -17,14 +17,17 @@ export type BlockIdentity = {
    */
   readonly arithmetic: string;
   readonly precision: Precision;
-  /** The encoding adapter, by a hash of it; none where left out. */
-  readonly adapter?: string;
+  /** The adapter that acts on all passes, by a hash of it. */
+  readonly adapter?: string | undefined;
+  /** The adapter that acts on blocks that say so. */
+  readonly encodingAdapter?: string | undefined;
 };
 
 /** The key of a block: SHA-256, hex, of its identity and of its tokens, their offsets, and what they saw before them. */
-export function blockKey({ weights, variant, arithmetic, precision, adapter }: BlockIdentity, { tokens, offsets, after = [] }: BlockSource): BlockKey {
+export function blockKey({ weights, variant, arithmetic, precision, adapter, encodingAdapter }: BlockIdentity, source: BlockSource): BlockKey {
+  const { tokens, offsets, after = [], adapted } = source;
   // The lengths stand in front, so that no two sources read alike.
-  const head = { version: BLOCK_VERSION, weights, variant, arithmetic, precision, adapter, after: after.length, tokens: tokens.length, offsets: offsets !== undefined };
+  const head = { version: BLOCK_VERSION, weights, variant, arithmetic, precision, adapter: adapted ? (encodingAdapter ?? adapter) : adapter, after: after.length, tokens: tokens.length, offsets: offsets !== undefined };
   const hash = createHash("sha256").update(`${JSON.stringify(head)}\n`);
   for (const values of [after, tokens, offsets ?? []]) hash.update(Int32Array.from(values));
   return hash.digest("hex");

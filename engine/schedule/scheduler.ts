@@ -21,6 +21,8 @@ type Work = {
  */
 export class Scheduler {
   private readonly waiting: Work[] = [];
+  /** What looks, between passes: first come, first served. */
+  private readonly looking: (() => Promise<void>)[] = [];
   private loop: Promise<void> | undefined;
   /** Whether the pass before went on with answers. */
   private steppedLast = false;
@@ -39,6 +41,20 @@ export class Scheduler {
     });
   }
 
+  /**
+   * How much the tokens look at each row: see `Backend.look`.
+   * @throws KvspliceError `cancelled`, or what the signal's reason is
+   */
+  look(part: PassPart, asks: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
+    return new Promise((resolve, reject) => {
+      this.looking.push(async () => {
+        if (signal?.aborted) reject(cancelledError(signal));
+        else await this.backend.look(part, asks).then(resolve, reject);
+      });
+      this.loop ??= this.runPasses();
+    });
+  }
+
   /** Resolves when nothing is being computed. */
   async idle(): Promise<void> {
     await this.loop;
@@ -49,8 +65,10 @@ export class Scheduler {
       // Whoever was given logits asks for its next token before the next pass begins, to be in it.
       await setImmediate();
       this.dropCancelled();
+      await this.looking.shift()?.();
       const pieces = this.choose();
       if (pieces.length === 0) {
+        if (this.looking.length > 0) continue;
         this.loop = undefined; // now: whoever comes next begins another
         return;
       }
@@ -66,17 +84,21 @@ export class Scheduler {
   /**
    * What the next pass computes: decoding steps first, so that answers go on whatever else waits, and then the rest, first
    * come, first served, each as much as there is room for. Where something waits beside the steps, they leave it a slot
-   * (or every second pass, where a pass has one slot), so that it goes on too; steps come in turns.
+   * (or every second pass, where a pass has one slot, or what waits has a pass of its own), so that it goes on too; steps
+   * come in turns.
    */
   private choose(): { work: Work; piece: PassPart }[] {
     const steps = this.waiting.filter(isStep);
     const rest = this.waiting.filter((work) => !isStep(work));
     const slots = this.slots();
-    const forSteps = rest.length === 0 ? slots : slots > 1 ? slots - 1 : this.steppedLast ? 0 : 1;
+    const adaptedNext = rest[0]?.part.adapted === true;
+    const forSteps = rest.length === 0 ? slots : slots > 1 && !adaptedNext ? slots - 1 : this.steppedLast ? 0 : slots;
     const chosen = steps.slice(0, forSteps);
     let room = chosen.length > 0 ? PASS_TOKENS_BESIDE_ANSWERS : Infinity;
     const pieces = chosen.map((work) => ({ work, piece: pieceOf(work, left(work)) }));
-    for (const work of rest.slice(0, slots - pieces.length)) {
+    const adapted = adaptedNext && pieces.length === 0;
+    const beside = adapted ? rest.slice(0, 1) : rest.filter(({ part }) => !part.adapted).slice(0, slots - pieces.length);
+    for (const work of beside) {
       const most = this.backend.passTokens(work.part.cache.length);
       if (room === Infinity) room = most;
       const count = Math.min(left(work), room, most);
@@ -131,5 +153,6 @@ function pieceOf({ part, done }: Work, count: number): PassPart {
     positions: part.positions.slice(done, end),
     visible: visible && { counts: visible.counts.slice(done, end), shared: visible.shared },
     logits: end === part.tokens.length ? part.logits : 0,
+    adapted: part.adapted,
   };
 }

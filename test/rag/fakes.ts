@@ -66,7 +66,7 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
       const stats = {
         fetch_ms: 1, splice_ms: 1, first_token_ms: 1, per_token_ms: 1, total_ms: 1,
         cached_tokens: 1, computed_tokens: 1, generated_tokens: 3, drafted_tokens: 0, accepted_tokens: 0, encoded_tokens: 0, warnings: [],
-        queue_ms: 0, finish: "end" as const,
+        queue_ms: 0, look_ms: 0, recomputed_tokens: 0, finish: "end" as const,
       };
       return {
         begun: Promise.resolve(),

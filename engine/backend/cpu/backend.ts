@@ -1,6 +1,8 @@
 import type { KvForm } from "../../kv/form.js";
 import type { RotaryTable } from "../../kv/rotary.js";
+import type { Where } from "../../model/adapter/index.js";
 import type { Backend, PassPart } from "../backend.js";
+import type { AdapterInputs } from "./adapter.js";
 import { KvCache } from "./cache.js";
 import type { PassRunner } from "./pass.js";
 import { BATCH_SLOTS, type Sessions } from "./session.js";
@@ -19,12 +21,16 @@ export class CpuBackend implements Backend {
   readonly mostSlots = BATCH_SLOTS;
   private several: "closed" | "opening" | "open" = "closed";
 
-  /** @param release frees what the sessions were opened over */
+  /**
+   * @param release frees what the sessions were opened over
+   * @param adapter acts on the passes that it names
+   */
   constructor(
     private readonly sessions: Sessions,
     private readonly runner: PassRunner,
     private readonly tables: readonly RotaryTable[],
     private readonly release: () => Promise<void>,
+    private readonly adapter?: { readonly where: Where; readonly inputs: AdapterInputs },
   ) {}
 
   get form(): KvForm {
@@ -36,7 +42,7 @@ export class CpuBackend implements Backend {
   }
 
   widen(): void {
-    if (this.several !== "closed") return;
+    if (this.several !== "closed" || this.adapter?.where === "both") return; // an adapter's passes are one part's
     this.several = "opening";
     this.sessions.batch().then(
       () => (this.several = "open"),
@@ -54,7 +60,12 @@ export class CpuBackend implements Backend {
   }
 
   run(parts: readonly PassPart[]): Promise<Float32Array[]> {
-    return this.runner.run(parts.map((part) => ({ ...part, cache: own(part.cache) })));
+    const acts = this.adapter && (this.adapter.where === "both" || parts.some(({ adapted }) => adapted));
+    return this.runner.run(parts.map(ownPart), acts ? this.adapter!.inputs : undefined);
+  }
+
+  look(part: PassPart, asks: readonly number[]): Promise<Float32Array> {
+    return this.runner.look(ownPart(part), asks);
   }
 
   async close(): Promise<void> {
@@ -63,7 +74,8 @@ export class CpuBackend implements Backend {
   }
 }
 
-function own(cache: PassPart["cache"]): KvCache {
-  if (cache instanceof KvCache) return cache;
+function ownPart(part: PassPart): PassPart & { readonly cache: KvCache } {
+  const { cache } = part;
+  if (cache instanceof KvCache) return { ...part, cache };
   throw new Error("This cache belongs to another backend.");
 }

@@ -1,0 +1,21 @@
+import { isBlockPiece, type FreshPiece, type Plan } from "../../plan/index.js";
+
+/** Whether there is anything to link. */
+export function hasLoose({ pieces }: Plan): boolean {
+  return pieces.some((piece) => isBlockPiece(piece) && piece.loose);
+}
+
+/** The plan with nothing of it kept or taken from what was kept. */
+export function withoutKeeping({ pieces }: Plan): Plan {
+  return {
+    pieces: pieces.map((piece) => {
+      if (isBlockPiece(piece)) return piece;
+      const { keep: _, ...fresh } = piece;
+      return fresh satisfies FreshPiece;
+    }),
+  };
+}
+
+export function freshTokens({ pieces }: Plan): number {
+  return pieces.reduce((sum, piece) => sum + (isBlockPiece(piece) ? 0 : piece.tokens.length), 0);
+}
