@@ -1,9 +1,10 @@
 import { text } from "node:stream/consumers";
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
-import { KvspliceError, withoutCache, type StoreStats } from "../engine/index.js";
+import { KvspliceError, withoutCache, type Link, type StoreStats } from "../engine/index.js";
 import type { AnswerStats, Source } from "../rag/index.js";
 import { withCorpus } from "./corpus.js";
+import { linkOf } from "./link.js";
 import { type ModelOptions, withModelOptions } from "./model.js";
 import { withStoreOptions, type StoreOptions } from "./store.js";
 import { stream } from "./stream.js";
@@ -11,6 +12,7 @@ import { stream } from "./stream.js";
 type Options = StoreOptions & ModelOptions & {
   readonly store: string;
   readonly topK: number;
+  readonly link?: Link;
   readonly linkTokens?: number;
   readonly promptLookup?: number;
   readonly compare?: boolean;
@@ -23,6 +25,7 @@ export function askCommand(): Command {
     .argument("<question>", "what to ask; - reads it from standard input")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled")
     .option("--top-k <n>", "documents to put into the prompt", wholeNumber, 10)
+    .option("--link <how>", "how documents are joined: none, auto, or the share of their tokens that is computed again, such as 0.15 (docs/linking.md)", linkOf)
     .option("--link-tokens <n>", "trained tokens after each document that join it to the others, 0 to 4 (default: what measured best for the model)", wholeNumber)
     .option("--prompt-lookup <n>", "tokens to guess at a time from the documents: the answer is the same, and sooner where it repeats them; 2 is a good choice (default: 0)", wholeNumber)
     .option("--compare", "answer by full prefill as well")
@@ -33,6 +36,7 @@ export function askCommand(): Command {
 Examples:
   $ kvsplice ask "Who kept the lighthouse?" --store handbook.kv
   $ kvsplice ask "When was it built?" --store handbook.kv --top-k 4 --compare
+  $ kvsplice ask "Which of the two is older?" --store handbook.kv --link 0.3
   $ kvsplice ask "What does section 4 say?" --store handbook.kv --prompt-lookup 2
   $ kvsplice ask "When was it built?" --store handbook.kv --json | jq .timing`,
     )
@@ -61,8 +65,8 @@ async function ask(argument: string, options: Options): Promise<void> {
   await withCorpus({ ...options, create: false }, async (corpus, model, signal, store) => {
     const print = (text: string) => void (options.json || process.stdout.write(text));
     await corpus.ready();
-    const { topK, linkTokens, promptLookup } = options;
-    const answer = await corpus.ask(question, { topK, linkTokens, promptLookup, signal });
+    const { topK, link, linkTokens, promptLookup } = options;
+    const answer = await corpus.ask(question, { topK, link, linkTokens, promptLookup, signal });
     const spliced = await stream(answer, print);
     const [stats, reads] = await Promise.all([answer.stats, store.stats()]);
     for (const warning of stats.warnings) process.stderr.write(`${pc.yellow("warning:")} ${warning}\n`);
@@ -90,19 +94,20 @@ function sourceLines(sources: readonly Source[]): string {
 function timingLine(stats: AnswerStats): string {
   const ms = (value: number) => `${value.toFixed(0)} ms`;
   return (
-    `retrieve ${ms(stats.retrieve_ms)}, fetch ${ms(stats.fetch_ms)}, splice ${ms(stats.splice_ms)}, first token ${ms(stats.first_token_ms)}, ` +
+    `retrieve ${ms(stats.retrieve_ms)}, fetch ${ms(stats.fetch_ms)}, splice ${ms(stats.splice_ms)}, ${stats.look_ms > 0 ? `look ${ms(stats.look_ms)}, ` : ""}first token ${ms(stats.first_token_ms)}, ` +
     `then ${ms(stats.per_token_ms)} a token | ${stats.cached_tokens} tokens cached, ${stats.computed_tokens} computed` +
+    (stats.recomputed_tokens > 0 ? ` (${stats.recomputed_tokens} of them again)` : "") +
     (stats.drafted_tokens > 0 ? `, ${stats.accepted_tokens} of ${stats.drafted_tokens} guessed right` : "")
   );
 }
 
 function report(answer: string, sources: readonly Source[], stats: AnswerStats, reads: StoreStats, full: { answer: string; first_token_ms: number } | undefined) {
-  const { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms } = stats;
+  const { retrieve_ms, fetch_ms, splice_ms, look_ms, first_token_ms, per_token_ms, total_ms } = stats;
   return {
     answer,
     sources: sources.map(({ ref, path, title, page, score, text }) => ({ ref, path, title, page, score, text })),
-    timing: { retrieve_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms },
-    tokens: { cached: stats.cached_tokens, computed: stats.computed_tokens, generated: stats.generated_tokens, drafted: stats.drafted_tokens, accepted: stats.accepted_tokens },
+    timing: { retrieve_ms, fetch_ms, splice_ms, look_ms, first_token_ms, per_token_ms, total_ms },
+    tokens: { cached: stats.cached_tokens, computed: stats.computed_tokens, recomputed: stats.recomputed_tokens, generated: stats.generated_tokens, drafted: stats.drafted_tokens, accepted: stats.accepted_tokens },
     store: { ...Object.fromEntries(reads.tiers.map(({ tier, hits }) => [tier, hits])), missing: reads.misses },
     ...(full && { full }),
   };

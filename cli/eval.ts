@@ -1,8 +1,9 @@
 import { SingleBar } from "cli-progress";
 import { Command, InvalidArgumentError, Option } from "commander";
-import { ACTIVATIONS, DEFAULT_ACTIVATIONS, openStore, type Activations, type Precision } from "../engine/index.js";
+import { ACTIVATIONS, DEFAULT_ACTIVATIONS, DEFAULT_LINK, openStore, type Activations, type Link, type Precision } from "../engine/index.js";
 import { EVAL_MODES, evaluate, readQuestions, type EvalMode, type EvalResult } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
+import { linkOf } from "./link.js";
 import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { precisionOption } from "./precision.js";
 
@@ -10,6 +11,7 @@ type Options = ModelOptions & {
   readonly questions: string;
   readonly passages: string;
   readonly documents: number;
+  readonly link?: readonly Link[];
   readonly linkTokens?: readonly number[];
   readonly modes: readonly EvalMode[];
   readonly limit?: number;
@@ -25,6 +27,7 @@ export function evalCommand(): Command {
     .requiredOption("--questions <file>", ".jsonl or .jsonl.gz with question, answers, gold and distractors (ids of passages)")
     .requiredOption("--passages <file>", ".jsonl or .jsonl.gz with id, title and text")
     .option("--documents <n>", "documents of one question, the gold one among them", positiveNumber, 10)
+    .option("--link <list>", "ways of linking in mode spliced, such as none,0.15,0.15+last,head=8 (default: none)", linkList)
     .option("--link-tokens <list>", "counts of link tokens after each document (default: 0,1,4 as far as the model has them)", numberList)
     .option("--modes <list>", "of full, spliced, unrotated", modeList, EVAL_MODES)
     .option("--limit <n>", "questions from the file's start", positiveNumber)
@@ -37,11 +40,13 @@ export function evalCommand(): Command {
       `
 Scores are percents after the usual normalisation of SQuAD: exact match, share of
 answers that contain a gold answer, and F1. unrotated leaves each document at the
-positions that it was encoded at.
+positions that it was encoded at. Where full is run as well, KL and the first token
+tell how near the others come to it, whatever the answers say.
 
 Examples:
   $ kvsplice eval --questions examples/eval/questions.jsonl --passages examples/eval/passages.jsonl
   $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --modes spliced --link-tokens 0 --limit 100
+  $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --modes full,spliced --link none,0.15,0.3
   $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --modes spliced --precision float32 --activations float32
   $ kvsplice eval --questions nq.jsonl.gz --passages passages.jsonl.gz --json | jq '.results[] | {mode, link_tokens, contains}'`,
     )
@@ -67,6 +72,10 @@ function numberList(text: string): number[] {
   return counts.map(Number);
 }
 
+function linkList(text: string): Link[] {
+  return text.split(",").map((name) => linkOf(name) ?? DEFAULT_LINK);
+}
+
 function modeList(text: string): EvalMode[] {
   return text.split(",").map((name) => {
     const mode = EVAL_MODES.find((each) => each === name);
@@ -76,7 +85,7 @@ function modeList(text: string): EvalMode[] {
 }
 
 async function run(options: Options): Promise<void> {
-  const { questions: questionsPath, passages, documents, limit, seed, linkTokens, modes } = options;
+  const { questions: questionsPath, passages, documents, limit, seed, link, linkTokens, modes } = options;
   await withInterrupt(async (signal) => {
     const questions = await readQuestions(questionsPath, passages, { documents, limit, seed });
     const { activations, json } = options;
@@ -95,6 +104,7 @@ async function run(options: Options): Promise<void> {
       try {
         const results = await evaluate(model, questions, {
           modes,
+          links: link,
           linkTokens,
           store,
           signal,
@@ -112,12 +122,17 @@ async function run(options: Options): Promise<void> {
 }
 
 function table(results: readonly EvalResult[]): string {
-  const header = ["mode", "link tokens", "questions", "exact match", "contains", "F1", "s/question"];
-  const rows = results.map(({ mode, link_tokens, questions, exact_match, contains, f1, seconds_per_question }) => [
+  const header = ["mode", "link", "link tokens", "questions", "exact match", "contains", "F1", "KL", "same first", "recomputed", "first token", "s/question"];
+  const rows = results.map(({ mode, link, link_tokens, questions, exact_match, contains, f1, kl, same_first_token, recomputed, first_token_ms, seconds_per_question }) => [
     mode,
+    mode === "spliced" ? link : "",
     `${link_tokens}`,
     `${questions}`,
     ...[exact_match, contains, f1].map((percent) => percent.toFixed(1)),
+    kl?.toFixed(3) ?? "",
+    same_first_token === undefined ? "" : `${same_first_token.toFixed(0)} %`,
+    `${recomputed.toFixed(0)} %`,
+    `${first_token_ms.toFixed(0)} ms`,
     seconds_per_question.toFixed(2),
   ]);
   const widths = header.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));

@@ -27,6 +27,8 @@ export class Sequence {
   private readonly lookup: PromptLookup | undefined;
   private readonly plan: Plan;
   private readonly way: Way;
+  /** KV behind blocks that were linked depends on the choice of what was computed again, which no key says: it is not kept. */
+  private readonly isLinked: boolean;
   private held: { prompt?: Prompt } | undefined;
   private kept: KeptBlock[] = [];
 
@@ -39,8 +41,8 @@ export class Sequence {
   ) {
     const { link = NO_LINK } = options;
     this.way = wayOf(link);
-    // KV behind blocks that were linked depends on the choice of what was computed again, which no key says.
-    this.plan = link.kind === "none" || !hasLoose(plan) ? plan : withoutKeeping(plan);
+    this.isLinked = link.kind !== "none" && hasLoose(plan);
+    this.plan = this.isLinked ? withoutKeeping(plan) : plan;
     this.sample = createSampler(options);
     this.lookup = options.promptLookup ? new PromptLookup(tokensOf(plan), options.promptLookup) : undefined;
   }
@@ -133,6 +135,7 @@ export class Sequence {
       (from, to) => cache.extract(from, to, engine.precision),
     );
     this.kept = kept;
+    options.onPrefilled?.(logits);
     const computed = prompt.stretches.reduce((sum, { tokens }) => sum + tokens.length, 0);
     const times = { queue_ms: entered - start, fetch_ms: fetched - entered, look_ms, splice_ms: spliced - splicing };
     const tokens = { cached_tokens: prompt.spliced, computed_tokens: computed, recomputed_tokens: freshTokens(linked) - freshTokens(plan), encoded_tokens: encoded };
@@ -166,7 +169,7 @@ export class Sequence {
   /** Puts the KV of the prompt's computed pieces and of the answer into the store, where it has a name; returns warnings. */
   private async keep({ cache }: Prompt, row: number, answer: readonly number[]): Promise<string[]> {
     const { keepAnswer, store } = this.options;
-    const key = answer.length > 0 ? keepAnswer?.(answer) : undefined;
+    const key = answer.length > 0 && !this.isLinked ? keepAnswer?.(answer) : undefined;
     const kept = [...this.kept];
     if (key !== undefined) kept.push({ key, block: await cache.extract(row, row + answer.length, this.engine.precision) });
     const warnings: string[] = [];

@@ -18,8 +18,8 @@ export type AnswerOptions = GenerateOptions & {
 };
 
 /** Begins to answer, and resolves at the first token. When the answer has ended it is counted and logged, and its conversation remembers it. */
-export async function answer({ plan, turn, maxNewTokens, stop }: Prompt, { model, store, metrics }: Service, { arrived, log, ...options }: AnswerOptions): Promise<Answer> {
-  const generation = model.generate(plan, { ...options, store, stop, maxNewTokens, ...(turn && { keepAnswer: (tokens) => turn.keepAnswer(tokens) }) });
+export async function answer({ plan, turn, maxNewTokens, stop, link }: Prompt, { model, store, metrics }: Service, { arrived, log, ...options }: AnswerOptions): Promise<Answer> {
+  const generation = model.generate(plan, { ...options, store, stop, maxNewTokens, ...(link && { link }), ...(turn && { keepAnswer: (tokens) => turn.keepAnswer(tokens) }) });
   await generation.begun;
   const first_ms = performance.now() - arrived;
 

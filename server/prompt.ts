@@ -1,4 +1,5 @@
 import type { Turn } from "../chat/index.js";
+import { type Link, parseLink } from "../engine/index.js";
 import { type BlockSource, endOf, type Piece, type Plan, PlanWriter } from "../plan/index.js";
 import { splitDocument, type Source } from "../rag/index.js";
 import type { ChatRequest } from "./chat-request.js";
@@ -14,6 +15,8 @@ export type Prompt = {
   /** The best first. */
   readonly citations: readonly Citation[];
   readonly maxNewTokens: number;
+  /** How its documents are linked. */
+  readonly link?: Link;
   /** Texts that end the answer. */
   readonly stop: readonly string[];
   readonly retrieve_ms: number;
@@ -74,7 +77,8 @@ async function documentsPrompt(request: ChatRequest, service: Service, signal: A
     setting: { opening, phrasing: questionPhrasing(service) },
   });
   const maxNewTokens = withinContext(asked, turn.plan, limits);
-  return { plan: turn.plan, turn, citations, maxNewTokens, stop, retrieve_ms };
+  const link = request.link == null || request.link === "auto" ? corpus.link : parseLink(request.link);
+  return { plan: turn.plan, turn, citations, maxNewTokens, stop, link, retrieve_ms };
 }
 
 /** What is cited, and the chunks that are laid: both with the best first. */

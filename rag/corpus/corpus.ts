@@ -1,6 +1,6 @@
 import { join } from "node:path";
 
-import { KvspliceError, openDiskStore, type BlockKey, type BlockSource, type BlockStore, type Model, type Plan, type StoredTier } from "../../engine/index.js";
+import { DEFAULT_LINK, KvspliceError, openDiskStore, parseLink, type BlockKey, type BlockSource, type BlockStore, type Link, type Model, type Plan, type StoredTier } from "../../engine/index.js";
 import { collect, type CollectOptions, type CollectReport } from "../care/collect.js";
 import { verify, type VerifyOptions, type VerifyReport } from "../care/verify.js";
 import { type Embedder, loadEmbedder, MINILM_DIMENSIONS, MINILM_ID } from "../embedder.js";
@@ -41,6 +41,8 @@ export type PlanOptions = {
 
 export type AskOptions = RetrieveOptions &
   PlanOptions & {
+    /** How the documents are linked; as the model's card says by default. */
+    readonly link?: Link | undefined;
     readonly maxNewTokens?: number | undefined;
     /** Tokens guessed from the documents at a time; the answer is the same. 0 by default. */
     readonly promptLookup?: number | undefined;
@@ -227,10 +229,16 @@ export class Corpus {
     return layOut(this.options.model, question, sources.map(({ tokens }) => tokens).reverse(), linkTokens);
   }
 
+  /** How documents are linked unless somebody says otherwise: as the model's card says, or a model that nobody measured is given. */
+  get link(): Link {
+    const { link } = this.options.model.card;
+    return link === undefined ? DEFAULT_LINK : parseLink(link);
+  }
+
   /** Retrieves, plans and begins to answer. Resolves when the sources are known. */
   async ask(question: string, options: AskOptions = {}): Promise<Answer> {
     const { model } = this.options;
-    const { signal, maxNewTokens, promptLookup } = options;
+    const { signal, maxNewTokens, promptLookup, link = this.link } = options;
     const start = performance.now();
     const sources = await this.retrieve(question, options);
     const plan = this.plan(question, sources, options);
@@ -238,6 +246,7 @@ export class Corpus {
     const generation = model.generate(plan, {
       store: this.store,
       stop: model.card.stop ?? [],
+      link,
       ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
       ...(promptLookup === undefined ? {} : { promptLookup }),
       ...(signal === undefined ? {} : { signal }),

@@ -1,6 +1,7 @@
-import { isBlockPiece, KvspliceError, withoutCache, type BlockStore, type Model, type Plan } from "../../engine/index.js";
+import { isBlockPiece, KvspliceError, linkText, NO_LINK, withoutCache, type BlockStore, type Link, type Model, type Plan } from "../../engine/index.js";
 import { layOut, renderDocument } from "../prompt.js";
 import type { EvalQuestion, Passage } from "./questions.js";
+import { agreementOf, type Agreement } from "./agreement.js";
 import { scoreAnswer, type Score } from "./score.js";
 
 /**
@@ -15,6 +16,8 @@ export const EVAL_MODES: readonly EvalMode[] = ["full", "spliced", "unrotated"];
 export type EvalOptions = {
   /** All by default. */
   readonly modes?: readonly EvalMode[];
+  /** Ways of linking in mode `spliced`; none by default. */
+  readonly links?: readonly Link[] | undefined;
   /** Counts of link tokens after each document; by default 0, 1 and 4 as far as the model has them. */
   readonly linkTokens?: readonly number[] | undefined;
   /** Holds the blocks of one question at a time: they are deleted after it. */
@@ -27,11 +30,21 @@ export type EvalOptions = {
 /** What one mode with one count of link tokens came to. Scores are means, in percent. */
 export type EvalResult = {
   readonly mode: EvalMode;
+  /** How documents were linked, as `linkText` writes it. */
+  readonly link: string;
   readonly link_tokens: number;
   readonly questions: number;
   readonly exact_match: number;
   readonly contains: number;
   readonly f1: number;
+  /** Of the first token's distribution from that of mode `full`, mean, in nats; only where `full` was run as well. */
+  readonly kl?: number;
+  /** How often the first token is that of mode `full`, in percent. */
+  readonly same_first_token?: number;
+  /** Of the documents' tokens, those that were computed for the question, in percent. */
+  readonly recomputed: number;
+  /** Mean time to the first token, the documents' blocks being in memory. */
+  readonly first_token_ms: number;
   /** Mean time of one answer, its documents' blocks being in memory. */
   readonly seconds_per_question: number;
 };
@@ -44,20 +57,31 @@ const MAX_ANSWER_TOKENS = 24;
  * @throws KvspliceError `cancelled`, `too_long`, `bad_argument` for link tokens that the model does not have
  */
 export async function evaluate(model: Model, questions: readonly EvalQuestion[], options: EvalOptions): Promise<EvalResult[]> {
-  const { modes = EVAL_MODES, linkTokens = usualLinkTokens(model), store, signal, onProgress } = options;
-  const tallies = modes.flatMap((mode) => linkTokens.map((link_tokens) => ({ mode, link_tokens, scores: [] as Score[], seconds: 0 })));
+  const { modes = EVAL_MODES, links = [NO_LINK], linkTokens = usualLinkTokens(model), store, signal, onProgress } = options;
+  const inFullFirst = [...modes].sort((a, b) => Number(b === "full") - Number(a === "full"));
+  const tallies = inFullFirst.flatMap((mode) => linkTokens.flatMap((link_tokens) => (mode === "spliced" ? links : [NO_LINK]).map((link) => newTally(mode, link, link_tokens))));
   const results = () => tallies.map(resultOf);
   for (const [index, { question, answers, documents }] of questions.entries()) {
     const tokens = documents.map((document) => documentTokens(model, document));
+    const documentLength = tokens.reduce((sum, own) => sum + own.length, 0);
+    const full = new Map<number, Float32Array>();
     const blocks = await encode(model, store, layOut(model, question, tokens, 0), signal);
     for (const tally of tallies) {
       if (signal?.aborted) throw new KvspliceError("cancelled", "The evaluation was cancelled.", { cause: signal.reason });
       const plan = planOf(tally.mode, layOut(model, question, tokens, tally.link_tokens));
       const start = performance.now();
-      let answer = "";
-      for await (const { text } of model.generate(plan, { store, maxNewTokens: MAX_ANSWER_TOKENS, ...(signal && { signal }) })) answer += text;
+      let first: Float32Array | undefined;
+      const { link } = tally;
+      const generation = model.generate(plan, { store, link, stop: model.card.stop ?? [], maxNewTokens: MAX_ANSWER_TOKENS, onPrefilled: (logits) => (first = logits), ...(signal && { signal }) });
+      const answer = await generation.text;
+      const { recomputed_tokens, first_token_ms } = await generation.stats;
       tally.seconds += (performance.now() - start) / 1000;
+      tally.first_ms += first_token_ms;
+      tally.recomputed += tally.mode === "full" ? 1 : recomputed_tokens / documentLength;
       tally.scores.push(scoreAnswer(answer, answers));
+      if (tally.mode === "full") full.set(tally.link_tokens, first!);
+      const reference = full.get(tally.link_tokens);
+      if (reference) tally.agreements.push(agreementOf(reference, first!));
     }
     await store.delete(blocks);
     onProgress?.(index + 1, results());
@@ -92,14 +116,33 @@ function planOf(mode: EvalMode, plan: Plan): Plan {
   }
 }
 
-type Tally = { readonly mode: EvalMode; readonly link_tokens: number; readonly scores: readonly Score[]; readonly seconds: number };
+type Tally = {
+  readonly mode: EvalMode;
+  readonly link: Link;
+  readonly link_tokens: number;
+  readonly scores: Score[];
+  /** From mode `full`, where it was run for the question before. */
+  readonly agreements: Agreement[];
+  seconds: number;
+  first_ms: number;
+  recomputed: number;
+};
 
-function resultOf({ mode, link_tokens, scores, seconds }: Tally): EvalResult {
+function newTally(mode: EvalMode, link: Link, link_tokens: number): Tally {
+  return { mode, link, link_tokens, scores: [], agreements: [], seconds: 0, first_ms: 0, recomputed: 0 };
+}
+
+function resultOf({ mode, link, link_tokens, scores, agreements, seconds, first_ms, recomputed }: Tally): EvalResult {
   const mean = (of: keyof Score) => (100 * scores.reduce((sum, score) => sum + score[of], 0)) / scores.length;
+  const agreed = (of: (agreement: Agreement) => number) => agreements.reduce((sum, agreement) => sum + of(agreement), 0) / agreements.length;
   return {
     mode,
+    link: linkText(link),
     link_tokens,
     questions: scores.length,
+    ...(agreements.length > 0 && { kl: agreed(({ kl }) => kl), same_first_token: 100 * agreed(({ same }) => (same ? 1 : 0)) }),
+    recomputed: (100 * recomputed) / scores.length,
+    first_token_ms: first_ms / scores.length,
     exact_match: mean("exact"),
     contains: mean("contains"),
     f1: mean("f1"),

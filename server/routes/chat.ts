@@ -139,9 +139,9 @@ function usageOf(stats: GenerationStats) {
 
 /** What the answer cost, beside OpenAI's fields. */
 function costOf({ retrieve_ms, turn }: Prompt, stats: GenerationStats) {
-  const { queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms, encoded_tokens, computed_tokens } = stats;
-  const times = { retrieve_ms, queue_ms, fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms };
-  return { ...times, cached_tokens: cachedTokens(stats), encoded_tokens, computed_tokens, dropped_exchanges: turn?.dropped ?? 0 };
+  const { queue_ms, fetch_ms, splice_ms, look_ms, recomputed_tokens, first_token_ms, per_token_ms, total_ms, encoded_tokens, computed_tokens } = stats;
+  const times = { retrieve_ms, queue_ms, fetch_ms, splice_ms, look_ms, first_token_ms, per_token_ms, total_ms };
+  return { ...times, cached_tokens: cachedTokens(stats), encoded_tokens, computed_tokens, recomputed_tokens, dropped_exchanges: turn?.dropped ?? 0 };
 }
 
 function annotationsOf({ citations }: Prompt) {
