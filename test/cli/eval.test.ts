@@ -19,11 +19,13 @@ test("five questions in all modes: one result for each mode and count of link to
   expect(of).toEqual({ model: "kvsplice-135m", precision: "int8", activations: "int8", documents: 3, seed: 0 });
   expect(results.map(({ mode, link_tokens }: Record<string, unknown>) => [mode, link_tokens])).toEqual([["full", 0], ["spliced", 0], ["unrotated", 0]]);
   for (const result of results) {
-    expect(Object.keys(result)).toEqual(["mode", "link_tokens", "questions", "exact_match", "contains", "f1", "seconds_per_question"]);
+    expect(Object.keys(result)).toEqual(["mode", "link", "link_tokens", "questions", "kl", "same_first_token", "recomputed", "first_token_ms", "exact_match", "contains", "f1", "seconds_per_question"]);
     expect(result.questions).toBe(5);
     expect(result.contains).toBeGreaterThanOrEqual(result.exact_match);
     expect(result.f1).toBeGreaterThanOrEqual(result.exact_match);
   }
+  expect(results[0]).toMatchObject({ kl: 0, same_first_token: 100, recomputed: 100 });
+  expect(results[1].kl).toBeGreaterThan(0);
   // Short documents of the kind that the model was trained on: most of the five are right.
   expect(results[1].contains).toBeGreaterThanOrEqual(60);
 });
@@ -35,7 +37,7 @@ test("float32 everywhere, and another order of the documents", () => {
 
 test("the table names modes and scores; lists choose what is measured", () => {
   const { stdout, status } = kvsplice(...FILES, "--limit", "1", "--documents", "2", "--modes", "spliced", "--link-tokens", "0,4");
-  expect(stdout).toMatch(/^mode +link tokens +questions +exact match +contains +F1 +s\/question\nspliced +0 +1 .*\nspliced +4 +1 .*\n$/);
+  expect(stdout).toMatch(/^mode +link +link tokens +questions +exact match +contains +F1 +KL +same first +recomputed +first token +s\/question\nspliced +none +0 +1 .*\nspliced +none +4 +1 .*\n$/);
   expect(status).toBe(0);
 });
 

@@ -103,7 +103,8 @@ describe("evaluate", () => {
     const progress: number[] = [];
     const results = await evaluate(fakeModel(), asked, { store: memoryStore(), modes: ["full", "spliced"], linkTokens: [0, 2], onProgress: (done) => progress.push(done) });
     // The fake model says "a fake answer": right once of two; F1 1 and 0.
-    const scores = { questions: 2, exact_match: 50, contains: 50, f1: 50, seconds_per_question: expect.any(Number) };
+    const costs = { recomputed: expect.any(Number), first_token_ms: expect.any(Number), seconds_per_question: expect.any(Number) };
+    const scores = { link: "none", questions: 2, exact_match: 50, contains: 50, f1: 50, kl: 0, same_first_token: 100, ...costs };
     expect(results).toEqual([
       { mode: "full", link_tokens: 0, ...scores },
       { mode: "full", link_tokens: 2, ...scores },

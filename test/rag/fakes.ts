@@ -61,8 +61,9 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
       encoded.push(tokenizer.decode(tokens));
       return allocateBlock([{ heads: 1, headSize: 1 }], tokens.length);
     },
-    generate(plan): Generation {
+    generate(plan, { onPrefilled } = {}): Generation {
       plans.push(plan);
+      onPrefilled?.(Float32Array.of(0, 1));
       const stats = {
         fetch_ms: 1, splice_ms: 1, first_token_ms: 1, per_token_ms: 1, total_ms: 1,
         cached_tokens: 1, computed_tokens: 1, generated_tokens: 3, drafted_tokens: 0, accepted_tokens: 0, encoded_tokens: 0, warnings: [],
