@@ -7,7 +7,7 @@ import { withCorpus } from "./corpus.js";
 import { linkOf } from "./link.js";
 import { type ModelOptions, withModelOptions } from "./model.js";
 import { withStoreOptions, type StoreOptions } from "./store.js";
-import { stream } from "./stream.js";
+import { isSilence, stream } from "./stream.js";
 
 type Options = StoreOptions & ModelOptions & {
   readonly store: string;
@@ -70,8 +70,8 @@ async function ask(argument: string, options: Options): Promise<void> {
     const spliced = await stream(answer, print);
     const [stats, reads] = await Promise.all([answer.stats, store.stats()]);
     for (const warning of stats.warnings) process.stderr.write(`${pc.yellow("warning:")} ${warning}\n`);
-    print(spliced.trim() === "" ? "" : "\n\n");
-    if (spliced.trim() === "") process.stderr.write(`${pc.yellow("warning:")} the model had nothing to say to that; ask in other words.\n`);
+    if (isSilence(spliced)) process.stderr.write(`${pc.yellow("warning:")} the model had nothing to say to that; ask in other words.\n`);
+    else print("\n\n");
     print(sourceLines(answer.sources) + "\n");
     print(pc.dim(timingLine(stats)) + "\n");
 

@@ -7,3 +7,8 @@ export async function stream(tokens: AsyncIterable<{ readonly text: string }>, p
   }
   return all;
 }
+
+/** Whether a model said nothing: then no empty line stands for it. */
+export function isSilence(answer: string): boolean {
+  return answer.trim() === "";
+}

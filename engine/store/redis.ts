@@ -116,6 +116,8 @@ export class RedisTier implements StoredTier {
   private restUntil = 0;
   private rest_ms = FIRST_REST_MS;
   private failing = false;
+  /** Why there is no connection, while there is none: commands fail with words that only programmers of clients know. */
+  private lost: string | undefined;
   private readonly names: readonly [infos: string, order: string, state: string];
 
   constructor(private readonly options: RedisOptions) {
@@ -129,7 +131,8 @@ export class RedisTier implements StoredTier {
       commandTimeout: WRITE_TIMEOUT_MS,
       retryStrategy: (attempt) => Math.min(100 * 2 ** attempt, 2000),
     });
-    this.client.on("error", () => undefined); // each command tells
+    this.client.on("error", (error: Error) => (this.lost = error.message)); // each command tells
+    this.client.on("ready", () => (this.lost = undefined));
     this.opened = within(READ_TIMEOUT_MS, this.client.connect()).catch(() => undefined);
   }
 
@@ -196,16 +199,19 @@ export class RedisTier implements StoredTier {
     return Number((await this.reading((client) => client.hget(this.names[2], "bytes"))) ?? 0);
   }
 
+  /** What is known of a block; undefined where the server has none, or fails. */
+  async info(key: BlockKey): Promise<BlockInfo | undefined> {
+    const found = await this.reading((client) => client.hget(this.names[0], key));
+    return found ? infoOf(key, found) : undefined;
+  }
+
   /** @throws KvspliceError `bad_store` where the server fails */
   async *infos(): AsyncIterable<BlockInfo> {
     let cursor = "0";
     do {
       const [next, found] = await this.writing((client) => client.hscan(this.names[0], cursor, "COUNT", 1000));
       cursor = next;
-      for (let i = 0; i < found.length; i += 2) {
-        const { value: _, ...info } = JSON.parse(found[i + 1]!) as Omit<BlockInfo, "key"> & { value: number };
-        yield { key: found[i]!, ...info };
-      }
+      for (let i = 0; i < found.length; i += 2) yield infoOf(found[i]!, found[i + 1]!);
     } while (cursor !== "0");
   }
 
@@ -245,7 +251,7 @@ export class RedisTier implements StoredTier {
     try {
       return await this.attempt(WRITE_TIMEOUT_MS, ask);
     } catch (cause) {
-      throw new KvspliceError("bad_store", `Redis at ${this.place} does not take what is written (${(cause as Error).message}); check that it runs and has room.`, { cause });
+      throw new KvspliceError("bad_store", `Redis at ${this.place} does not take what is written (${this.reasonOf(cause as Error)}); check that it runs and has room.`, { cause });
     }
   }
 
@@ -262,10 +268,16 @@ export class RedisTier implements StoredTier {
       if ((error as Error).name === "ReplyError") throw error; // it answers: it has no room, perhaps
       this.restUntil = Date.now() + this.rest_ms;
       this.rest_ms = Math.min(this.rest_ms * 2, LONGEST_REST_MS);
-      if (!this.failing) this.options.onTrouble(`Redis at ${this.place} fails (${(error as Error).message}); the store goes on without it.`);
+      if (!this.failing) this.options.onTrouble(`Redis at ${this.place} fails (${this.reasonOf(error as Error)}); the store goes on without it.`);
       this.failing = true;
       throw error;
     }
+  }
+
+  /** The server's own words where it answers, and the connection's where there is none. */
+  private reasonOf(error: Error): string {
+    if (error.name === "ReplyError" || error instanceof NoAnswer) return error.message;
+    return this.lost ?? "the connection is lost";
   }
 
   /** Without the password. */
@@ -274,10 +286,17 @@ export class RedisTier implements StoredTier {
   }
 }
 
+class NoAnswer extends Error {}
+
+function infoOf(key: BlockKey, json: string): BlockInfo {
+  const { value: _, ...info } = JSON.parse(json) as Omit<BlockInfo, "key"> & { value: number };
+  return { key, ...info };
+}
+
 async function within<T>(limit_ms: number, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${limit_ms} ms`)), limit_ms);
+    timer = setTimeout(() => reject(new NoAnswer(`no answer within ${limit_ms} ms`)), limit_ms);
   });
   try {
     return await Promise.race([promise, late]);

@@ -218,10 +218,11 @@ class Tiers implements TieredStore {
 
   /** Keeps what Redis had on this machine too, beside the answer that waits for it. */
   private fillDisk(key: BlockKey, block: Block): void {
-    const fill = Promise.resolve()
-      .then(() => {
+    const fill = this.redis!.info(key)
+      .then((known) => {
         const bytes = Buffer.concat(encodeSafetensors(key, block));
-        const info = { key, bytes: bytes.length, tokens: block.tokens, precision: block.precision, model: "", cost_ms: block.tokens * DEFAULT_COST_MS_PER_TOKEN };
+        const { model = "", cost_ms = block.tokens * DEFAULT_COST_MS_PER_TOKEN } = known ?? {};
+        const info = { key, bytes: bytes.length, tokens: block.tokens, precision: block.precision, model, cost_ms };
         this.disk!.put({ ...info, pinned: false, uses: 1, used_ms: Date.now() }, bytes, false);
       })
       .catch((error: unknown) => this.hooks.onTrouble(`A block of Redis could not be kept on disk. ${(error as Error).message}`))
