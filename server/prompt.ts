@@ -7,7 +7,7 @@ import { ApiError } from "./error.js";
 import type { Limits, Service } from "./service.js";
 
 /** A document that the model reads for an answer; `ref` where it is the corpus's. */
-export type Citation = { readonly ref?: string; readonly title: string; readonly text: string; readonly score?: number };
+export type Citation = { readonly ref?: string; readonly title: string; readonly page?: number; readonly text: string; readonly score?: number };
 
 /** What is asked of the engine for one request. */
 export type Prompt = {
@@ -146,6 +146,6 @@ function answerLimit({ max_completion_tokens, max_tokens }: ChatRequest): number
   return max_completion_tokens ?? max_tokens ?? undefined;
 }
 
-function cite({ ref, title, text, score }: Source): Citation {
-  return { ref, title, text, score };
+function cite({ ref, title, page, text, score }: Source): Citation {
+  return { ref, title, ...(page === undefined ? {} : { page }), text, score };
 }

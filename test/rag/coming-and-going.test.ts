@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { open } from "lmdb";
 import { describe, expect, onTestFinished, test } from "vitest";
 
-import { Chunks, type Corpus, listFiles, openCorpus, removeFromCorpus, watchFiles } from "../../rag/index.js";
+import { Chunks, type Corpus, openCorpus, removeFromCorpus, watchFiles } from "../../rag/index.js";
 import { fakeEmbedder, fakeModel, memoryStore } from "./fakes.js";
 import { temporaryFolder } from "./temporary-folder.js";
 
@@ -136,7 +136,7 @@ describe("taking documents out", () => {
     expect(pathsOf(corpus)).toHaveLength(3);
   });
 
-  test("pruned, a corpus holds what was named and no more, but what lies in a folder that could not be searched", async () => {
+  test("pruned, a corpus holds what was named and no more", async () => {
     const { corpus, docs } = await setUp(FILES);
     await corpus.precompute([docs]);
     expect(await corpus.precompute([join(docs, "ferry.md")], { prune: true })).toMatchObject({ removed: 2, chunks: 1 });
@@ -198,10 +198,4 @@ describe("watching", () => {
     stop.abort();
     await watching;
   });
-});
-
-test("folders that cannot be searched are told, so that nothing below them counts as deleted", async () => {
-  const home = await temporaryFolder();
-  await mkdir(join(home, "a"));
-  expect(await listFiles([home])).toMatchObject({ unreadable: [] });
 });

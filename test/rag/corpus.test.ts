@@ -8,6 +8,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { isBlockPiece } from "../../engine/index.js";
 import { type Corpus, openCorpus, peekCorpus, type Progress } from "../../rag/index.js";
 import { fakeEmbedder, fakeModel, memoryStore } from "./fakes.js";
+import { makePdf } from "./make-pdf.js";
 import { temporaryFolder } from "./temporary-folder.js";
 
 type Overrides = { readonly files?: Record<string, string>; readonly model?: ReturnType<typeof fakeModel> };
@@ -216,6 +217,21 @@ describe("retrieve", () => {
     expect(others).toHaveLength(3);
     expect(others.every(({ score }) => score <= best!.score)).toBe(true);
     expect(await corpus.retrieve("Who kept a diary?", { topK: 2 })).toHaveLength(2);
+  });
+
+  test("a source of a PDF says its page, before and after an export", async () => {
+    const { corpus, docs, root, model, store, embedder } = await setUp({ files: FILES });
+    await writeFile(join(docs, "roofs.pdf"), makePdf([["Slate stays grey."], [`Weathering of copper sheets: ${"green ".repeat(18)}.`]]));
+    await corpus.precompute([docs]);
+    await corpus.exportTo(join(root, "out.safetensors"));
+    const other = await openCorpus(join(root, "other"), { model, store, embedder, create: true });
+    onTestFinished(() => other.close());
+    await other.importFrom(join(root, "out.safetensors"));
+    for (const each of [corpus, other]) {
+      expect((await each.retrieve("weathering of copper sheets", { topK: 1 }))[0]).toMatchObject({ page: 2, text: expect.stringContaining("Weathering") });
+      expect(Array.from(each.chunks()).filter(({ page }) => page !== undefined).map(({ page }) => page)).toEqual([1, 2]);
+      expect((await each.retrieve("diary", { topK: 1 }))[0]).not.toHaveProperty("page");
+    }
   });
 
   test("sees what another process has stored since", async () => {
