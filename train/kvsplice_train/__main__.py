@@ -1,4 +1,4 @@
-"""Commands: `train` makes an adapter, `evaluate` answers by ways of linking, `golden` writes the values of the product's tests."""
+"""Commands: `train` makes an adapter; `prompts`, `evaluate` and `score` measure ways of linking; `golden` writes golden values."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from .adapter import BOTH, ENCODE, new_adapter
+from .benchmark import benchmark_prompts, markdown, scores
 from .decoder import Decoder
 from .documents import Card, Passage, read_card, read_excluded, read_general, read_passages
 from .evaluate import evaluate, parse_setting, references
@@ -51,6 +52,14 @@ def main(arguments: list[str] | None = None) -> None:
     trainer.add_argument("--check-every", type=int, default=40)
     trainer.add_argument("--seed", type=int, default=1)
     trainer.set_defaults(run=run_train)
+    maker = commands.add_parser("prompts", help="token ids of question sets whose passages are known")
+    maker.add_argument("model")
+    maker.add_argument("out", type=Path)
+    maker.add_argument("--card", required=True)
+    maker.add_argument("--passages", type=Path, required=True, help=".jsonl or .jsonl.gz of {id, title, text}")
+    maker.add_argument("--set", action="append", required=True, metavar="NAME=FILE", help="of {question, answers, gold, distractors}")
+    maker.add_argument("--limit", type=int)
+    maker.set_defaults(run=run_prompts)
     evaluator = commands.add_parser("evaluate", help="answers and distances from full attention by ways of linking")
     evaluator.add_argument("model")
     evaluator.add_argument("prompts", help="token ids: {prefix, documents, questions, ends}")
@@ -58,6 +67,12 @@ def main(arguments: list[str] | None = None) -> None:
     evaluator.add_argument("--settings", required=True, help="separated by ;, as in none;prefix+recompute=0.15+last=5;adapter=FOLDER")
     evaluator.add_argument("--limit", type=int)
     evaluator.set_defaults(run=run_evaluate)
+    scorer = commands.add_parser("score", help="accuracy, intervals and rank correlations of what `evaluate` wrote")
+    scorer.add_argument("model")
+    scorer.add_argument("prompts", type=Path)
+    scorer.add_argument("results", type=Path)
+    scorer.add_argument("--json", action="store_true", help="everything, instead of tables")
+    scorer.set_defaults(run=run_score)
     golden = commands.add_parser("golden", help="golden values of tiny random models")
     golden.add_argument("out", type=Path)
     golden.set_defaults(run=lambda options: write_golden(options.out))
@@ -104,8 +119,14 @@ def run_train(options: argparse.Namespace) -> None:
     lessons = iter(teach(decoder, prompts, [question for group in groups for question in group], options.batch, ANSWER_TOKENS))
     taught = [[next(lessons) for _ in group] for group in groups]
     adapter = new_adapter(
-        decoder.config, options.rank, 2 * options.rank, options.where, options.modules.split(","),
-        layers_of(options.layers, decoder.config.layers), options.seed, options.device,
+        decoder.config,
+        options.rank,
+        2 * options.rank,
+        options.where,
+        options.modules.split(","),
+        layers_of(options.layers, decoder.config.layers),
+        options.seed,
+        options.device,
     )
     schedule = Schedule(options.steps, options.groups, options.learning_rate, options.check_every)
     held_out = [lesson for group in taught[: options.held_out] for lesson in group]
@@ -134,10 +155,22 @@ def run_evaluate(options: argparse.Namespace) -> None:
     for name, questions in prompts.questions.items():
         asked = questions[: options.limit]
         expected = references(decoder, prompts, asked, options.batch)
-        answered = evaluate(decoder, prompts, asked, expected, settings, options.batch, lambda line: say(f"{name}: {line}"))
+        answered = evaluate(decoder, prompts, asked, expected, settings, options.batch, lambda line, name=name: say(f"{name}: {line}"))
         results[name] = {"full": {"answers": [reference.answer for reference in expected]}}
         results[name] |= {setting: asdict(found) for setting, found in answered.items()}
         options.out.write_text(json.dumps(results))
+
+
+def run_prompts(options: argparse.Namespace) -> None:
+    sets = {name: Path(file) for name, _, file in (text.partition("=") for text in options.set)}
+    made = benchmark_prompts(read_card(options.card), read_tokenizer(options.model), options.passages, sets, options.limit)
+    options.out.write_text(json.dumps(made))
+
+
+def run_score(options: argparse.Namespace) -> None:
+    prompts, results = (json.loads(path.read_text()) for path in (options.prompts, options.results))
+    scored = scores(prompts, results, read_tokenizer(options.model))
+    print(json.dumps(scored, indent=1) if options.json else markdown(scored))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def full_attention(
 ) -> list[Reference]:
     """Answers a batch of questions with everything computed in place."""
     sequences = [
-        list(prompts.prefix) + [t for d in question.documents for t in prompts.documents[d]] + list(question.tokens) for question in questions
+        list(prompts.prefix) + [t for d in question.documents for t in prompts.documents[d]] + list(question.tokens)
+        for question in questions
     ]
     ids = padded(sequences, decoder.device)
     lengths = torch.tensor([len(sequence) for sequence in sequences], device=decoder.device)

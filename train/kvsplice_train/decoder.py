@@ -15,7 +15,8 @@ MAX_POSITIONS = 32768
 
 @dataclass(frozen=True)
 class Encoding:
-    """KV of sequences that were each computed alone: per layer K before the rotary embedding and V, `[sequences, tokens, kv_heads, size]`."""
+    """KV of sequences that were each computed alone: per layer K before the rotary embedding and V,
+    `[sequences, tokens, kv_heads, size]`."""
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
@@ -113,7 +114,8 @@ class Decoder:
         return Encoding(keys, values), x
 
     def splice(self, encoding: Encoding, source: torch.Tensor, visible: torch.Tensor) -> Cache:
-        """Lays encoded tokens side by side: token j of a prompt is token `source[prompt, j]` of the encoding's flattened sequences, at position j."""
+        """Lays encoded tokens side by side: token j of a prompt is token `source[prompt, j]` of the encoding's flattened sequences,
+        at position j."""
         positions = torch.arange(source.shape[1], device=source.device).expand(source.shape)
 
         def taken(tensor: torch.Tensor) -> torch.Tensor:
@@ -131,7 +133,7 @@ class Decoder:
         group = config.heads // config.kv_heads
         prompts, count = rows.ids.shape
         cached = cache.positions.shape[1]
-        seen = (cache.visible[:, None] & (cache.positions[:, None] <= rows.positions[:, :, None]))
+        seen = cache.visible[:, None] & (cache.positions[:, None] <= rows.positions[:, :, None])
         among = rows.valid[:, None] & (rows.positions[:, None] <= rows.positions[:, :, None])
         among = among | torch.eye(count, dtype=torch.bool, device=among.device)
         hidden_from = ~torch.cat([seen, among], 2)[:, None].expand(-1, group, -1, -1).reshape(prompts, 1, group * count, -1)
@@ -148,7 +150,5 @@ class Decoder:
                 watched.append(weights.unflatten(2, (group, count)).flatten(1, 2)[..., :cached])
             attended = (weights.to(self.dtype) @ values[-1]).unflatten(2, (group, count)).permute(0, 3, 1, 2, 4).flatten(2)
             x = self.after_attention(layer, x, attended, adapter)
-        longer = Cache(
-            keys, values, torch.cat([cache.positions, rows.positions], 1), torch.cat([cache.visible, rows.valid], 1)
-        )
+        longer = Cache(keys, values, torch.cat([cache.positions, rows.positions], 1), torch.cat([cache.visible, rows.valid], 1))
         return x, longer, watched

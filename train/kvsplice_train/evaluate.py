@@ -14,6 +14,7 @@ from .decoder import Decoder
 from .linking import again, changed_keys, documents_looked_at, documents_most, first_tokens, highest, looked_at, reordered
 from .prompts import Context, Library, PromptSet, Question, encode_library, rows_behind, splice_prompts
 
+
 @dataclass(frozen=True)
 class Setting:
     """A way of linking. `recompute` is a share of the document tokens, or what `choose` counts: first tokens of each document, whole

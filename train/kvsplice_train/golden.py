@@ -48,9 +48,7 @@ def random_adapter(config, seed: int) -> Adapter:
     """On every module of every layer but those of the last that an encoding does not reach, with a B that changes something."""
     adapter = new_adapter(config, RANK, ALPHA, ENCODE, list(TARGETS), range(config.layers), seed)
     generator = torch.Generator().manual_seed(seed + 100)
-    pairs = {
-        at: (a.detach(), torch.randn(b.shape, generator=generator) * 0.15) for at, (a, b) in adapter.pairs.items()
-    }
+    pairs = {at: (a.detach(), torch.randn(b.shape, generator=generator) * 0.15) for at, (a, b) in adapter.pairs.items()}
     return Adapter(RANK, ALPHA, ENCODE, pairs)
 
 

@@ -25,17 +25,16 @@ def retrieve(texts: dict[str, str], questions: list[str], count: int) -> list[li
     names = list(texts)
     index = bm25s.BM25()
     index.index(bm25s.tokenize([texts[name] for name in names], stopwords="en", show_progress=False), show_progress=False)
-    found, _ = index.retrieve(
-        bm25s.tokenize(questions, stopwords="en", show_progress=False), k=min(count, len(names)), show_progress=False
-    )
+    found, _ = index.retrieve(bm25s.tokenize(questions, stopwords="en", show_progress=False), k=min(count, len(names)), show_progress=False)
     return [[names[i] for i in row] for row in found]
 
 
 def grouped(
     asked: list[Asked], texts: dict[str, str], documents: int, pool: int, questions: int, rng: random.Random
 ) -> Iterator[list[Question]]:
-    """Groups of up to `questions` questions over a pool of up to `pool` documents: what the first one needs and what is retrieved for it. Each
-    question has the documents that it needs and as many more of the pool as make `documents`, in random order. A question is used once."""
+    """Groups of up to `questions` questions over a pool of up to `pool` documents: what the first one needs and what is retrieved
+    for it. Each question has the documents that it needs and as many more of the pool as make `documents`, in random order. A
+    question is used once."""
     order = list(range(len(asked)))
     rng.shuffle(order)
     neighbours = retrieve(texts, [asked[i].text for i in order], pool + 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from .adapter import Adapter
 from .decoder import Cache, Decoder, Encoding, Rows
 
+# Tokens of one pass, padding included.
 ENCODED_AT_ONCE = 12288
 
 
@@ -62,15 +64,16 @@ class Library:
 def encode_library(decoder: Decoder, prompts: PromptSet, names: list[str], behind_prefix: bool, adapter: Adapter | None = None) -> Library:
     """Encodes each document alone, or behind the prefix, with the adapter; and the prefix as the answering model has it."""
     before = prompts.prefix if behind_prefix else ()
-    order = sorted(names, key=lambda name: len(prompts.documents[name]))
+    waiting = deque(sorted(names, key=lambda name: len(prompts.documents[name])))
     first, _ = decoder.encode(torch.tensor([prompts.prefix], device=decoder.device), adapter.answering if adapter else None)
     keys, values = [[k[0]] for k in first.keys], [[v[0]] for v in first.values]
     ids, start, length, at = list(prompts.prefix), {}, {}, len(prompts.prefix)
-    while order:
-        widest = len(before) + len(prompts.documents[order[min(len(order), 256) - 1]])
-        part, order = order[: max(1, ENCODED_AT_ONCE // widest)], order[max(1, ENCODED_AT_ONCE // widest) :]
+    while waiting:
+        part = [waiting.popleft()]
+        while waiting and (len(part) + 1) * (len(before) + len(prompts.documents[waiting[0]])) <= ENCODED_AT_ONCE:
+            part.append(waiting.popleft())
         encoding, _ = decoder.encode(padded([before + prompts.documents[name] for name in part], decoder.device), adapter)
-        for row, name in enumerate(part):
+        for name in part:
             tokens = prompts.documents[name]
             start[name], length[name] = at, len(tokens)
             at += len(tokens)

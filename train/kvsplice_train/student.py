@@ -17,7 +17,8 @@ LIKE_LENGTHS = 32
 
 @dataclass(frozen=True)
 class Graded:
-    """By token of the answers: KL divergence from the teacher, with a gradient where there was one; whether the likeliest token is the same."""
+    """By token of the answers: KL divergence from the teacher, with a gradient where there was one; whether the likeliest token
+    is the same."""
 
     divergence: torch.Tensor
     same: torch.Tensor
@@ -50,9 +51,7 @@ def answer_lessons(decoder: Decoder, prompts: PromptSet, lessons: list[Lesson], 
     behind = [list(lesson.question.tokens) + list(lesson.answer[:-1]) for lesson in lessons]
     rows = rows_behind(cache.visible.sum(1), behind, device)
     hidden, _, _ = decoder.run(rows, cache, answering)
-    answers = torch.cat(
-        [hidden[i, len(lesson.question.tokens) - 1 :][: len(lesson.answer)] for i, lesson in enumerate(lessons)]
-    )
+    answers = torch.cat([hidden[i, len(lesson.question.tokens) - 1 :][: len(lesson.answer)] for i, lesson in enumerate(lessons)])
     logits = decoder.logits(answers)
     tokens = torch.cat([lesson.likeliest for lesson in lessons]).to(device)
     values = torch.cat([lesson.log_probabilities for lesson in lessons]).to(device)

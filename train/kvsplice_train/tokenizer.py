@@ -70,11 +70,7 @@ def gguf_tokenizer(path: Path) -> ModelTokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     kinds = {gguf.TokenType.CONTROL: True, gguf.TokenType.USER_DEFINED: False}
     tokenizer.add_tokens(
-        [
-            AddedToken(token, special=kinds[kind], normalized=False)
-            for token, kind in zip(tokens, value("token_type"))
-            if kind in kinds
-        ]
+        [AddedToken(token, special=kinds[kind], normalized=False) for token, kind in zip(tokens, value("token_type")) if kind in kinds]
     )
     ends = {value(key) for key in ("eos_token_id", "eot_token_id")} - {None}
     return ModelTokenizer(tokenizer, (value("bos_token_id"),) if value("add_bos_token") else (), tuple(sorted(ends)))
@@ -85,5 +81,5 @@ def cut(name: str) -> pre_tokenizers.PreTokenizer:
     if name in DIGITS_APART:
         return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     if name not in CUTS:
-        raise ModelError(f'The tokenizer\'s cut "{name}" is not known; give the model\'s Hugging Face folder instead.')
+        raise ModelError(f"The tokenizer's cut \"{name}\" is not known; give the model's Hugging Face folder instead.")
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(CUTS[name]), "isolated"), bytes_of])

@@ -58,7 +58,9 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     parameters = adapter.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=schedule.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    averaged = Adapter(adapter.rank, adapter.alpha, adapter.where, {at: (a.detach().clone(), b.detach().clone()) for at, (a, b) in adapter.pairs.items()})
+    averaged = Adapter(
+        adapter.rank, adapter.alpha, adapter.where, {at: (a.detach().clone(), b.detach().clone()) for at, (a, b) in adapter.pairs.items()}
+    )
     step, checks = resume(folder, parameters, averaged.parameters(), optimizer)
     if not checks:
         checks.append(check(decoder, prompts, held_out, averaged, 0))

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from kvsplice_train.answering import full_attention
 from kvsplice_train.decoder import Decoder
-from kvsplice_train.prompts import PromptSet, Question, encode_library, rows_behind, splice_prompts
 from kvsplice_train.linking import again
+from kvsplice_train.prompts import PromptSet, Question, encode_library, rows_behind, splice_prompts
 from kvsplice_train.tiny import tiny_model, write_gguf
 from kvsplice_train.weights import ModelError, Weights, read_weights
 
@@ -37,7 +37,9 @@ def folder_of(weights: Weights, path):
     }
     path.mkdir()
     (path / "config.json").write_text(json.dumps(settings))
-    save_file({name: tensor.contiguous() for name, tensor in weights.tensors.items()}, path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in weights.tensors.items()}, path / "model.safetensors", metadata={"format": "pt"}
+    )
     return path
 
 

@@ -2,9 +2,8 @@
 
 import torch
 
-from kvsplice_train.decoder import Cache
+from kvsplice_train.decoder import Cache, Rows
 from kvsplice_train.linking import again, documents_looked_at, first_tokens, highest, reordered
-from kvsplice_train.decoder import Rows
 from kvsplice_train.prompts import Context
 
 

@@ -132,9 +132,35 @@ def test_the_command_trains_from_documents_and_a_gguf_file(tmp_path, monkeypatch
     (tmp_path / "excluded.jsonl").write_text(json.dumps({"text": rows[0]["text"]}))
     (tmp_path / "documents").mkdir()
     (tmp_path / "documents" / "one.txt").write_text("Alpha beta.\n\nGamma delta.")
-    arguments = ["train", "model.gguf", "out", "--card", "card.json", "--documents", "documents", "--general", "general.jsonl",
-                 "--exclude", "excluded.jsonl", "--steps", "4", "--check-every", "2", "--held-out", "2", "--rank", "2",
-                 "--modules", "k_proj,v_proj", "--layers", "0:1", "--device", "cpu", "--batch", "8"]
+    arguments = [
+        "train",
+        "model.gguf",
+        "out",
+        "--card",
+        "card.json",
+        "--documents",
+        "documents",
+        "--general",
+        "general.jsonl",
+        "--exclude",
+        "excluded.jsonl",
+        "--steps",
+        "4",
+        "--check-every",
+        "2",
+        "--held-out",
+        "2",
+        "--rank",
+        "2",
+        "--modules",
+        "k_proj,v_proj",
+        "--layers",
+        "0:1",
+        "--device",
+        "cpu",
+        "--batch",
+        "8",
+    ]
     monkeypatch.chdir(tmp_path)
     command.main(arguments)
     printed = capsys.readouterr()
