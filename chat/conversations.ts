@@ -1,9 +1,12 @@
 import { createHash } from "node:crypto";
-import { type BlockPiece, type BlockSource, type ChatTemplate, isBlockPiece, KvspliceError, type Piece, type Plan, PlanWriter, type Tokenizer } from "../plan/index.js";
+import { type BlockPiece, type BlockSource, type ChatTemplate, encodeWithin, isBlockPiece, KvspliceError, type Piece, type Plan, PlanWriter, type Tokenizer } from "../plan/index.js";
 import { exchangesOf, type Exchange, type Message } from "./message.js";
 import { chatPhrasing, type ChatPhrasing, type Phrasing } from "./phrasing.js";
 import type { Records } from "./records.js";
 import { newestWithin, type Segment, type Window } from "./window.js";
+
+/** Characters of a text that are read before it is looked whether they are enough. */
+const READ_AT_ONCE = 4_096;
 
 export type ConversationsOptions = {
   readonly tokenizer: Tokenizer;
@@ -83,21 +86,17 @@ export class Conversations {
     };
     const writer = new PlanWriter().moved(opening);
     const start = writer.at;
-    const room = contextTokens - start - answerTokens;
     const fresh: number[][][] = [];
-    let left = room;
+    let left = contextTokens - start - answerTokens;
     for (let index = exchanges.length - 1; index > known; index--) {
-      const tokens = tokensOf(index);
-      left -= tokens.flat().length;
-      if (left < 0) break;
+      const tokens = isWithin(exchanges[index]!, left, tokenizer) ? tokensOf(index) : undefined;
+      const length = tokens?.flat().length ?? Infinity;
+      if (tokens === undefined || length > left) {
+        if (fresh.length === 0) throw lastMessageTooLong({ contextTokens, start, length, answerTokens });
+        break;
+      }
+      left -= length;
       fresh.unshift(tokens);
-    }
-    if (fresh.length === 0) {
-      throw new KvspliceError(
-        "too_long",
-        `The context holds ${contextTokens} tokens; what comes before the last message takes ${start}, the last message ${room - left}, ` +
-          `and the answer may take ${answerTokens}. Shorten the message, use fewer documents, or lower max_tokens.`,
-      );
     }
     const kept = fresh.length === exchanges.length - 1 - known ? newestWithin(window.exchanges, left) : [];
 
@@ -130,10 +129,41 @@ export class Conversations {
   }
 
   private ownSetting(first: Exchange) {
-    const openingTokens = this.phrasing.openingTokens(first.asked);
-    const opening: BlockPiece[] = [{ block: { tokens: this.phrasing.ask(first.asked, { first: true }).slice(0, openingTokens) }, at: 0 }];
+    const { tokenizer, contextTokens } = this.options;
+    // The opening is the beginning of what is asked first: of a text that no context holds no more is read than that takes.
+    const asked = first.asked.map((message) => ({ ...message, content: beginningOf(message.content, contextTokens, tokenizer) }));
+    const openingTokens = this.phrasing.openingTokens(asked);
+    const opening: BlockPiece[] = [{ block: { tokens: this.phrasing.ask(asked, { first: true }).slice(0, openingTokens) }, at: 0 }];
     return { opening, openingTokens, phrasing: this.phrasing };
   }
+}
+
+/** Whether an exchange's texts alone have at most so many tokens; no more of them is read than it takes to know. */
+function isWithin({ asked, answer }: Exchange, tokens: number, tokenizer: Tokenizer): boolean {
+  let left = tokens;
+  return [...asked.map(({ content }) => content), ...(answer === undefined ? [] : [answer])].every((text) => {
+    const ids = encodeWithin(tokenizer, text, left);
+    left -= ids?.length ?? 0;
+    return ids !== undefined;
+  });
+}
+
+/** A text, or its beginning, which has a few tokens more. */
+function beginningOf(text: string, tokens: number, tokenizer: Tokenizer): string {
+  const reading = tokenizer.read(text);
+  while (reading.ids.length <= tokens && reading.advance(READ_AT_ONCE));
+  return reading.ids.length <= tokens ? text : text.slice(0, reading.ends.at(-1));
+}
+
+type Lengths = { readonly contextTokens: number; readonly start: number; readonly length: number; readonly answerTokens: number };
+
+function lastMessageTooLong({ contextTokens, start, length, answerTokens }: Lengths): KvspliceError {
+  const taken = length === Infinity ? `more than ${Math.max(0, contextTokens - start - answerTokens)}` : String(length);
+  return new KvspliceError(
+    "too_long",
+    `The context holds ${contextTokens} tokens; what comes before the last message takes ${start}, the last message ${taken}, ` +
+      `and the answer may take ${answerTokens}. Shorten the message, use fewer documents, or lower max_tokens.`,
+  );
 }
 
 /** Of a conversation the last answer that was ours, and what the model saw after it. */

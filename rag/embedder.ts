@@ -1,11 +1,13 @@
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import { InferenceSession, Tensor } from "../runtime/index.js";
 
 import { KvspliceError } from "../engine/index.js";
+import { Pace } from "../plan/index.js";
 
 /** Gives texts places in a space where like meanings are near. */
 export interface Embedder {
@@ -13,11 +15,17 @@ export interface Embedder {
   readonly id: string;
   readonly dimensions: number;
   /** One vector of length 1 for each text, `[dimensions]`. */
-  embed(texts: readonly string[], options?: { readonly signal?: AbortSignal | undefined }): Promise<Float32Array[]>;
+  embed(texts: readonly string[], options?: EmbedOptions): Promise<Float32Array[]>;
   /** Tokens that the texts are read as. */
-  countTokens(texts: readonly string[]): number;
+  countTokens(texts: readonly string[]): Promise<number>;
   close(): Promise<void>;
 }
+
+export type EmbedOptions = {
+  readonly signal?: AbortSignal | undefined;
+  /** Tokens of one text; a longer one is refused (`too_long`), without its being read to the end. Any number when left out. */
+  readonly mostTokens?: number;
+};
 
 export type EmbedderOptions = {
   /** Folder with the embedder's two files; the package's own by default. */
@@ -32,8 +40,11 @@ export const MINILM_DIMENSIONS = 384;
 /** all-MiniLM-L6-v2 was used with at most 256 word pieces, [CLS] and [SEP] included (its model card). */
 const WINDOW_TOKENS = 256;
 
-/** Windows in one pass: enough to share the reading of the weights, and 16 x 256 tokens of activations stay small. */
-const BATCH_WINDOWS = 16;
+/** Tokens in one pass, which blocks the thread: enough to share the reading of the weights. */
+const BATCH_TOKENS = 256;
+
+/** Characters that are read for word pieces in one step, which takes some milliseconds. */
+const READ_AT_ONCE = 2_048;
 
 type Window = { readonly text: number; readonly ids: readonly number[] };
 
@@ -69,32 +80,42 @@ class MiniLm implements Embedder {
     private readonly tokenizer: Tokenizer,
   ) {}
 
-  async embed(texts: readonly string[], { signal }: { signal?: AbortSignal | undefined } = {}): Promise<Float32Array[]> {
+  async embed(texts: readonly string[], options: EmbedOptions = {}): Promise<Float32Array[]> {
+    const { signal } = options;
     const sums = texts.map(() => new Float32Array(this.dimensions));
-    const windows = texts.flatMap((text, index) => this.windowsOf(text, index));
+    const windows = await this.windowsOf(texts, options);
     windows.sort((a, b) => a.ids.length - b.ids.length);
-    for (let start = 0; start < windows.length; start += BATCH_WINDOWS) {
+    for (const batch of batchesOf(windows)) {
       if (signal?.aborted) throw new KvspliceError("cancelled", "Embedding was cancelled.", { cause: signal.reason });
-      await this.addBatch(windows.slice(start, start + BATCH_WINDOWS), sums);
+      await this.addBatch(batch, sums);
+      await setImmediate();
     }
     for (const sum of sums) normalise(sum);
     return sums;
   }
 
-  countTokens(texts: readonly string[]): number {
-    return texts.flatMap((text, index) => this.windowsOf(text, index)).reduce((sum, { ids }) => sum + ids.length, 0);
+  async countTokens(texts: readonly string[]): Promise<number> {
+    return (await this.windowsOf(texts, {})).reduce((sum, { ids }) => sum + ids.length, 0);
   }
 
   async close(): Promise<void> {
     await this.session.release();
   }
 
-  private windowsOf(text: string, index: number): Window[] {
-    const { ids } = this.tokenizer.encode(text, { add_special_tokens: false });
+  private async windowsOf(texts: readonly string[], { signal, mostTokens = Infinity }: EmbedOptions): Promise<Window[]> {
     const [first, last] = [this.tokenizer.token_to_id("[CLS]")!, this.tokenizer.token_to_id("[SEP]")!];
+    const pace = new Pace(signal);
     const windows: Window[] = [];
-    for (let start = 0; start === 0 || start < ids.length; start += WINDOW_TOKENS - 2) {
-      windows.push({ text: index, ids: [first, ...ids.slice(start, start + WINDOW_TOKENS - 2), last] });
+    for (const [index, text] of texts.entries()) {
+      const ids: number[] = [];
+      for (const part of partsOf(text)) {
+        for (const id of this.tokenizer.encode(part, { add_special_tokens: false }).ids) ids.push(id);
+        if (ids.length > mostTokens) throw new KvspliceError("too_long", `A text has more than ${mostTokens} tokens. Give a shorter one, or its parts.`);
+        await pace.breathe();
+      }
+      for (let start = 0; start === 0 || start < ids.length; start += WINDOW_TOKENS - 2) {
+        windows.push({ text: index, ids: [first, ...ids.slice(start, start + WINDOW_TOKENS - 2), last] });
+      }
     }
     return windows;
   }
@@ -120,6 +141,35 @@ class MiniLm implements Embedder {
       const begin = row * length * this.dimensions;
       for (let i = 0; i < window.ids.length * this.dimensions; i++) sum[i % this.dimensions]! += data[begin + i]!;
     });
+  }
+}
+
+/** A text cut at white space, which no word piece spans; within a word where one is longer than a part. */
+function* partsOf(text: string): Generator<string> {
+  for (let start = 0; start < text.length; ) {
+    let end = Math.min(text.length, start + READ_AT_ONCE);
+    if (end < text.length) {
+      const space = lastSpace(text, start, end);
+      if (space > start) end = space;
+      else if (/[\uDC00-\uDFFF]/.test(text[end]!)) end--;
+    }
+    yield text.slice(start, end);
+    start = end;
+  }
+}
+
+function lastSpace(text: string, start: number, end: number): number {
+  for (let at = end - 1; at > start; at--) if (/\s/.test(text[at]!)) return at;
+  return start;
+}
+
+/** Neighbouring windows that have few enough tokens together, each counted as the longest of them. */
+function* batchesOf(windows: readonly Window[]): Generator<readonly Window[]> {
+  let start = 0;
+  for (let end = 1; end <= windows.length; end++) {
+    if (end < windows.length && windows[end]!.ids.length * (end + 1 - start) <= BATCH_TOKENS) continue;
+    yield windows.slice(start, end);
+    start = end;
   }
 }
 

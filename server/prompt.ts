@@ -1,6 +1,6 @@
 import type { Turn } from "../chat/index.js";
 import { type Link, parseLink } from "../engine/index.js";
-import { type BlockSource, endOf, type Piece, type Plan, PlanWriter } from "../plan/index.js";
+import { type BlockSource, encodeWithin, endOf, type Piece, type Plan, PlanWriter } from "../plan/index.js";
 import { splitDocument, type Source } from "../rag/index.js";
 import type { ChatRequest } from "./chat-request.js";
 import { ApiError } from "./error.js";
@@ -29,6 +29,9 @@ const CHAT_TOKENS = 512;
 /** Of the context, what is kept free for an answer; one that may be longer has what the prompt leaves. */
 const ANSWER_SHARE = 1 / 4;
 
+/** Markup may have more tokens than the prompt that it stands for, but not so many times more. */
+const MARKUP_SHARE = 4;
+
 /**
  * Lays out a request's prompt: messages by the model's chat template, or over documents as its card has it, or PML.
  * @throws ApiError 404 for a corpus, document or schema that is not there, 400 for markup with errors
@@ -40,8 +43,10 @@ export async function promptOf(request: ChatRequest, service: Service, signal: A
   return documentsPrompt(request, service, signal);
 }
 
-function schemaPrompt(request: ChatRequest, { schemas, corpus, model, limits }: Service): Prompt {
+function schemaPrompt(request: ChatRequest, service: Service): Prompt {
+  const { schemas, corpus, model, limits } = service;
   if (!schemas) throw new ApiError(404, "This server has no schemas; start it with --schemas DIR.", { param: "schema", code: "schema_not_found" });
+  mustFit(request.prompt!, "prompt", service, MARKUP_SHARE);
   const { plan, end } = schemas.compile(request.schema!, request.prompt!, corpus.blockOf);
   const asked = answerLimit(request) ?? model.card.maxAnswerTokens;
   const room = limits.contextTokens - end;
@@ -63,6 +68,7 @@ function chatPrompt(request: ChatRequest, { conversations, limits, model }: Serv
 
 async function documentsPrompt(request: ChatRequest, service: Service, signal: AbortSignal): Promise<Prompt> {
   const { conversations, corpus, limits, model } = service;
+  mustFit(request.messages.at(-1)!.content, "messages", service);
   const start = performance.now();
   const { citations, chunks } = request.corpus == null ? await given(request, service, signal) : await retrieved(request, service, signal);
   const retrieve_ms = performance.now() - start;
@@ -109,11 +115,23 @@ async function given(request: ChatRequest, { corpus, model, limits }: Service, s
   return { citations: documents.map(({ citation }) => citation), chunks: documents.flatMap(({ chunks }) => [...chunks].reverse()) };
 }
 
+/**
+ * Before anything is done with a text that has to be in the context as a whole: no more of it is read than tells that.
+ * @throws ApiError 400
+ */
+function mustFit(text: string, param: string, { model, limits }: Service, share = 1): void {
+  if (encodeWithin(model.tokenizer, text, share * limits.contextTokens)) return;
+  const message = `The context holds ${limits.contextTokens} tokens, and ${param === "prompt" ? "the prompt" : "one message"} takes more than that. Shorten it.`;
+  throw new ApiError(400, message, { param, code: "context_length_exceeded" });
+}
+
 /** The client's own system message takes the place of the card's; what follows moves up. */
-function withInstructions(opening: readonly Piece[], instructions: ChatRequest["messages"], { model: { tokenizer, chat } }: Service): readonly Piece[] {
+function withInstructions(opening: readonly Piece[], instructions: ChatRequest["messages"], service: Service): readonly Piece[] {
+  const { tokenizer, chat } = service.model;
   if (instructions.length === 0) return opening;
   const system = chat.frame("system", undefined);
   const text = instructions.map(({ content }) => content).join("\n");
+  mustFit(text, "messages", service);
   const control = (each: string) => tokenizer.encode(each, { control: true });
   const tokens = [...control(system.open), ...tokenizer.encode(chat.content("system", text)), ...control(system.close), ...control(chat.frame("user", "system").open)];
   return new PlanWriter().block({ tokens }).moved(opening.slice(1)).pieces;

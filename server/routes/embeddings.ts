@@ -6,8 +6,9 @@ import { requestSignal } from "../request-signal.js";
 import type { Service } from "../service.js";
 import { EMBEDDING_MODEL, mustBeModel } from "./models.js";
 
-/** OpenAI's limit. */
+/** OpenAI's limits: inputs, and tokens of each. */
 const MAX_INPUTS = 2_048;
+const MAX_INPUT_TOKENS = 8_192;
 
 const input = z.string().min(1, "an input is empty; leave it out");
 
@@ -31,9 +32,9 @@ export function embeddingRoutes({ embedder, limits, waiting }: Service): Hono<En
     const leave = waiting.enter();
     const ending = requestSignal(c.req.raw.signal, limits.request_ms);
     try {
-      const vectors = await embedder.embed(input, { signal: ending.signal });
+      const vectors = await embedder.embed(input, { signal: ending.signal, mostTokens: MAX_INPUT_TOKENS });
       const data = vectors.map((vector, index) => ({ object: "embedding", index, embedding: encoding_format === "base64" ? base64(vector) : [...vector] }));
-      const tokens = embedder.countTokens(input);
+      const tokens = await embedder.countTokens(input);
       return c.json({ object: "list", data, model: EMBEDDING_MODEL, usage: { prompt_tokens: tokens, total_tokens: tokens } });
     } catch (error) {
       throw ending.explain(error);

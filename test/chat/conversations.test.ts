@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Conversations, Records, type Message, type RecordsOptions, type Turn } from "../../chat/index.js";
+import type { Tokenizer } from "../../plan/index.js";
 import { isBlockPiece, loadTokenizer, type FreshPiece, type Language } from "../../engine/index.js";
 
 let language: Language;
@@ -29,8 +30,8 @@ function openRecords(options: Partial<RecordsOptions> = {}): Records {
   return Records.open(join(folder, "conversations.lmdb"), { maxTokens: 100_000, maxAge_ms: DAY_ms, forget: (keys) => forgotten.push(...keys), ...options });
 }
 
-function conversations(contextTokens = 2048): Conversations {
-  const { tokenizer, chat } = language;
+function conversations(contextTokens = 2048, tokenizer: Tokenizer = language.tokenizer): Conversations {
+  const { chat } = language;
   return new Conversations({ tokenizer, chat, keyOf: ({ tokens }) => createHash("sha256").update(Int32Array.from(tokens)).digest("hex"), contextTokens, records });
 }
 
@@ -197,6 +198,43 @@ describe("a conversation that outgrows the context", () => {
     const message = "word ".repeat(300);
     expect(() => conversations(CONTEXT).continue([user(message)], { answerTokens: 20 })).toThrow(expect.objectContaining({ code: "too_long", message: expect.stringMatching(/holds 200 tokens.* answer may take 20\./) }));
     expect(tokenizer.encode(message).length).toBeGreaterThan(CONTEXT);
+  });
+});
+
+describe("a text that no context holds", () => {
+  const CONTEXT = 200;
+  const huge = "word ".repeat(200_000);
+
+  /** Characters that the tokenizer reads for one turn. */
+  function readFor(messages: Parameters<Conversations["continue"]>[0]): { read: number; dropped: number | undefined } {
+    let read = 0;
+    const tokenizer: Tokenizer = {
+      ...language.tokenizer,
+      begin: [],
+      end: [],
+      decode: (ids, options) => language.tokenizer.decode(ids, options),
+      encode: (text, options) => ((read += text.length), language.tokenizer.encode(text, options)),
+      read: (text, options) => {
+        const reading = language.tokenizer.read(text, options);
+        return { ids: reading.ids, ends: reading.ends, advance: (characters) => ((read += characters), reading.advance(characters)) };
+      },
+    };
+    try {
+      return { dropped: conversations(CONTEXT, tokenizer).continue(messages, { answerTokens: 20 }).dropped, read };
+    } catch (error) {
+      expect(error).toMatchObject({ code: "too_long", message: expect.stringContaining("the last message more than") });
+      return { read, dropped: undefined };
+    }
+  }
+
+  test("is refused as the last message, and dropped as an older one, and read no further than that takes", () => {
+    const refused = readFor([user(huge)]);
+    expect(refused.dropped).toBeUndefined();
+    const shortened = readFor([user(huge), assistant("Yes."), user("And then?")]);
+    expect(shortened.dropped).toBe(1);
+    const answered = readFor([user("Hi."), assistant(huge), user("And then?")]);
+    expect(answered.dropped).toBe(1);
+    for (const { read } of [refused, shortened, answered]) expect(read).toBeLessThan(50_000);
   });
 });
 

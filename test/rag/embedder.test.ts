@@ -47,6 +47,18 @@ describe("MiniLM", () => {
     expect(cosine(both!, diary!)).toBeGreaterThan(cosine(copper!, diary!) + 0.2);
   });
 
+  test("a text is read in parts, and as a whole one is", async () => {
+    const words = Array.from({ length: 9_000 }, (_, index) => (index % 7 === 0 ? `word${index}` : index % 11 === 0 ? "日本語" : "and"));
+    const windows = Array.from({ length: 300 }, (_, index) => words.slice(30 * index, 30 * index + 30).join(" "));
+    const pieces = (await embedder.countTokens(windows)) - 2 * windows.length; // [CLS] and [SEP] in each
+    expect(await embedder.countTokens([words.join(" ")])).toBe(pieces + 2 * Math.ceil(pieces / 254));
+  });
+
+  test("a text above a bound is refused", async () => {
+    await expect(embedder.embed(["short", "word ".repeat(30)], { mostTokens: 20 })).rejects.toMatchObject({ code: "too_long" });
+    expect(await embedder.embed(["word ".repeat(20)], { mostTokens: 20 })).toHaveLength(1);
+  });
+
   test("no texts give no vectors, and a cancelled run throws", async () => {
     expect(await embedder.embed([])).toEqual([]);
     await expect(embedder.embed(texts, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "cancelled" });

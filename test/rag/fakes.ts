@@ -124,7 +124,7 @@ export function fakeEmbedder(): Embedder & { readonly embedded: string[] } {
         return vector.map((value) => value / norm);
       });
     },
-    countTokens: (texts) => texts.join(" ").split(" ").length,
+    countTokens: async (texts) => texts.join(" ").split(" ").length,
     close: async () => undefined,
   };
 }

@@ -259,7 +259,7 @@ describe("embeddings", () => {
       expect(data.map(({ index }) => index)).toEqual([0, 1]);
       const vectors = data.map(({ embedding }) => (typeof embedding === "string" ? [...new Float32Array(Uint8Array.from(Buffer.from(embedding, "base64")).buffer)] : embedding));
       vectors.forEach((vector, i) => expect(vector).toEqual([...expected[i]!]));
-      expect(usage.prompt_tokens).toBe(embedder.countTokens(texts));
+      expect(usage.prompt_tokens).toBe(await embedder.countTokens(texts));
     }
   });
 

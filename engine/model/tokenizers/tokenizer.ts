@@ -13,7 +13,7 @@ const SPACE_SIGN = "\u2581";
 const REMEMBERED_WORDS = 1 << 15;
 const LONGEST_REMEMBERED = 48;
 
-/** Half of a surrogate pair: text that has one alone has no UTF-8. */
+/** Half of a surrogate pair: text that has one alone has no UTF-8, and is written with U+FFFD for it. */
 const HALF = /\p{Cs}/gu;
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
@@ -41,7 +41,7 @@ export class VocabularyTokenizer implements Tokenizer {
 
   read(text: string, options: ReadOptions = {}): TextReading {
     this.parts ??= new Parts(this.vocabulary);
-    return new TextReading(text.replace(HALF, "\uFFFD"), this.vocabulary, this.parts, options);
+    return new TextReading(text, this.vocabulary, this.parts, options);
   }
 
   decode(ids: readonly number[], { continues = false }: { readonly continues?: boolean } = {}): string {
@@ -94,7 +94,7 @@ class Parts {
   idsOf(word: string): Int32Array {
     const remembered = this.words.get(word);
     if (remembered !== undefined) return remembered;
-    const ids = this.vocabulary.spelling.kind === "bytes" ? this.ofBytes(word) : this.ofCharacters(word);
+    const ids = this.vocabulary.spelling.kind === "bytes" ? this.ofBytes(word) : this.ofCharacters(word.replace(HALF, "\uFFFD"));
     if (word.length <= LONGEST_REMEMBERED) {
       if (this.words.size === REMEMBERED_WORDS) this.words.clear();
       this.words.set(word, ids);
