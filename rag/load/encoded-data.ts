@@ -9,9 +9,14 @@ const WRAPPED = /(?:^[^\S\n]*[A-Za-z0-9+/]{60,}={0,2}[^\S\n]*(?:\n|$)){6,}(?:^[^
 /** Marks, digits and letters without the spaces of a text: scripts that write without spaces have letters beyond ASCII. */
 const LONG_RUN = new RegExp(`[\\x21-\\x7e]{${LONGEST_WORD},}`, "g");
 
-/** Minified code has its spaces where it cannot do without: longer stretches between them than any prose has on a line. */
+/**
+ * Minified code has spaces where it cannot do without, so longer stretches between them than prose has on a line, and is full
+ * of brackets and quotes, which lists of files and addresses are not.
+ */
 const LONG_LINE = 500;
 const LONGEST_MEAN_WORD = 14;
+const CODE_MARKS = /[(){}[\];="']/g;
+const MOST_CODE_MARKS = 0.08;
 
 /** The document without what machines wrote for machines, and how many characters that was. */
 export function withoutEncodedData(document: Document): { readonly document: Document; readonly characters: number } {
@@ -33,5 +38,6 @@ function withoutDenseLines(text: string): string {
 function isDense(line: string): boolean {
   const ascii = line.match(/[\x21-\x7e]+/g) ?? [];
   const letters = ascii.reduce((sum, word) => sum + word.length, 0);
-  return letters > line.length / 2 && letters / ascii.length > LONGEST_MEAN_WORD;
+  const marks = line.match(CODE_MARKS)?.length ?? 0;
+  return letters > line.length / 2 && letters / ascii.length > LONGEST_MEAN_WORD && marks > MOST_CODE_MARKS * line.length;
 }

@@ -57,6 +57,7 @@ describe("plain text", () => {
       expect(problems).toMatchObject([{ path: "/a.txt", reason: expect.stringMatching(/\d{4} characters of encoded.*left out/) }]);
     }
     expect((await only("/a.txt", `One.\n\n${"漢字仮名".repeat(300)}\n\nhttps://a.b/${"c".repeat(300)}`)).texts).toHaveLength(3);
+    expect((await only("/a.txt", "devices/vector/gdevpdt.c, https://example.org/a/path, ".repeat(40))).texts).toHaveLength(1);
   });
 });
 
