@@ -1,4 +1,4 @@
-/** Prints the table of docs/models.md: tiny models of random weights, one for each family, beside llama.cpp. Usage: npx tsx models/table.ts, in bench/ */
+/** Prints the table of docs/models.md: tiny models of random weights, one for each family, beside llama.cpp. Usage: npx tsx models/table.ts [NAME...], in bench/ */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,10 +20,11 @@ const SPLICED: Plan = {
   ],
 };
 
+const wanted = process.argv.slice(2);
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-table-"));
 console.log(`| Model | Logits beside llama.cpp: correlation | Difference | Top ten | Tokens | Spliced as computed there |`);
 console.log(`|---|---|---|---|---|---|`);
-for (const [name, model] of Object.entries(TINY_MODELS).filter(([, { context }]) => context === undefined)) console.log(`| ${name} | ${(await row(name, model)).join(" | ")} |`);
+for (const [name, model] of Object.entries(TINY_MODELS).filter(([name, { context }]) => context === undefined && (wanted.length === 0 || wanted.includes(name)))) console.log(`| ${name} | ${(await row(name, model)).join(" | ")} |`);
 rmSync(folder, { recursive: true });
 console.log(`\nllama.cpp ${await llamaCppRelease()}`);
 process.exit(0);

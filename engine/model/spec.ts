@@ -57,22 +57,31 @@ export type AttentionSpec = Norms & {
   readonly scale: number;
   /** Scores s become c * tanh(s / c). */
   readonly softCap?: number | undefined;
+  /** `[heads]`: a score beside those of the tokens that a head sees, whose share of the attention goes nowhere. */
+  readonly sinks?: string | undefined;
 };
 
 /** Each head by itself, weight `[head_size]`, or all of a token's heads at once, weight `[heads * head_size]`. */
 export type HeadNorm = { readonly tensor: string; readonly over: "head" | "row" };
 
-/** `down(activation(gate(x)) * up(x))` */
-export type FeedForwardSpec = Norms & {
-  readonly width: number;
-  readonly activation: Activation;
-  readonly gate: LinearSpec;
-  readonly up: LinearSpec;
-  readonly down: LinearSpec;
-};
+export type FeedForwardSpec = DenseSpec | ExpertsSpec;
 
-/** `gelu` is the approximation by tanh. */
-export type Activation = "silu" | "gelu";
+/** `down(activate(gate(x), up(x)))`; gate and up have `width` rows. */
+type Gated = Norms & { readonly width: number; readonly activation: Activation; readonly gate: LinearSpec; readonly up: LinearSpec; readonly down: LinearSpec };
+
+export type DenseSpec = Gated & { readonly kind: "dense" };
+
+/**
+ * Of several gated feed-forwards, the `used` that the router rates highest for a token, weighed by the softmax of these
+ * ratings. The experts' tensors are `[experts, rows, columns]`, their biases `[experts, rows]`.
+ */
+export type ExpertsSpec = Gated & { readonly kind: "experts"; readonly experts: number; readonly used: number; readonly router: LinearSpec };
+
+/**
+ * How gate and up become one: `activation(gate) * up`. `gelu` is the approximation by tanh. `clamped` is gpt-oss's: g at
+ * most 7, u within 7 of 0, and then g * sigmoid(1.702 g) * (u + 1).
+ */
+export type Activation = "silu" | "gelu" | "clamped";
 
 /** A linear layer's weight `[rows, columns]`, and its bias `[rows]`. */
 export type LinearSpec = {

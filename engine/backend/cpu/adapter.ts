@@ -2,7 +2,7 @@ import { KvspliceError } from "../../../plan/index.js";
 import { Tensor } from "../../../runtime/index.js";
 import type { Adapter } from "../../model/adapter/index.js";
 import type { LayerSpec, LinearSpec, ModelSpec } from "../../model/spec.js";
-import { PRODUCTS, type Product } from "./decoder.js";
+import { adaptable, type Product } from "./decoder.js";
 import { queriesByGroup, rowsOf } from "./rows.js";
 
 /** Inputs of an adapted graph: `a.l.p [columns, rank]` and `b.l.p [rank, rows]`. */
@@ -21,7 +21,7 @@ export function adapterInputs(spec: ModelSpec, adapter: Adapter): AdapterInputs 
   const inputs: Record<string, Tensor> = {};
   const used = new Set<string>();
   spec.layers.forEach((layer, l) => {
-    for (const product of PRODUCTS) {
+    for (const product of adaptable(layer)) {
       const { parts, columns } = partsOf(spec, layer, product, adapter);
       const { a, b, rank, rows } = factorsOf(parts, columns, adapter, used);
       inputs[`a.${l}.${product}`] = new Tensor("float32", a, [columns, rank]);

@@ -1,5 +1,6 @@
-import { maskKinds, type LayerSpec } from "../../model/spec.js";
+import { maskKinds, type AttentionSpec, type LayerSpec } from "../../model/spec.js";
 import type { GraphWriter } from "./onnx.js";
+import type { TensorReader } from "./rows.js";
 
 /**
  * One layer's attention, `[1, S, heads * head_size]`, from Q, K and V of the pass.
@@ -19,7 +20,7 @@ export type OnShares = (layer: number, shares: string) => void;
  *
  * Attention is grouped: queries that share a KV head are rows of one matrix, `[S * group, kv_heads, head_size]`.
  */
-export function writeAttention(graph: GraphWriter, layers: readonly LayerSpec[], slots: number, onShares: OnShares = () => undefined): Attend {
+export function writeAttention(graph: GraphWriter, tensors: TensorReader, layers: readonly LayerSpec[], slots: number, onShares: OnShares = () => undefined): Attend {
   const slotsOf = <T>(each: (slot: number) => T): T[] => Array.from({ length: slots }, (_, slot) => each(slot));
   const { kinds, ofLayer } = maskKinds(layers);
   const masks = kinds.map((_, m) => slotsOf((i) => graph.input(`mask.${m}.${i}`, "float32", [`Q${m}.${i}`, `M${m}.${i}`])));
@@ -33,6 +34,18 @@ export function writeAttention(graph: GraphWriter, layers: readonly LayerSpec[],
     return graph.node("Reshape", [attended, graph.integers([1, -1, heads * headSize])]);
   };
 
+  const sinks = layers.map(({ attention }) => writeSinks(graph, tensors, attention));
+  /** The softmax of scores `[kv_heads, S * group, N]`, beside a sink's where the layer has them. */
+  const sharesOf = (layer: number, scores: string): string => {
+    const sink = sinks[layer];
+    if (sink === undefined) return graph.node("Softmax", [scores], { axis: -1 });
+    const { heads, kvHeads } = layers[layer]!.attention;
+    const tokens = graph.node("Div", [graph.node("Shape", [scores], { start: 1, end: 2 }), graph.integers([heads / kvHeads])]);
+    const column = graph.node("Tile", [sink, graph.node("Concat", [graph.integers([1]), tokens, graph.integers([1])], { axis: 0 })]);
+    const shares = graph.node("Softmax", [graph.node("Concat", [scores, column], { axis: 2 })], { axis: -1 });
+    return graph.node("Slice", [shares, graph.integers([0]), graph.integers([-1]), graph.integers([2])]);
+  };
+
   const attendIn = (slot: number, layer: number, queries: string, enlarged: number): string => {
     const { kvHeads, headSize, scale, softCap } = layers[layer]!.attention;
     const keys = graph.input(`keys.${layer}.${slot}`, "float32", [`N${slot}`, kvHeads, headSize]);
@@ -40,7 +53,7 @@ export function writeAttention(graph: GraphWriter, layers: readonly LayerSpec[],
     const alpha = (scale * enlarged) / (softCap ?? 1);
     const products = graph.contrib("FusedMatMul", [queries, keys], { alpha, transB: 1, transBatchA: 1, transBatchB: 1 });
     const scores = softCap === undefined ? products : graph.node("Mul", [graph.node("Tanh", [products]), graph.real(softCap)]);
-    const shares = graph.node("Softmax", [graph.node("Add", [scores, masks[ofLayer[layer]!]![slot]!])], { axis: -1 });
+    const shares = sharesOf(layer, graph.node("Add", [scores, masks[ofLayer[layer]!]![slot]!]));
     onShares(layer, shares);
     const attended = graph.contrib("FusedMatMul", [shares, values], { alpha: 1, transBatchB: 1 });
     return graph.node("Transpose", [attended], { perm: [1, 0, 2] });
@@ -74,4 +87,9 @@ export function writeAttention(graph: GraphWriter, layers: readonly LayerSpec[],
     const attended = slotsOf((i) => attendIn(i, layer, graph.node("Slice", [queries, from[i]!, to[i]!, axis]), enlarged));
     return joined(layer, graph.node("Gather", [graph.node("Concat", attended, { axis: 0 }), taken], { axis: 0 }));
   };
+}
+
+/** A layer's sinks as the scores of one token's queries, `[kv_heads, group, 1]`. */
+function writeSinks(graph: GraphWriter, tensors: TensorReader, { heads, kvHeads, sinks }: AttentionSpec): string | undefined {
+  return sinks === undefined ? undefined : graph.weight(tensors.vector(sinks, heads), [kvHeads, heads / kvHeads, 1]);
 }

@@ -1,5 +1,6 @@
-import { maskKinds, watchedLayers, type Activation, type AttentionSpec, type FeedForwardSpec, type LayerSpec, type LinearSpec, type ModelSpec } from "../../model/spec.js";
+import { maskKinds, watchedLayers, type AttentionSpec, type FeedForwardSpec, type LayerSpec, type LinearSpec, type ModelSpec } from "../../model/spec.js";
 import type { ModelFile } from "../../model/files/model-file.js";
+import { expertsOf, gated } from "./experts.js";
 import { writeAttention, type Attend, type OnShares } from "./attention.js";
 import { linear, type Activations, type Weight } from "./linear.js";
 import type { GraphWriter } from "./onnx.js";
@@ -14,6 +15,11 @@ export type Purpose = { readonly kind: "answer"; readonly slots: number } | { re
 /** The linear layers of a layer: weights over the same input are one. */
 export const PRODUCTS = ["qkv", "output", "gateUp", "down"] as const;
 export type Product = (typeof PRODUCTS)[number];
+
+/** Those of a layer that an adapter may act on: experts' are not. */
+export function adaptable({ feedForward }: LayerSpec): readonly Product[] {
+  return feedForward.kind === "dense" ? PRODUCTS : ["qkv", "output"];
+}
 
 /**
  * Writes the decoder as an ONNX graph over the tokens of up to `slots` prompts, one after the other: slot i has S_i
@@ -34,7 +40,7 @@ export type Product = (typeof PRODUCTS)[number];
  * `looks [N]` is how much attention they give each row, summed over the heads of the layers that are watched
  * (`watchedLayers`).
  *
- * An adapted graph has one slot, and a low-rank adapter beside each linear layer (LoRA, Hu et al. 2021): inputs
+ * An adapted graph has one slot, and a low-rank adapter beside each linear layer but experts' (LoRA, Hu et al. 2021): inputs
  * `a.l.p [columns, rank]` and `b.l.p [rank, rows]` for the products p of layer l (`PRODUCTS`).
  */
 export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpec, activations: Activations, purpose: Purpose): void {
@@ -49,7 +55,7 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
   const embeddings = graph.input("embeddings", "float32", [1, "S", hidden]);
   const rotate = writeRotaries(graph, spec);
   const looks = purpose.kind === "look" ? new LooksWriter(graph, layers) : undefined;
-  const attend = writeAttention(graph, layers, slots, looks?.add);
+  const attend = writeAttention(graph, tensors, layers, slots, looks?.add);
 
   let residual = times(embeddings, spec.embedding.scale);
   const first = layers[0]!.attention.before;
@@ -66,7 +72,7 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
     [residual, input] = [sum, normed];
   };
 
-  const write: LayerWriter = { graph, tensors, spec, slots, product: productWriter(graph, activations, purpose) };
+  const write: LayerWriter = { graph, tensors, spec, slots, activations, product: productWriter(graph, activations, purpose) };
   for (const [i, layer] of layers.entries()) {
     const { attention, feedForward, residualScale } = layer;
     const attended = attentionOf(write, i, layer, input, rotate, attend);
@@ -88,6 +94,7 @@ type LayerWriter = {
   readonly tensors: TensorReader;
   readonly spec: ModelSpec;
   readonly slots: number;
+  readonly activations: Activations;
   readonly product: ProductWriter;
 };
 
@@ -206,20 +213,16 @@ function normedHeads(
   return graph.node("Concat", normed, { axis: 2 });
 }
 
-function feedForwardOf({ graph, tensors, spec, product }: LayerWriter, index: number, { width, activation, gate, up, down }: FeedForwardSpec, input: string): string {
-  const wide = (weight: LinearSpec) => tensors.weight(weight, width, spec.hidden);
-  const gateUp = product(index, "gateUp", input, [wide(gate), wide(up)]);
-  const [gated, raised] = graph.split(gateUp, [width, width], 2) as [string, string];
-  const gatedUp = graph.node("Mul", [activated(graph, gated, activation), raised]);
-  return product(index, "down", gatedUp, [tensors.weight(down, spec.hidden, width)]);
-}
-
-function activated(graph: GraphWriter, values: string, activation: Activation): string {
-  switch (activation) {
-    case "silu":
-      return graph.contrib("QuickGelu", [values], { alpha: 1 }); // which is SiLU with this alpha
-    case "gelu":
-      return graph.contrib("FastGelu", [values]);
+function feedForwardOf({ graph, tensors, spec, product, activations }: LayerWriter, index: number, feedForward: FeedForwardSpec, input: string): string {
+  switch (feedForward.kind) {
+    case "dense": {
+      const { width, activation, gate, up, down } = feedForward;
+      const wide = (weight: LinearSpec) => tensors.weight(weight, width, spec.hidden);
+      const gateUp = product(index, "gateUp", input, [wide(gate), wide(up)]);
+      return product(index, "down", gated(graph, gateUp, width, activation), [tensors.weight(down, spec.hidden, width)]);
+    }
+    case "experts":
+      return expertsOf(graph, tensors, feedForward, spec.hidden, activations, input);
   }
 }
 

@@ -18,6 +18,19 @@ export class TensorReader {
     return { tensor: own, bias: ownBias };
   }
 
+  /** The weights of experts, `[rows, columns]` each, and their biases. */
+  experts({ tensor, bias }: LinearSpec, experts: number, rows: number, columns: number): { tensor: RawTensor; bias: RawTensor | undefined }[] {
+    const all = this.file.tensor(tensor);
+    const biases = bias === undefined ? undefined : this.file.tensor(bias);
+    mustBe(all, [experts, rows, columns]);
+    if (biases) mustBe(biases, [experts, rows]);
+    const one = (all: RawTensor, expert: number): RawTensor => {
+      const { shape, ...rest } = slice(all, [expert, expert + 1]);
+      return { ...rest, shape: shape.slice(1) };
+    };
+    return Array.from({ length: experts }, (_, expert) => ({ tensor: one(all, expert), bias: biases && one(biases, expert) }));
+  }
+
   vector(name: string, length: number): Float32Array {
     const tensor = this.file.tensor(name);
     mustBe(tensor, [length]);

@@ -2,6 +2,7 @@ import { KvspliceError } from "../../../plan/index.js";
 import type { ModelFile, ModelMetadata } from "../files/model-file.js";
 import type { ModelSpec } from "../spec.js";
 import { gemma, gemma2, gemma3 } from "./gemma.js";
+import { gptOss } from "./gpt-oss.js";
 import { granite } from "./granite.js";
 import { llama } from "./llama.js";
 import { mistral3 } from "./mistral3.js";
@@ -15,7 +16,7 @@ import { smollm3 } from "./smollm3.js";
 
 /** Families by their name in a GGUF's `general.architecture`. */
 const FAMILIES: ReadonlyMap<string, (file: SpecReader) => ModelSpec> = new Map(
-  Object.entries({ llama, qwen2, qwen3, mistral3, gemma, gemma2, gemma3, phi3, smollm3, granite, olmo2 }),
+  Object.entries({ llama, qwen2, qwen3, qwen3moe: qwen3, mistral3, gemma, gemma2, gemma3, phi3, smollm3, granite, olmo2, "gpt-oss": gptOss }),
 );
 
 /** The architectures that can be opened. */

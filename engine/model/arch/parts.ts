@@ -17,8 +17,6 @@ export function readSizes(file: SpecReader): Sizes {
 
 /** All of a model but its layers and rotary embedding, with the usual names. */
 export function readFrame(file: SpecReader): Omit<ModelSpec, "layers" | "rotaries" | "variant"> {
-  if (file.number("expert_count", 0) > 0) throw file.wrong("expert_count", "says that it chooses experts for each token, which is not supported");
-  file.optionalNumber("expert_used_count");
   return {
     name: file.name,
     contextLength: file.contextLength,
@@ -54,6 +52,10 @@ export type LayerOptions = {
   readonly scale?: number;
   readonly softCap?: number | undefined;
   readonly residualScale?: number;
+  /** Whether each head has a sink. */
+  readonly sinks?: boolean;
+  /** The norm before the feed-forward; `ffn_norm` when left out. */
+  readonly feedForwardNorm?: string;
 };
 
 /** A layer with the usual names of its tensors. */
@@ -72,10 +74,11 @@ export function readLayer(file: SpecReader, layer: number, sizes: Sizes, options
       window: options.window,
       scale: options.scale ?? 1 / Math.sqrt(sizes.headSize),
       softCap: options.softCap,
+      sinks: options.sinks ? file.tensor(`blk.${layer}.attn_sinks.weight`) : undefined,
     },
     feedForward: {
       ...readFeedForward(file, layer, options),
-      before: norm("ffn_norm", "before"),
+      before: norm(options.feedForwardNorm ?? "ffn_norm", "before"),
       after: norm("post_ffw_norm", "after"),
     },
     residualScale,
@@ -105,11 +108,26 @@ function readProjections(file: SpecReader, layer: number, { heads, kvHeads, head
   };
 }
 
-function readFeedForward(file: SpecReader, layer: number, { activation = "silu", fusedGate = false }: LayerOptions): FeedForwardSpec {
+function readFeedForward(file: SpecReader, layer: number, options: LayerOptions): FeedForwardSpec {
+  const { activation = "silu", fusedGate = false } = options;
+  const at = (name: string) => `blk.${layer}.${name}`;
+  const experts = file.number("expert_count", 0);
+  const used = file.number("expert_used_count", 0);
+  if (experts > 0) return { kind: "experts", ...readExperts(file, layer, file.count("expert_count"), used), activation };
   const width = file.count("feed_forward_length");
-  const weight = (name: string, rows?: LinearSpec["rows"]) => readLinear(file, `blk.${layer}.${name}`, { rows });
+  const weight = (name: string, rows?: LinearSpec["rows"]) => readLinear(file, at(name), { rows });
   const [gate, up] = fusedGate ? [weight("ffn_up", [0, width]), weight("ffn_up", [width, 2 * width])] : [weight("ffn_gate"), weight("ffn_up")];
-  return { width, activation, gate, up, down: weight("ffn_down") };
+  return { kind: "dense", width, activation, gate, up, down: weight("ffn_down") };
+}
+
+function readExperts(file: SpecReader, layer: number, experts: number, used: number) {
+  if (!Number.isInteger(used) || used < 1 || used > experts) throw file.wrong("expert_used_count", `is ${used}, where a whole number up to the ${experts} experts is due`);
+  if (![0, 1].includes(file.number("expert_weights_scale", 1))) throw file.wrong("expert_weights_scale", "is not 1, which is not supported");
+  // A file may tell the length of all that a token uses, of one, or both.
+  const dense = file.optionalNumber("feed_forward_length");
+  const width = file.count("expert_feed_forward_length", dense);
+  const weight = (name: string) => readLinear(file, `blk.${layer}.${name}`);
+  return { experts, used, width, router: weight("ffn_gate_inp"), gate: weight("ffn_gate_exps"), up: weight("ffn_up_exps"), down: weight("ffn_down_exps") };
 }
 
 /**

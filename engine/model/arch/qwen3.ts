@@ -3,7 +3,7 @@ import { eachLayer, readFrame, readLayer, readSizes } from "./parts.js";
 import type { SpecReader } from "./reader.js";
 import { readRotary } from "./rotary.js";
 
-/** Qwen 3, dense: each head of queries and keys has an RMS norm. */
+/** Qwen 3, dense or with experts: each head of queries and keys has an RMS norm. */
 export function qwen3(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
   const { rotary, variant } = readRotary(file, sizes.headSize);

@@ -1,6 +1,6 @@
 const REASONS = {
   recurrent: "keeps a recurrent state, which depends on everything before it: a document's cannot be computed apart from the prompt",
-  experts: "chooses experts for each token, which is not supported",
+  experts: "chooses experts for each token in a way that is not supported",
 } as const;
 
 /** Architectures of GGUF files that are refused for a reason of their own. */
@@ -10,7 +10,7 @@ const REFUSED: Readonly<Record<keyof typeof REASONS, readonly string[]>> = {
     ...["qwen3next", "qwen35", "qwen35moe", "kimi-linear", "minimax-01", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"],
   ],
   experts: [
-    ...["qwen2moe", "qwen3moe", "qwen3vlmoe", "gpt-oss", "llama4", "phimoe", "granitemoe", "olmoe", "dbrx", "deepseek", "deepseek2", "glm4moe"],
+    ...["qwen2moe", "qwen3vlmoe", "llama4", "phimoe", "granitemoe", "olmoe", "dbrx", "deepseek", "deepseek2", "glm4moe"],
     ...["ernie4_5-moe", "hunyuan-moe", "bailingmoe", "bailingmoe2", "dots1", "exaone-moe", "minimax-m2", "cohere2moe", "arctic", "grok", "grovemoe"],
   ],
 };

@@ -27,7 +27,10 @@ export function featuresOff(spec: ModelSpec): Without[] {
     ["norms of keys", attention((own) => ({ ...own, keyNorm: undefined }))],
     ["the scores' scale", attention((own) => ({ ...own, scale: 1 / Math.sqrt(own.headSize) }))],
     ["the scores' soft-cap", attention((own) => ({ ...own, softCap: undefined }))],
+    ["sinks", attention((own) => ({ ...own, sinks: undefined }))],
     ["the feed-forward's activation", feedForward((own) => ({ ...own, activation: own.activation === "silu" ? "gelu" : "silu" }))],
+    ["experts beside the highest rated", feedForward((own) => (own.kind === "experts" ? { ...own, used: 1 } : own))],
+    ["the bias of the router", feedForward((own) => (own.kind === "experts" ? { ...own, router: unbiased(own.router) } : own))],
     ...(["query", "key", "value", "output"] as const).map((name): (typeof changes)[number] => [`the bias of ${name}`, attention((own) => ({ ...own, [name]: unbiased(own[name]) }))]),
     ...(["gate", "up", "down"] as const).map((name): (typeof changes)[number] => [`the bias of ${name}`, feedForward((own) => ({ ...own, [name]: unbiased(own[name]) }))]),
   ];

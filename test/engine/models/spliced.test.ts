@@ -20,7 +20,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** Models that differ in what splicing and masks must know: one of each family, windows, two bases, parts of heads, none. */
 const NAMES = [
   ...["llama, YaRN", "qwen2", "qwen3", "mistral3", "gemma", "gemma2", "gemma3, linear scaling"],
-  ...["phi3, LongRoPE of a part of each head", "smollm3", "granite", "olmo2, windows and YaRN"],
+  ...["phi3, LongRoPE of a part of each head", "smollm3", "granite", "olmo2, windows and YaRN", "qwen3moe", "gpt-oss"],
 ];
 
 /** Documents longer than the windows, one behind the other in another order than their positions' and with a gap. */

@@ -72,6 +72,11 @@ export function tinyGguf(model: TinyModel): Buffer {
     [`${arch}.attention.key_length`]: { uint32: headSize },
     [`${arch}.attention.value_length`]: { uint32: headSize },
     [`${arch}.rope.dimension_count`]: { uint32: headSize },
+    ...(model.experts && {
+      [`${arch}.expert_count`]: { uint32: model.experts.count },
+      [`${arch}.expert_used_count`]: { uint32: model.experts.used },
+      [`${arch}.expert_feed_forward_length`]: { uint32: feedForward },
+    }),
     ...Object.fromEntries(Object.entries(model.keys ?? {}).map(([key, value]) => [`${arch}.${key}`, value])),
     ...tokenizerOf(),
   };
@@ -98,9 +103,20 @@ export function tinyGguf(model: TinyModel): Buffer {
     if (has.includes("output bias")) out.vector(at("attn_output.bias"), hidden, 0, 0.5);
     if (has.includes("head norms")) for (const name of ["q", "k"]) out.vector(at(`attn_${name}_norm.weight`), headSize, 1.3, 0.3);
     if (has.includes("row norms")) for (const [name, length] of [["q", q], ["k", kv]] as const) out.vector(at(`attn_${name}_norm.weight`), length, 1.3, 0.3);
-    if (has.includes("norms after") || has.includes("norms after alone")) norm("post_attention_norm");
-    if (!has.includes("norms after alone")) norm("ffn_norm");
+    if (has.includes("sinks")) out.vector(at("attn_sinks.weight"), heads, 0, 1);
+    if (has.includes("norms after") || has.includes("norms after alone") || arch === "gpt-oss") norm("post_attention_norm");
+    if (!has.includes("norms after alone") && arch !== "gpt-oss") norm("ffn_norm");
     if (has.includes("norms after") || has.includes("norms after alone")) norm("post_ffw_norm");
+    if (model.experts) {
+      const { count } = model.experts;
+      out.matrix(at("ffn_gate_inp.weight"), count, hidden, 2);
+      for (const [name, rows, columns] of [["gate", feedForward, hidden], ["up", feedForward, hidden], ["down", hidden, feedForward]] as const) {
+        out.add(at(`ffn_${name}_exps.weight`), [count, rows, columns], (value) => (2 * value) / Math.sqrt(columns));
+        if (has.includes("experts' biases")) out.add(at(`ffn_${name}_exps.bias`), [count, rows], (value) => value * 0.3);
+      }
+      if (has.includes("experts' biases")) out.vector(at("ffn_gate_inp.bias"), count, 0, 0.3);
+      continue;
+    }
     if (!has.includes("fused")) out.matrix(at("ffn_gate.weight"), feedForward, hidden);
     out.matrix(at("ffn_up.weight"), has.includes("fused") ? 2 * feedForward : feedForward, hidden);
     out.matrix(at("ffn_down.weight"), hidden, feedForward);

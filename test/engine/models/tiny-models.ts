@@ -11,7 +11,9 @@ export type Extra =
   | "row norms"
   | "norms after"
   | "norms after alone"
-  | "fused";
+  | "fused"
+  | "experts' biases"
+  | "sinks";
 
 /** A model of random weights, small enough to be made in a test. */
 export type TinyModel = {
@@ -27,6 +29,8 @@ export type TinyModel = {
   readonly keys?: Readonly<Record<string, GgufValue>>;
   readonly tensors?: Readonly<Record<string, readonly number[]>>;
   readonly embeddingGain?: number;
+  /** How many experts there are, and how many a token uses. */
+  readonly experts?: { readonly count: number; readonly used: number };
   /** Positions that it is opened for; those of the file (2,048) when left out. */
   readonly context?: number;
 };
@@ -75,6 +79,14 @@ export const TINY_MODELS: Readonly<Record<string, TinyModel>> = {
   qwen2: of("qwen2", { has: ["qkv biases"], keys: { "rope.freq_base": number(1_000_000) } }),
   "qwen2, YaRN": of("qwen2", { has: ["qkv biases"], keys: yarn }),
   "qwen2, bias of the head": of("qwen2", { has: ["head", "head bias", "qkv biases"] }),
+  "llama, experts": of("llama", { experts: { count: 8, used: 2 } }),
+  qwen3moe: of("qwen3moe", { headSize: 32, has: ["head norms"], experts: { count: 6, used: 3 } }),
+  "gpt-oss": of("gpt-oss", {
+    layers: 4,
+    has: ["head", "qkv biases", "output bias", "sinks", "experts' biases"],
+    experts: { count: 4, used: 2 },
+    keys: { ...yarn, "attention.sliding_window": count(WINDOW) },
+  }),
   qwen3: of("qwen3", { headSize: 32, has: ["head norms"], keys: { "rope.freq_base": number(1_000_000) } }),
   mistral3: of("mistral3", { headSize: 32, keys: { ...yarn, "rope.scaling.yarn_log_multiplier": number(1), "rope.scaling.yarn_beta_fast": number(4) } }),
   gemma: of("gemma", gemma),
