@@ -33,7 +33,7 @@ CASES = {
 
 
 def write_golden(folder: Path) -> None:
-    """One `NAME.gguf`, `NAME-adapter/` and `NAME.json` for each architecture."""
+    """One `NAME.gguf`, `NAME-adapter/` and `NAME-values.json` for each architecture."""
     folder.mkdir(parents=True, exist_ok=True)
     for seed, architecture in enumerate(ARCHITECTURES):
         weights = tiny_model(architecture, seed)
@@ -41,7 +41,7 @@ def write_golden(folder: Path) -> None:
         adapter = random_adapter(weights.config, seed)
         save_adapter(adapter, folder / f"{architecture}-adapter", f"tiny {architecture}", torch.float32)
         values = golden_values(Decoder(weights), adapter, prompts_of(seed))
-        (folder / f"{architecture}.json").write_text(json.dumps(values, separators=(",", ":")) + "\n")
+        (folder / f"{architecture}-values.json").write_text(json.dumps(values, separators=(",", ":")) + "\n")
 
 
 def random_adapter(config, seed: int) -> Adapter:

@@ -28,13 +28,13 @@ def close(found, expected) -> bool:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_values_are_the_committed_ones(written, architecture):
-    found, expected = (json.loads((folder / f"{architecture}.json").read_text()) for folder in (written, COMMITTED))
+    found, expected = (json.loads((folder / f"{architecture}-values.json").read_text()) for folder in (written, COMMITTED))
     assert close(found, expected)
     assert (written / f"{architecture}.gguf").read_bytes() == (COMMITTED / f"{architecture}.gguf").read_bytes()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_recomputing_everything_is_full_attention(written, architecture):
-    cases = {case["name"]: case for case in json.loads((written / f"{architecture}.json").read_text())["cases"]}
+    cases = {case["name"]: case for case in json.loads((written / f"{architecture}-values.json").read_text())["cases"]}
     assert cases["recompute everything"]["logits"] == pytest.approx(cases["full attention"]["logits"], abs=1e-4)
     assert cases["recompute"]["logits"] != pytest.approx(cases["full attention"]["logits"], abs=1e-2)
