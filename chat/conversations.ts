@@ -8,6 +8,9 @@ import { newestWithin, type Segment, type Window } from "./window.js";
 /** Characters of a text that are read before it is looked whether they are enough. */
 const READ_AT_ONCE = 4_096;
 
+/** More than an opening has of a message that is not a system's. */
+const OPENING_TOKENS = 64;
+
 export type ConversationsOptions = {
   readonly tokenizer: Tokenizer;
   readonly chat: ChatTemplate;
@@ -130,8 +133,9 @@ export class Conversations {
 
   private ownSetting(first: Exchange) {
     const { tokenizer, contextTokens } = this.options;
-    // The opening is the beginning of what is asked first: of a text that no context holds no more is read than that takes.
-    const asked = first.asked.map((message) => ({ ...message, content: beginningOf(message.content, contextTokens, tokenizer) }));
+    // The opening is a system message, or the first few tokens of what is asked: no more of a text is read than that takes.
+    const most = (role: Message["role"]) => (role === "system" ? contextTokens : OPENING_TOKENS);
+    const asked = first.asked.map((message) => ({ ...message, content: beginningOf(message.content, most(message.role), tokenizer) }));
     const openingTokens = this.phrasing.openingTokens(asked);
     const opening: BlockPiece[] = [{ block: { tokens: this.phrasing.ask(asked, { first: true }).slice(0, openingTokens) }, at: 0 }];
     return { opening, openingTokens, phrasing: this.phrasing };
@@ -148,7 +152,7 @@ function isWithin({ asked, answer }: Exchange, tokens: number, tokenizer: Tokeni
   });
 }
 
-/** A text, or its beginning, which has a few tokens more. */
+/** A text, or its beginning, which has some tokens more. */
 function beginningOf(text: string, tokens: number, tokenizer: Tokenizer): string {
   const reading = tokenizer.read(text);
   while (reading.ids.length <= tokens && reading.advance(READ_AT_ONCE));
