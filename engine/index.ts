@@ -22,6 +22,7 @@ export type { BlockInfo, BlockKey, BlockStore, DeleteOptions, Lease, PutOptions,
 export { parseBytes, parseStoreConfig, readStoreConfig, type StoreConfig, type StoreConfigInput, type StoreSettings } from "./store/config.js";
 export { sameSeal, Seal, sealOf, type Sealing } from "./store/seal.js";
 export { blockFits } from "./kv/block.js";
+export { Lifetime } from "./lifetime.js";
 export { storeBlock, type Encoder, type FetchOptions } from "./fetch.js";
 export { openDiskStore, openStore } from "./store/tiers.js";
 export { checkLmdbFile, isOpenable, makeFolder, storageError } from "../storage/index.js";

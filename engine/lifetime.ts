@@ -13,14 +13,19 @@ export type Work = {
 /** What is open until it is closed: closing lets no further work begin, ends what runs, and waits for its end. */
 export class Lifetime {
   private readonly works = new Map<Work, Promise<void>>();
-  private closing: KvspliceError | undefined;
+  private readonly closer = new AbortController();
 
   /** @param closed says what is closed and what to do */
   constructor(private readonly closed: string) {}
 
+  /** Aborted when it is closed. */
+  get signal(): AbortSignal {
+    return this.closer.signal;
+  }
+
   /** @throws KvspliceError `closed` */
   mustBeOpen(): void {
-    if (this.closing) throw this.closing;
+    if (this.signal.aborted) throw this.signal.reason;
   }
 
   /** @throws KvspliceError `closed` */
@@ -50,6 +55,9 @@ export class Lifetime {
     const { signal: own, done } = this.begin(signal);
     try {
       return await work(own);
+    } catch (error) {
+      const wasCancelled = error instanceof KvspliceError && error.code === "cancelled";
+      throw wasCancelled && this.signal.aborted && own.reason === this.signal.reason ? own.reason : error;
     } finally {
       done();
     }
@@ -57,8 +65,9 @@ export class Lifetime {
 
   /** Ends all work with KvspliceError `closed`, and resolves when none is left. Again, it waits too. */
   async close(): Promise<void> {
-    this.closing ??= new KvspliceError("closed", this.closed);
-    for (const work of this.works.keys()) work.abort(this.closing);
+    const reason = new KvspliceError("closed", this.closed);
+    if (!this.signal.aborted) this.closer.abort(reason);
+    for (const work of this.works.keys()) work.abort(this.signal.reason as KvspliceError);
     await Promise.all(this.works.values());
   }
 }

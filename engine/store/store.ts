@@ -29,6 +29,7 @@ export interface BlockStore {
   put(key: BlockKey, block: Block, options?: PutOptions): Promise<void>;
   delete(keys: readonly BlockKey[], options?: DeleteOptions): Promise<void>;
   keys(): AsyncIterable<BlockKey>;
+  /** What is asked of it afterwards is refused with KvspliceError `closed`. */
   close(): Promise<void>;
   /** A hint: these will be asked for soon, so they are on their way from now. */
   prefetch?(keys: readonly BlockKey[]): void;
@@ -99,7 +100,7 @@ export type StoreHooks = {
 };
 
 /** What `openStore` gives: its tiers as one store. */
-export interface TieredStore extends BlockStore {
+export interface TieredStore extends BlockStore, AsyncDisposable {
   /** The tiers that outlive the process, nearest first. */
   readonly tiers: readonly StoredTier[];
   stats(): Promise<StoreStats>;

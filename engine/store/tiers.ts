@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { Block } from "../kv/block.js";
+import { Lifetime } from "../lifetime.js";
 import { encodeSafetensors } from "../kv/safetensors.js";
 import type { StoreConfig } from "./config.js";
 import { DiskTier, LEASE_MS } from "./disk.js";
@@ -48,6 +49,8 @@ class Tiers implements TieredStore {
   private readonly filling = new Set<Promise<void>>();
   private prefetching = Promise.resolve();
   private readonly settling: NodeJS.Timeout;
+  private readonly lifetime = new Lifetime("The store was closed. Open it again.");
+  private closed: Promise<void> | undefined;
   private readonly hits = { memory: 0, disk: 0, redis: 0 };
   private misses = 0;
   private damaged = 0;
@@ -79,6 +82,7 @@ class Tiers implements TieredStore {
   }
 
   async get(key: BlockKey): Promise<Block | undefined> {
+    this.lifetime.mustBeOpen();
     const found = this.memory?.get(key) ?? (await this.readOnce(key));
     if (!found) {
       this.misses++;
@@ -92,10 +96,12 @@ class Tiers implements TieredStore {
   }
 
   async has(key: BlockKey): Promise<boolean> {
+    this.lifetime.mustBeOpen();
     return this.memory !== undefined && this.tiers.length === 0 ? this.memory.has(key) : this.disk?.has(key) || ((await this.redis?.has(key)) ?? false);
   }
 
   async put(key: BlockKey, block: Block, options: PutOptions = {}): Promise<void> {
+    this.lifetime.mustBeOpen();
     this.memory?.set(key, { block, from: "memory" });
     const bytes = Buffer.concat(encodeSafetensors(key, block));
     const info: BlockInfo = {
@@ -184,7 +190,16 @@ class Tiers implements TieredStore {
     if (this.behind && !(await this.behind.flush())) throw new Error(`${this.behind.pending} blocks wait on disk for Redis, which fails.`);
   }
 
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return (this.closed ??= this.end());
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private async end(): Promise<void> {
+    await this.lifetime.close();
     clearInterval(this.settling);
     await this.prefetching;
     await Promise.all([...this.reading.values()].map((read) => read.catch(() => undefined)));

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 
-import { DEFAULT_LINK, KvspliceError, openDiskStore, parseLink, type BlockKey, type BlockSource, type BlockStore, type Link, type Model, type Plan, type StoredTier } from "../../engine/index.js";
+import { type BlockKey, type BlockSource, type BlockStore, DEFAULT_LINK, KvspliceError, Lifetime, type Link, type Model, openDiskStore, parseLink, type Plan, type StoredTier } from "../../engine/index.js";
 import { collect, type CollectOptions, type CollectReport } from "../care/collect.js";
 import { verify, type VerifyOptions, type VerifyReport } from "../care/verify.js";
 import { type Embedder, loadEmbedder, MINILM_DIMENSIONS, MINILM_ID } from "../embedder.js";
@@ -78,11 +78,13 @@ export function peekCorpus(dir: string): Promise<CorpusSummary | undefined> {
 }
 
 /** Documents in the reach of questions: their chunks, vectors and block keys on disk, and the indexes over them. */
-export class Corpus {
+export class Corpus implements AsyncDisposable {
   private readonly indexes: Indexes;
   private readonly store: BlockStore;
   private readonly byRef: Chunks;
   private ownEmbedder: Promise<Embedder> | undefined;
+  private readonly lifetime: Lifetime;
+  private closed: Promise<void> | undefined;
 
   /** @internal Use `openCorpus`. */
   constructor(
@@ -91,6 +93,7 @@ export class Corpus {
     private readonly options: CorpusOptions,
   ) {
     this.store = options.store ?? openDiskStore(dir);
+    this.lifetime = new Lifetime(`The corpus in ${dir} was closed. Open it again.`);
     this.byRef = new Chunks(records);
     this.indexes = new Indexes(records, join(dir, "index"), options.embedder?.dimensions ?? MINILM_DIMENSIONS);
   }
@@ -112,15 +115,17 @@ export class Corpus {
    */
   async precompute(names: readonly string[], options?: PrecomputeOptions): Promise<Report> {
     const { records, store, embedder } = this;
-    const report = await precompute({ records, model: this.options.model, store, embedder }, names, options);
-    await this.indexes.refresh();
-    return report;
+    return this.lifetime.run(options?.signal, async (signal) => {
+      const report = await precompute({ records, model: this.options.model, store, embedder }, names, { ...options, signal });
+      await this.indexes.refresh();
+      return report;
+    });
   }
 
   /** What a precompute of these files would cost; nothing is changed. See `estimate`. */
   estimate(names: readonly string[], options?: EstimateOptions): Promise<Estimate> {
     const { records, store, embedder } = this;
-    return estimate({ records, model: this.options.model, store, embedder }, names, options);
+    return this.lifetime.run(options?.signal, (signal) => estimate({ records, model: this.options.model, store, embedder }, names, { ...options, signal }));
   }
 
   /** All chunks, by path and number, each with its ref. */
@@ -150,21 +155,23 @@ export class Corpus {
 
   /** Writes the corpus with its blocks as one file of safetensors, for another machine. See `exportCorpus`. */
   async exportTo(path: string, options?: ExportOptions): Promise<ExportReport> {
-    return exportCorpus({ records: this.records, model: this.options.model, store: this.store }, path, options);
+    return this.lifetime.run(options?.signal, (signal) => exportCorpus({ records: this.records, model: this.options.model, store: this.store }, path, { ...options, signal }));
   }
 
   /** Brings an exported corpus into this one; what is here stays as it is. See `importCorpus`. */
   async importFrom(path: string, options?: TransferOptions): Promise<ImportReport> {
-    const report = await importCorpus({ records: this.records, model: this.options.model, store: this.store }, path, options);
-    this.store.pin?.([...this.records.blockKeys()]);
-    await this.indexes.refresh();
-    return report;
+    return this.lifetime.run(options?.signal, async (signal) => {
+      const report = await importCorpus({ records: this.records, model: this.options.model, store: this.store }, path, { ...options, signal });
+      this.store.pin?.([...this.records.blockKeys()]);
+      await this.indexes.refresh();
+      return report;
+    });
   }
 
   /** Reads all that is stored, and tells what is damaged or missing. See `verify`. */
   async verify(tiers: readonly StoredTier[], options?: VerifyOptions): Promise<VerifyReport> {
     const dimensions = this.options.embedder?.dimensions ?? MINILM_DIMENSIONS;
-    return verify({ records: this.records, model: this.options.model, tiers, dimensions }, options);
+    return this.lifetime.run(options?.signal, (signal) => verify({ records: this.records, model: this.options.model, tiers, dimensions }, { ...options, signal }));
   }
 
   /** Whether a block is one of the corpus: a chunk's, or the system text's that stands before its chunks. */
@@ -187,7 +194,11 @@ export class Corpus {
    *
    * @throws KvspliceError `bad_argument` for an empty question or topK below 1, `empty_corpus`, `cancelled`
    */
-  async retrieve(question: string, { topK = DEFAULT_TOP_K, signal }: RetrieveOptions = {}): Promise<Source[]> {
+  retrieve(question: string, options: RetrieveOptions = {}): Promise<Source[]> {
+    return this.lifetime.run(options.signal, (signal) => this.find(question, { ...options, signal }));
+  }
+
+  private async find(question: string, { topK = DEFAULT_TOP_K, signal }: RetrieveOptions): Promise<Source[]> {
     if (question.trim() === "") throw new KvspliceError("bad_argument", "The question is empty; ask one in words.");
     if (!Number.isInteger(topK) || topK < 1) {
       throw new KvspliceError("bad_argument", `The number of documents (top-k) is ${topK}; choose a whole number from 1.`);
@@ -249,12 +260,23 @@ export class Corpus {
       link,
       ...(maxNewTokens === undefined ? {} : { maxNewTokens }),
       ...(promptLookup === undefined ? {} : { promptLookup }),
-      ...(signal === undefined ? {} : { signal }),
+      // Closing the corpus ends its answers.
+      signal: signal === undefined ? this.lifetime.signal : AbortSignal.any([signal, this.lifetime.signal]),
     });
     return new Answer(sources, plan, retrieve_ms, generation);
   }
 
-  async close(): Promise<void> {
+  /** Ends all of its work, its answers too, with KvspliceError `closed`, and waits for it. */
+  close(): Promise<void> {
+    return (this.closed ??= this.end());
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  private async end(): Promise<void> {
+    await this.lifetime.close();
     await this.records.close();
     if (this.options.store === undefined) await this.store.close();
     await (await this.ownEmbedder)?.close();

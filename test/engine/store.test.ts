@@ -249,3 +249,16 @@ describe("leases", () => {
     expect(await open().lease!(A)).toBeDefined();
   });
 });
+
+test("a store that is closed refuses what is asked of it, and may be closed again", async () => {
+  const block = randomBlock(3);
+  const store = open({ memory: { budget: 2 ** 20 }, disk: { path: dir } });
+  await store.put(KEY, block);
+  {
+    await using other = open();
+    expect(await other.get(KEY)).toEqual(block);
+  }
+  await store.close();
+  await store.close();
+  for (const use of [store.get(KEY), store.has(KEY), store.put(A, block)]) await expect(use).rejects.toMatchObject({ code: "closed" });
+});

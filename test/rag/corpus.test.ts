@@ -343,3 +343,33 @@ describe("opening", () => {
     await expect(openCorpus(join(folder, "corpus.lmdb"), options)).rejects.toMatchObject({ code: "bad_store" });
   });
 });
+
+describe("a corpus that is closed", () => {
+  test("ends a precompute with `closed`, waits for it, and keeps what was stored", async () => {
+    let encoding = () => undefined as void;
+    const begun = new Promise<void>((resolve) => (encoding = resolve));
+    const model = fakeModel({ onEncode: async () => encoding() });
+    const { corpus, docs, reopen } = await setUp({ files: FILES, model });
+    const run = corpus.precompute([docs]);
+    run.catch(() => undefined);
+    await begun;
+    await Promise.all([corpus.close(), corpus.close()]);
+    await expect(run).rejects.toMatchObject({ code: "closed" });
+    await expect(corpus.retrieve("ferry")).rejects.toMatchObject({ code: "closed", message: expect.stringMatching(/was closed. Open it again/) });
+    expect(await (await reopen()).precompute([docs])).toMatchObject({ chunks: 4 });
+  });
+
+  test("ends its answers", async () => {
+    const signals: AbortSignal[] = [];
+    const answering = fakeModel();
+    const model = fakeModel({ generate: (plan, options) => (signals.push(options!.signal!), answering.generate(plan)) });
+    const { corpus, docs } = await setUp({ files: FILES, model });
+    await corpus.precompute([docs]);
+    await corpus.ask("Where is the ferry?");
+    await corpus.ask("Where is the ferry?", { signal: new AbortController().signal });
+    expect(signals.map(({ aborted }) => aborted)).toEqual([false, false]);
+    await corpus.close();
+    for (const { reason } of signals) expect(reason).toMatchObject({ code: "closed" });
+    await expect(corpus.ask("Where is the ferry?")).rejects.toMatchObject({ code: "closed" });
+  });
+});
