@@ -1,8 +1,9 @@
 import { Command, InvalidArgumentError } from "commander";
 import pc from "picocolors";
-import { isBlockPiece, KvspliceError, withoutCache, type Generation, type GenerationStats, type Plan, type Precision } from "../engine/index.js";
+import { isBlockPiece, KvspliceError, withoutCache, type Generation, type GenerationStats, type Model, type Plan, type Precision } from "../engine/index.js";
 import { withInterrupt } from "./interrupt.js";
-import type { Documents } from "../pml/index.js";
+import { type Compiled, type Documents, naturalPlan } from "../pml/index.js";
+import { divergence } from "./divergence.js";
 import { withDocuments } from "./pml-documents.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
 import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
@@ -27,7 +28,7 @@ export function pmlRunCommand(): Command {
     .argument("<prompt>", "the prompt's file")
     .option("--store <dir>", "folder that `kvsplice pml precompute` filled; what it lacks is computed and kept there")
     .option("--corpus <dir>", "the corpus that has the documents; it keeps the modules' states too, unless --store is given")
-    .option("--compare", "answer without the cache as well")
+    .option("--compare", "answer the prompt as it would be written without modules as well, and tell how far apart the answers are")
     .option("--max-tokens <n>", "tokens that the answer may have", positiveNumber)
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(precisionOption())
@@ -69,20 +70,59 @@ async function run(schemaFile: string, promptFile: string, options: Options): Pr
         const cached = await answer(answered(plan), print);
         print(pc.dim(`\n\n${encodedLine(encoded, encode_ms, folder)}${timingLine(cached.stats)}\n`));
 
-        let full: Answered | undefined;
-        if (options.compare) {
-          print("\nWithout the cache: ");
-          full = await answer(answered(withoutCache(plan)), print);
-          const [with_ms, without_ms] = [cached.stats.first_token_ms, full.stats.first_token_ms];
-          const ratio = `${(without_ms / with_ms).toFixed(1)} times sooner`;
-          print(pc.dim(`\n\nFirst token after ${ms(without_ms)} without the cache, after ${ms(with_ms)} with it: ${ratio}.\n`));
-        }
-        if (options.json) process.stdout.write(`${JSON.stringify({ ...report(cached, encoded, encode_ms), modules, scaffolds, ...(full && { full: report(full) }) })}\n`);
+        const compared = options.compare ? await compare(model, compiled, cached, { answered, logits: (each) => model.logits(each, { store, signal }), print }) : undefined;
+        if (options.json) process.stdout.write(`${JSON.stringify({ ...report(cached, encoded, encode_ms), modules, scaffolds, ...(compared && { compare: compared }) })}\n`);
       } finally {
         await store.close();
       }
     }),
   );
+}
+
+type Comparing = {
+  readonly answered: (plan: Plan) => Generation;
+  readonly logits: (plan: Plan) => Promise<Float32Array>;
+  readonly print: (text: string) => void;
+};
+
+/**
+ * The cached answer beside that of the prompt as an author would have written it, and, where it has gaps or arguments
+ * behind text that they stand before, that of the same plan with nothing cached. `kl`: of the natural prompt's first
+ * token to the other's, in nats.
+ */
+async function compare({ tokenizer }: Pick<Model, "tokenizer">, compiled: Compiled, cached: Answered, { answered, logits, print }: Comparing) {
+  const natural = naturalPlan(compiled, { tokenizer });
+  const uncached = withoutCache(compiled.plan);
+  const differs = !samePositions(uncached, natural);
+  const wanted = await logits(natural);
+  const klOf = async (plan: Plan) => divergence(wanted, await logits(plan));
+  print("\nThe natural prompt, nothing cached: ");
+  const naturally = await answer(answered(natural), print);
+  let same: (Answered & { readonly kl: number }) | undefined;
+  if (differs) {
+    print("\n\nThe same positions, nothing cached: ");
+    same = { ...(await answer(answered(uncached), print)), kl: await klOf(uncached) };
+  }
+  const kl = await klOf(compiled.plan);
+  const row = (name: string, { stats }: Answered, far?: number) => `${name.padEnd(36)}${ms(stats.first_token_ms).padStart(10)}${(far === undefined ? "" : far.toFixed(4)).padStart(12)}`;
+  print(
+    pc.dim(
+      [
+        `\n\n${"".padEnd(36)}${"first token".padStart(10)}${"KL, nats".padStart(11)}`,
+        row("cached", cached, kl),
+        ...(same ? [row("the same positions, nothing cached", same, same.kl)] : []),
+        row("natural", naturally),
+        `\nFirst token after ${ms(naturally.stats.first_token_ms)} without the cache, after ${ms(cached.stats.first_token_ms)} with it: ${(naturally.stats.first_token_ms / cached.stats.first_token_ms).toFixed(1)} times sooner.\n`,
+      ].join("\n"),
+    ),
+  );
+  return { kl, natural: report(naturally), ...(same && { uncached: { ...report(same), kl: same.kl } }) };
+}
+
+/** Whether two plans of fresh tokens compute the same tokens at the same positions. */
+function samePositions(a: Plan, b: Plan): boolean {
+  const places = ({ pieces }: Plan) => pieces.flatMap((piece) => ("tokens" in piece ? piece.tokens.map((token, i) => `${token}@${piece.at + i}`) : [])).join();
+  return places(a) === places(b);
 }
 
 type Answered = { readonly answer: string; readonly stats: GenerationStats };

@@ -1,7 +1,10 @@
 import { Command } from "commander";
 import { pmlCheckCommand } from "./pml-check.js";
+import { pmlExportCommand } from "./pml-export.js";
 import { pmlFormatCommand } from "./pml-format.js";
+import { pmlImportCommand } from "./pml-import.js";
 import { pmlPrecomputeCommand } from "./pml-precompute.js";
+import { pmlRenderCommand } from "./pml-render.js";
 import { pmlRunCommand } from "./pml-run.js";
 import { pmlShowCommand } from "./pml-show.js";
 
@@ -11,8 +14,11 @@ export function pmlCommand(): Command {
     .addCommand(pmlCheckCommand())
     .addCommand(pmlFormatCommand())
     .addCommand(pmlShowCommand())
+    .addCommand(pmlRenderCommand())
     .addCommand(pmlPrecomputeCommand())
     .addCommand(pmlRunCommand())
+    .addCommand(pmlImportCommand())
+    .addCommand(pmlExportCommand())
     .addHelpText(
       "after",
       `

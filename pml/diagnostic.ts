@@ -1,3 +1,4 @@
+import stringWidth from "string-width";
 import { KvspliceError } from "../plan/index.js";
 import { type Place, placeOf, type Span } from "./source.js";
 
@@ -136,9 +137,11 @@ function renderDiagnostic({ code, severity, message, place }: Diagnostic): strin
   if (!place) return `${severity}: ${message} [${code}]`;
   const { file, line, column, endLine, endColumn, excerpt, excerptColumn } = place;
   const number = String(line);
-  const before = excerpt.slice(0, column - excerptColumn).replace(/[^\t]/g, " ");
-  const length = (endLine === line ? endColumn : excerptColumn + excerpt.length) - column;
-  const carets = "^".repeat(Math.max(1, Math.min(length, excerpt.length - before.length)));
+  const start = column - excerptColumn;
+  const stop = endLine === line ? endColumn - excerptColumn : excerpt.length;
+  // A terminal shows some characters in two columns, and some in none.
+  const before = excerpt.slice(0, start).split("\t").map((part) => " ".repeat(stringWidth(part))).join("\t");
+  const carets = "^".repeat(Math.max(1, stringWidth(excerpt.slice(start, stop))));
   return [
     `${file}:${line}:${column}: ${severity}: ${message} [${code}]`,
     `  ${number} | ${excerpt}`,

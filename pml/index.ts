@@ -19,8 +19,10 @@ export {
   throwOnErrors,
 } from "./diagnostic.js";
 export { checkDocuments, type Documents } from "./documents.js";
+export { type ExportMessage, type ExportPart, messagesOf, toAnthropic, toOpenAi } from "./export.js";
 export { type Files, folderFiles, type ReadFile } from "./files.js";
 export { formatPml } from "./format.js";
+export { importJinja, importPromptCache, type Imported } from "./import.js";
 export {
   blocksOf,
   type LaidBlock,
@@ -34,6 +36,7 @@ export {
 export { type ParsedPrompt, type ParsedSchema, parseMarkup, type ParseOptions, parsePrompt, parseSchema } from "./parse.js";
 export { type CompiledMarkup, compileMarkup, checkMarkupUsage, type MarkupLanguage, type MarkupOptions } from "./pipeline.js";
 export { type Markup, openMarkup, type OpenOptions, readMarkup, type ReadOptions, readPrompt, type ReadSchema, readSchema } from "./read.js";
+export { naturalPlan, type RenderedPart, renderPrompt, textOfPrompt } from "./render.js";
 export { type ResolvedSchema, type ResolveOptions, resolveSchema } from "./resolve.js";
 export type { Place } from "./source.js";
 export type * from "./tree.js";

@@ -1,4 +1,4 @@
-import type { Description, Diagnostic } from "../../pml/index.js";
+import type { Description, Diagnostic, RenderedPart } from "../../pml/index.js";
 
 /** What the playground's routes say to its page. Times in milliseconds, lengths and positions in tokens. */
 
@@ -61,5 +61,5 @@ export type MarkupReport = {
   /** Left out while the schema has an error. */
   readonly layout?: { readonly length: number; readonly blocks: number; readonly tree: Description };
   /** Left out while schema or prompt have an error. */
-  readonly prompt?: { readonly pieces: readonly PieceView[]; readonly end: number };
+  readonly prompt?: { readonly pieces: readonly PieceView[]; readonly parts: readonly RenderedPart[]; readonly end: number };
 };

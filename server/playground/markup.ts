@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { type BlockSource, KvspliceError, withoutCache } from "../../engine/index.js";
-import { blocksOf, compileMarkup, type Compiled, describe, type Diagnostic, type Layout, type ModuleLayout, openMarkup, renderDiagnostics } from "../../pml/index.js";
+import { blocksOf, compileMarkup, type Compiled, describe, type Diagnostic, type Layout, type ModuleLayout, openMarkup, renderDiagnostics, renderPrompt } from "../../pml/index.js";
 import { linkTokensOf } from "../../rag/index.js";
 import type { Service } from "../service.js";
 import type { MarkupReport } from "./events.js";
@@ -48,7 +48,7 @@ export async function reportMarkup(text: Markup, service: Service, folder: Marku
   return {
     diagnostics,
     ...(layout && { layout: { length: layout.length, blocks: blocksOf(layout).length, tree: describe(layout, prompt) } }),
-    ...(prompt && { prompt: { pieces: await describePieces(prompt.plan, { model: service.model }, prompt.nameOf), end: prompt.end } }),
+    ...(prompt && { prompt: { pieces: await describePieces(prompt.plan, { model: service.model }, prompt.nameOf), parts: renderPrompt(prompt), end: prompt.end } }),
   };
 }
 

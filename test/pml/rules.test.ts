@@ -236,6 +236,17 @@ suite("diagnostics", () => {
     );
   });
 
+  test("carets stand below characters that a terminal shows in two columns, or in none", () => {
+    const caretsOf = (text: string) => {
+      const rendered = renderDiagnostics(parseSchema(`<schema name="s">${text}<modul/></schema>`).diagnostics).split("\n");
+      return [rendered[1]!, rendered[2]!].map((line) => line.slice("  1 | ".length));
+    };
+    const [, plain = ""] = caretsOf("abcd");
+    expect(caretsOf("東京")[1]).toBe(plain);
+    expect(caretsOf("abcd\u0301")[1]).toBe(plain);
+    expect(caretsOf("ab😀")[1]).toBe(plain);
+  });
+
   test("a long line is cut to a window around the place", () => {
     const { diagnostics } = parseSchema(`<schema name="s">${"x".repeat(10_000)}<modul/>${"y".repeat(10_000)}</schema>`);
     const [place] = diagnostics.map((diagnostic) => diagnostic.place);

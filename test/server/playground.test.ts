@@ -159,6 +159,10 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped whe
         expect(places["miami (left out)"]![0]).toBe(places["union"]![0]);
         expect(places["union"]![1]).toBe(Math.max(places["tokyo"]![1]!, places["miami (left out)"]![1]!));
         expect(await page.locator("#layout-table .prompt .gap").count()).toBe(1);
+        const read = page.locator("#rendering-text");
+        expect(await read.textContent()).toMatch(/We stay for three days\[\d+ free\]\.\n.*Tokyo lies on a bay of the Pacific\..*It rains today\.\nQuestion: Where does the monorail go\?/s);
+        expect(await read.locator(".new").first().textContent()).toBe(" three days");
+        expect(await read.locator(".cached", { hasText: "Tokyo lies" }).count()).toBe(1);
 
         const prompt = page.getByRole("textbox", { name: "Prompt" });
         await prompt.fill((await prompt.inputValue()).replace("<tokyo/>", "<toyko/>"));

@@ -3,6 +3,7 @@
 import { counted, element, find, words } from "./dom.js";
 import { Editor } from "./editor.js";
 import { drawLayout } from "./layout.js";
+import { drawRendering } from "./rendering.js";
 import { PROMPT, SCHEMA } from "./pml-example.js";
 import { RunView } from "./run.js";
 import { checkMarkup, readMarkup, RequestProblem } from "./server.js";
@@ -22,6 +23,7 @@ export function startPml(onProblem) {
   const promptFile = find("#prompt-file", HTMLSelectElement);
   const compare = find("#pml-compare", HTMLInputElement);
   const layout = find("#layout", HTMLElement);
+  const rendering = find("#rendering", HTMLElement);
   const total = find("#problem-count", HTMLElement);
   const list = find("#problems", HTMLOListElement);
   const view = new RunView(find("#pml-run", HTMLElement), find(".cancel", HTMLButtonElement, form), onProblem);
@@ -54,6 +56,11 @@ export function startPml(onProblem) {
       const drawn = drawLayout(report);
       // While the markup is wrong, the last layout stays, marked as such: the page does not jump at every key.
       layout.classList.toggle("stale", !drawn);
+      rendering.classList.toggle("stale", !report.prompt);
+      if (report.prompt) {
+        rendering.hidden = false;
+        find("#rendering-text", HTMLPreElement).replaceChildren(...drawRendering(report.prompt.parts));
+      }
       if (!drawn) return;
       layout.hidden = false;
       find("#layout-summary", HTMLElement).textContent = drawn.summary;

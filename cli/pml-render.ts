@@ -1,0 +1,109 @@
+import { Command } from "commander";
+import { diffLines } from "diff";
+import pc from "picocolors";
+import { KvspliceError } from "../engine/index.js";
+import { type Compiled, type Documents, type RenderedPart, renderPrompt, textOfPrompt } from "../pml/index.js";
+import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
+import { withDocuments } from "./pml-documents.js";
+import { openSchema, readFile, type ReadOptions } from "./pml-files.js";
+
+type Options = ReadOptions & ModelOptions & { readonly corpus?: string; readonly diff?: string; readonly json?: boolean };
+
+export function pmlRenderCommand(): Command {
+  return new Command("render")
+    .description("print the text that the model reads: roles, control tokens, positions, gaps, and what comes from the cache")
+    .argument("<schema>", "the schema's file")
+    .argument("<prompt>", "the file of a prompt of it")
+    .option("--diff <file>", "another prompt, or another version of the schema: print what its text has otherwise")
+    .option("--corpus <dir>", "the corpus that has the documents")
+    .option("--allow-outside", "read src and imports from outside of the schema's folder")
+    .addOption(modelOption())
+    .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+Each row has the first position of its text, whether it comes from the cache, and
+where it was written. A line feed of the text is shown as ↵.
+
+Examples:
+  $ kvsplice pml render trip.pml packing.pml
+  $ kvsplice pml render trip.pml packing.pml --json | jq -r '.parts[].text'
+  $ kvsplice pml render trip.pml packing.pml --diff shopping.pml
+  $ git show HEAD:trip.pml > before.pml && kvsplice pml render before.pml packing.pml --diff trip.pml`,
+    )
+    .action(render);
+}
+
+async function render(schemaFile: string, promptFile: string, options: Options): Promise<void> {
+  const language = await loadLanguage(options, options.corpus);
+  await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, async (documents) => {
+    const open = (schema: string, prompt: string, found: Documents | undefined) => compiledOf(schema, prompt, openSchema(schema, prompt, language, found, options));
+    const compiled = await open(schemaFile, promptFile, documents);
+    if (options.diff === undefined) {
+      const parts = renderPrompt(compiled);
+      process.stdout.write(options.json ? `${JSON.stringify({ parts, text: textOfPrompt(compiled), tokens: tokensOf(compiled) })}\n` : drawParts(parts, compiled));
+      return;
+    }
+    const { kind } = readFile(options.diff, options);
+    const other = kind === "prompt" ? await open(schemaFile, options.diff, documents) : await open(options.diff, promptFile, documents);
+    const changes = diffLines(textOfPrompt(compiled), textOfPrompt(other));
+    const shared = sharedBlocks(compiled, other);
+    if (options.json) process.stdout.write(`${JSON.stringify({ changes: changes.map(({ added, removed, value }) => ({ change: added ? "added" : removed ? "removed" : "same", text: value })), blocks: shared })}\n`);
+    else process.stdout.write(drawChanges(changes, shared));
+  });
+}
+
+async function compiledOf(schema: string, prompt: string, opened: ReturnType<typeof openSchema>): Promise<Compiled> {
+  const { compiled } = await opened;
+  if (!compiled) throw new KvspliceError("bad_markup", `${prompt} has no prompt of ${schema}; kvsplice pml check ${schema} ${prompt} tells why.`);
+  return compiled;
+}
+
+function tokensOf({ cachedTokens, computedTokens, end }: Compiled) {
+  return { cached: cachedTokens, computed: computedTokens, end };
+}
+
+function drawParts(parts: readonly RenderedPart[], { cachedTokens, computedTokens, end }: Compiled): string {
+  const rows = parts.flatMap(rowsOf);
+  const widths = [0, 1, 2].map((i) => Math.max(...rows.map(({ gutter }) => gutter[i]?.length ?? 0)));
+  const lines = rows.map(({ gutter, paint, text }) => {
+    const [place = "", state = "", name = ""] = gutter;
+    return `${pc.dim(place.padStart(widths[0]!))}  ${paint(state.padEnd(widths[1]!))}  ${pc.dim(name.padEnd(widths[2]!))} ${pc.dim("│")} ${text}`;
+  });
+  return `${lines.join("\n")}\n\n${cachedTokens} tokens from the cache, ${computedTokens} computed; the prompt ends at position ${end}.\n`;
+}
+
+type Row = { readonly gutter: readonly string[]; readonly paint: (text: string) => string; readonly text: string };
+
+function rowsOf(part: RenderedPart): Row[] {
+  if (part.kind === "gap") {
+    const text = pc.dim(`(${part.end - part.start} positions that nothing takes)`);
+    return [{ gutter: [String(part.start), "gap"], paint: pc.dim, text }];
+  }
+  const { text, control, cached, from, role, start } = part;
+  const paint = cached ? pc.green : pc.yellow;
+  const shown = from.kind === "link" ? "(link tokens)" : text;
+  const lines = shown.split(/(?<=\n)/);
+  return lines.map((line, i) => {
+    const drawn = line.replace("\n", "↵");
+    const name = `${from.kind === "prompt" ? "prompt" : from.name}${role && control ? ` <${role}>` : ""}`;
+    return { gutter: i === 0 ? [String(start), cached ? "cached" : "new", name] : [], paint, text: control ? pc.dim(drawn) : paint(drawn) };
+  });
+}
+
+/** Blocks that both prompts take from the cache, and those of the second alone. */
+function sharedBlocks(before: Compiled, after: Compiled): { readonly shared: number; readonly other: number } {
+  const keyOf = (piece: Compiled["plan"]["pieces"][number]) => ("block" in piece ? [JSON.stringify([piece.block.tokens, piece.block.offsets])] : []);
+  const known = new Set(before.plan.pieces.flatMap(keyOf));
+  const keys = after.plan.pieces.flatMap(keyOf);
+  const shared = keys.filter((key) => known.has(key)).length;
+  return { shared, other: keys.length - shared };
+}
+
+function drawChanges(changes: ReturnType<typeof diffLines>, { shared, other }: ReturnType<typeof sharedBlocks>): string {
+  const lines = changes.flatMap(({ added, removed, value }) => {
+    const [mark, paint] = added ? ["+", pc.green] : removed ? ["-", pc.red] : [" ", pc.dim];
+    return value.replace(/\n$/, "").split("\n").map((line) => paint(`${mark} ${line}`));
+  });
+  return `${lines.join("\n")}\n\nBlocks that are the same: ${shared}; others: ${other}.\n`;
+}
