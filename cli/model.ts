@@ -8,7 +8,7 @@ import { type ModelSource, peekCorpus } from "../rag/index.js";
 import { progressBar, sizeText } from "./progress.js";
 
 /** Options of every command that takes a model. */
-export type ModelOptions = { readonly model?: string; readonly quantize?: Quantization; readonly context?: number };
+export type ModelOptions = { readonly model?: string; readonly quantize?: Quantization; readonly context?: number; readonly adapter?: string };
 
 /** How a command's model is opened; `source` is undefined for the one that kvsplice carries. */
 export type ModelChoice = { readonly source?: ModelSource | undefined; readonly precision?: Precision | undefined };
@@ -22,6 +22,7 @@ export function withModelOptions(command: Command): Command {
   return command
     .addOption(modelOption())
     .addOption(new Option("--quantize <bits>", `how the weights of a Hugging Face folder are kept (default: ${DEFAULT_QUANTIZATION})`).choices(QUANTIZATIONS))
+    .option("--adapter <path>", "a low-rank adapter of the model: a folder of PEFT's, a .safetensors or a .gguf file (default: the corpus's)")
     .option("--context <tokens>", "positions that the model is used with (default: as many as it was trained on)", positions);
 }
 
@@ -36,15 +37,16 @@ function positions(text: string): number {
 }
 
 /** What was asked for; or what the corpus in the folder was made with; or what `KVSPLICE_MODEL` names. */
-export async function chooseModel({ model, quantize, context, precision }: ModelOptions & { readonly precision?: Precision }, folder: string | undefined): Promise<ModelChoice> {
+export async function chooseModel({ model, quantize, context, adapter, precision }: ModelOptions & { readonly precision?: Precision }, folder: string | undefined): Promise<ModelChoice> {
   const corpus = folder === undefined ? undefined : await peekCorpus(folder);
-  const asked = { ...(quantize && { quantize }), ...(context && { contextLength: context }) };
+  const asked = { ...(quantize && { quantize }), ...(context && { contextLength: context }), ...(adapter !== undefined && { adapter: resolve(adapter) }) };
   const name = model ?? (corpus ? undefined : process.env[VARIABLE]);
   const remembered = model === undefined ? corpus?.modelSource : undefined;
   if (remembered && isPath(remembered.name) && !existsSync(remembered.name)) {
     throw new KvspliceError("bad_model", `The corpus in ${folder} was made with ${corpus!.modelName}, and ${remembered.name} is not there any more. Say with --model where it is.`);
   }
   const source = name ? { name: isPath(name) ? resolve(name) : name, ...asked } : remembered && { ...remembered, ...asked };
+  if (adapter !== undefined && !source) throw new KvspliceError("bad_argument", "An adapter belongs to a model: name that with --model as well.");
   return { source, precision: precision ?? corpus?.precision };
 }
 
@@ -81,8 +83,8 @@ export async function loadLanguage(options: ModelOptions, folder: string | undef
 /** Loads the model for one command and closes it afterwards. */
 export async function withModel<T>(options: LoadOptions, use: (model: Model) => Promise<T>): Promise<T> {
   const path = await fetchModel(options, options);
-  const { quantize, contextLength } = options.source ?? {};
-  const how = { ...(path !== undefined && { path }), quantize, contextLength };
+  const { quantize, contextLength, adapter } = options.source ?? {};
+  const how = { ...(path !== undefined && { path }), quantize, contextLength, ...(adapter !== undefined && { adapter }) };
   if (path !== undefined) tellNeeds(path, how);
   const { precision, activations } = options;
   const progress = loadingProgress(options);

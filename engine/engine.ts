@@ -28,6 +28,8 @@ export interface Model extends Language, AsyncDisposable {
   readonly name: string;
   /** How the blocks that it encodes are kept. */
   readonly precision: Precision;
+  /** Hash of the adapter that acts on blocks that say `adapted`; none where left out. */
+  readonly encodingAdapter?: string | undefined;
   /** What of each token its blocks hold. */
   readonly form: KvForm;
   /** What the model is doing now. */
@@ -50,6 +52,7 @@ export type EngineParts = {
   readonly language: Language;
   readonly backend: Backend;
   readonly precision: Precision;
+  readonly encodingAdapter?: string | undefined;
   keyOf(source: BlockSource): BlockKey;
 };
 
@@ -58,6 +61,7 @@ export class Engine implements Model {
   readonly id: string;
   readonly name: string;
   readonly precision: Precision;
+  readonly encodingAdapter: string | undefined;
   readonly tokenizer: Tokenizer;
   readonly chat: ChatTemplate;
   readonly card: ModelCard;
@@ -75,7 +79,7 @@ export class Engine implements Model {
 
   constructor(private readonly parts: EngineParts) {
     const { backend, language } = parts;
-    ({ id: this.id, name: this.name, precision: this.precision } = parts);
+    ({ id: this.id, name: this.name, precision: this.precision, encodingAdapter: this.encodingAdapter } = parts);
     ({ tokenizer: this.tokenizer, chat: this.chat, card: this.card, contextLength: this.contextLength, endTokens: this.endTokens } = language);
     this.form = backend.form;
     this.scheduler = new Scheduler(backend);

@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import { basename } from "node:path";
 import { adapterInputs } from "./backend/cpu/adapter.js";
 import { CpuBackend } from "./backend/cpu/backend.js";
 import { Embedding } from "./backend/cpu/embedding.js";
@@ -6,7 +8,7 @@ import { PassRunner } from "./backend/cpu/pass.js";
 import { arithmeticOf, graphId, openSessions } from "./backend/cpu/session.js";
 import { Engine, type Model } from "./engine.js";
 import { DEFAULT_PRECISION, type Precision } from "./kv/block.js";
-import { blockKey } from "./kv/identity.js";
+import { blockKey, type BlockIdentity } from "./kv/identity.js";
 import { RotaryTable } from "./kv/rotary.js";
 import { readAdapter } from "./model/adapter/index.js";
 import { readSpec } from "./model/arch/index.js";
@@ -75,7 +77,16 @@ async function modelOf(path: string, file: ModelFile, options: LoadOptions): Pro
   const acting = adapter && { where: adapter.where, inputs: adapterInputs(spec, adapter) };
   const backend = new CpuBackend(sessions, new PassRunner(sessions, spec, rotaries, new Embedding(file)), rotaries, async () => file.close(), acting);
   const precision = options.precision ?? DEFAULT_PRECISION;
-  const own = adapter && (adapter.where === "both" ? { adapter: adapter.id } : { encodingAdapter: adapter.id });
+  const own: Pick<BlockIdentity, "adapter" | "encodingAdapter"> | undefined = adapter && (adapter.where === "both" ? { adapter: adapter.id } : { encodingAdapter: adapter.id });
   const identity = { weights, variant: spec.variant, arithmetic: arithmeticOf(activations), precision, ...own };
-  return new Engine({ id, name: modelName(path, file.metadata), language, backend, precision, keyOf: (source) => blockKey(identity, source) });
+  const name = modelName(path, file.metadata);
+  return new Engine({
+    id: adapter ? createHash("sha256").update(`${id} ${adapter.id}`).digest("hex") : id,
+    name: adapter ? `${name} with ${basename(adapter.path)}` : name,
+    language,
+    backend,
+    precision,
+    encodingAdapter: own?.encodingAdapter,
+    keyOf: (source) => blockKey(identity, source),
+  });
 }

@@ -179,8 +179,8 @@ export class Fleet implements BlockSupply {
     else signal.addEventListener("abort", onAbort, { once: true, signal: this.closed.signal });
   }
 
-  private async put(key: BlockKey, { tokens, offsets, after }: BlockSource): Promise<Ask> {
-    const job: EncodeJob = { model: kindOf(this.options.model), key, tokens: [...tokens], ...(offsets && { offsets: [...offsets] }), ...(after && { after: [...after] }) };
+  private async put(key: BlockKey, { tokens, offsets, after, adapted }: BlockSource): Promise<Ask> {
+    const job: EncodeJob = { model: kindOf(this.options.model), key, tokens: [...tokens], ...(offsets && { offsets: [...offsets] }), ...(after && { after: [...after] }), ...(adapted && { adapted }) };
     let settle!: Pick<Ask, "resolve" | "reject">;
     const result = new Promise<Encoded>((resolve, reject) => (settle = { resolve, reject }));
     result.catch(() => undefined); // told to whoever awaits it

@@ -12,6 +12,7 @@ export const EncodeJob = z.object({
   tokens: z.array(z.int()),
   offsets: z.array(z.int()).optional(),
   after: z.array(z.int()).optional(),
+  adapted: z.literal(true).optional(),
 });
 export type EncodeJob = z.infer<typeof EncodeJob>;
 
@@ -30,7 +31,7 @@ export const PREFIX = "kvsplice-queue";
  * (weights, graph, layout, precision), so a worker whose blocks would be others looks at another queue.
  */
 export function queueOf(model: Pick<Model, "keyOf">): string {
-  return createHash("sha256").update(model.keyOf({ tokens: [] })).digest("hex").slice(0, 32);
+  return createHash("sha256").update(model.keyOf({ tokens: [], adapted: true })).digest("hex").slice(0, 32);
 }
 
 /** A kind of blocks as messages name it. */

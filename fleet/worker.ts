@@ -68,8 +68,8 @@ export async function startWorker(options: WorkerOptions): Promise<FleetWorker> 
 async function encode({ model, store, onBlock }: WorkerOptions, data: unknown): Promise<Encoded> {
   const job = EncodeJob.safeParse(data);
   if (!job.success) throw new UnrecoverableError("The job is not one of this kvsplice; bring precompute and workers to the same version.");
-  const { key, tokens, offsets, after } = job.data;
-  const source = { tokens, ...(offsets && { offsets }), ...(after && { after }) };
+  const { key, tokens, offsets, after, adapted } = job.data;
+  const source = { tokens, ...(offsets && { offsets }), ...(after && { after }), ...(adapted && { adapted }) };
   if (model.keyOf(source) !== key) {
     throw new UnrecoverableError(`The job is for blocks of ${job.data.model}, this worker makes others, of ${kindOf(model)}; start workers with the model and precision of the precompute.`);
   }

@@ -1,10 +1,22 @@
 import type { Model, ModelCard } from "../engine/index.js";
-import { KvspliceError, type Plan, PlanWriter, type Tokenizer } from "../plan/index.js";
+import { type BlockSource, KvspliceError, type Plan, PlanWriter, type Tokenizer } from "../plan/index.js";
 
 /** The text whose tokens are a document's block. It has no index: the block must fit any place of any prompt. */
 export function renderDocument(card: ModelCard, title: string, text: string): string {
   const values = { title, text };
   return card.prompt.document.replace(/\{(title|text)\}/g, (_, name: keyof typeof values) => values[name]);
+}
+
+/** What documents are encoded with. */
+export type DocumentEncoder = Pick<Model, "tokenizer" | "card" | "encodingAdapter">;
+
+/**
+ * A rendered document as the model encodes it: alone, or behind the prompt's system text, and with the model's encoding
+ * adapter where it has one, which was trained behind that text.
+ */
+export function documentSource({ tokenizer, card, encodingAdapter }: DocumentEncoder, tokens: readonly number[]): BlockSource {
+  const behind = encodingAdapter !== undefined || card.behindSystem !== false;
+  return { tokens, ...(behind && { after: tokenizer.encode(card.prompt.system, { control: true }) }), ...(encodingAdapter !== undefined && { adapted: true as const }) };
 }
 
 /**
@@ -16,7 +28,7 @@ export function renderDocument(card: ModelCard, title: string, text: string): st
  *   does not hold the prompt and an answer
  */
 export function layOut(
-  model: Pick<Model, "tokenizer" | "card" | "contextLength">,
+  model: DocumentEncoder & Pick<Model, "contextLength">,
   question: string,
   documents: readonly (readonly number[])[],
   linkTokens: number = model.card.linkTokens.default,
@@ -27,7 +39,7 @@ export function layOut(
   const asked = questionTokens(tokenizer, card.prompt.question, question);
 
   const writer = new PlanWriter().block({ tokens: system });
-  for (const tokens of documents) writer.block({ tokens }, { loose: true }).fresh(links);
+  for (const tokens of documents) writer.block(documentSource(model, tokens), { loose: true }).fresh(links);
   writer.fresh(asked, { asks: true });
   checkLength(model, asked.length, writer.at);
   return writer.plan;

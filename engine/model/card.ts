@@ -19,6 +19,11 @@ export type ModelCard = {
   readonly maxAnswerTokens: number;
   /** How documents are linked unless somebody says otherwise, as `parseLink` reads it; `0.15` when left out. */
   readonly link?: string;
+  /**
+   * Whether documents are encoded behind the prompt's system text, which they see then; they are when left out. A model
+   * that was trained on documents that stand alone wants them alone.
+   */
+  readonly behindSystem?: boolean;
   /** Texts that end an answer over documents; none when left out. */
   readonly stop?: readonly string[];
 };

@@ -1,5 +1,6 @@
 import { KvspliceError, type BlockKey, type Model, type StoredTier, type TierName } from "../../engine/index.js";
 import type { Records } from "../corpus/records.js";
+import { documentSource, type DocumentEncoder } from "../prompt.js";
 
 export type VerifyOptions = {
   /** Removes what is damaged, so that it is made again: blocks from their tier, files of damaged records from the corpus. */
@@ -31,7 +32,7 @@ export type VerifyReport = {
 };
 
 /** What is verified. */
-export type Verified = { readonly records: Records; readonly model: Pick<Model, "keyOf">; readonly tiers: readonly StoredTier[]; readonly dimensions: number };
+export type Verified = { readonly records: Records; readonly model: DocumentEncoder & Pick<Model, "keyOf">; readonly tiers: readonly StoredTier[]; readonly dimensions: number };
 
 /**
  * Reads all that is stored: every block of every tier against its checksum, and every chunk of the corpus, whether
@@ -78,10 +79,10 @@ export async function verify({ records, model, tiers, dimensions }: Verified, op
   return { blocks, chunks, damaged, missing, records: [...broken.values()], repaired: repair };
 }
 
-function damageOf(records: Records, id: number, model: Pick<Model, "keyOf">, dimensions: number): string | undefined {
+function damageOf(records: Records, id: number, model: DocumentEncoder & Pick<Model, "keyOf">, dimensions: number): string | undefined {
   const chunk = records.chunk(id);
   if (chunk === undefined) return `its chunk ${id} is missing`;
-  if (model.keyOf({ tokens: chunk.tokens }) !== chunk.block) return `the key of its chunk ${id} is not that of its tokens`;
+  if (model.keyOf(documentSource(model, chunk.tokens)) !== chunk.block) return `the key of its chunk ${id} is not that of its tokens`;
   if (!records.refersTo(chunk.block)) return `its chunk ${id} is not counted among those that refer to its block`;
   const vector = records.vector(id);
   if (vector?.length !== dimensions || !vector.every(Number.isFinite)) return `the vector of its chunk ${id} is missing or of another length`;

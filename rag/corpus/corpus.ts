@@ -4,7 +4,7 @@ import { type BlockKey, type BlockSource, type BlockStore, DEFAULT_LINK, Kvsplic
 import { collect, type CollectOptions, type CollectReport } from "../care/collect.js";
 import { verify, type VerifyOptions, type VerifyReport } from "../care/verify.js";
 import { type Embedder, loadEmbedder, MINILM_DIMENSIONS, MINILM_ID } from "../embedder.js";
-import { layOut } from "../prompt.js";
+import { documentSource, layOut } from "../prompt.js";
 import { Indexes } from "../retrieve/indexes.js";
 import { exportCorpus, type ExportOptions, type ExportReport, systemBlock, type TransferOptions } from "../transfer/export.js";
 import { importCorpus, type ImportReport } from "../transfer/import.js";
@@ -151,7 +151,7 @@ export class Corpus implements AsyncDisposable {
   }
 
   /** The same as a block of plans, as `compilePrompt` of kvsplice/pml takes documents. @throws KvspliceError `unknown_document` */
-  readonly blockOf = (ref: string): BlockSource => this.byRef.blockOf(ref);
+  readonly blockOf = (ref: string): BlockSource => documentSource(this.options.model, this.byRef.chunk(ref).tokens);
 
   /** Writes the corpus with its blocks as one file of safetensors, for another machine. See `exportCorpus`. */
   async exportTo(path: string, options?: ExportOptions): Promise<ExportReport> {

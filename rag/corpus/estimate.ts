@@ -7,6 +7,7 @@ import { listFiles } from "../load/list.js";
 import { loadFile } from "../load/load.js";
 import { type Chunk, splitDocument } from "../split.js";
 import type { PrecomputeOptions, Workshop } from "./precompute.js";
+import { documentSource } from "../prompt.js";
 
 /** What a run would do, and what it would cost. */
 export type Estimate = {
@@ -59,7 +60,7 @@ export async function estimate(workshop: Workshop, names: readonly string[], opt
     for (const document of loaded.documents) chunks.push(...(await splitDocument(document, { tokenizer: model.tokenizer, card: model.card, signal })));
     if (chunks.length === 0) refused++;
     for (const chunk of chunks) {
-      const key = model.keyOf({ tokens: chunk.tokens });
+      const key = model.keyOf(documentSource(model, chunk.tokens));
       if (fresh.has(key) || (await store.has(key))) continue;
       fresh.add(key);
       tokens += chunk.tokens.length;
@@ -88,6 +89,7 @@ async function measure({ model, embedder }: Workshop, [warm, ...sample]: readonl
 
 /** @returns bytes of the chunk's block as the store keeps it */
 async function encoded(model: Model, { tokens }: Chunk): Promise<number> {
-  const block = await model.encode({ tokens });
-  return encodeSafetensors(model.keyOf({ tokens }), block).reduce((sum, part) => sum + part.byteLength, 0);
+  const source = documentSource(model, tokens);
+  const block = await model.encode(source);
+  return encodeSafetensors(model.keyOf(source), block).reduce((sum, part) => sum + part.byteLength, 0);
 }

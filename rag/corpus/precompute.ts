@@ -13,6 +13,7 @@ import type { FileRecord, NewChunk, Records } from "./records.js";
 import { deleteUnused } from "./remove.js";
 import { sideBySide } from "./side-by-side.js";
 import { type BlockSupply, encodeHere } from "./supply.js";
+import { documentSource } from "../prompt.js";
 
 export type PrecomputeOptions = Pick<LoadOptions, "ocr"> & Pick<ListOptions, "followLinks"> & {
   /** Afterwards the corpus holds the named files and no others: those of earlier runs are removed, though they are there. */
@@ -222,7 +223,7 @@ class Run {
     }
     const texts = chunks.map(({ title, text }) => `${title}\n${text}`);
     const vectors = chunks.length === 0 ? [] : await (await embedder()).embed(texts, { signal: this.options.signal });
-    const built = chunks.map((chunk, index): NewChunk => ({ ...chunk, block: model.keyOf({ tokens: chunk.tokens }), vector: vectors[index]! }));
+    const built = chunks.map((chunk, index): NewChunk => ({ ...chunk, block: model.keyOf(documentSource(model, chunk.tokens)), vector: vectors[index]! }));
     await sideBySide(built, this.supply.atOnce, async ({ block, tokens }) => {
       await this.encode(block, tokens);
       this.bytesInWork.set(path, (this.bytesInWork.get(path) ?? 0) + (this.sizes.get(path) ?? 0) / built.length);
@@ -236,7 +237,7 @@ class Run {
   /** Sees to it that the store holds the block. */
   private async encode(block: BlockKey, tokens: readonly number[]): Promise<void> {
     this.checkCancelled();
-    if (!(await this.supply.supply(block, { tokens }, { signal: this.options.signal }))) return;
+    if (!(await this.supply.supply(block, documentSource(this.workshop.model, tokens), { signal: this.options.signal }))) return;
     this.encoded++;
     this.tokens += tokens.length;
   }

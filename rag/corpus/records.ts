@@ -48,7 +48,7 @@ export type Writer = {
 };
 
 /** A model's name or path (`pullModel`), and what it is opened with. */
-export type ModelSource = { readonly name: string; readonly quantize?: Quantization; readonly contextLength?: number };
+export type ModelSource = { readonly name: string; readonly quantize?: Quantization; readonly contextLength?: number; readonly adapter?: string };
 
 type Meta = Writer & { readonly format: number; readonly id: string };
 

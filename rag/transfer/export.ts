@@ -6,6 +6,7 @@ import { blockFits, encodeSafetensors, KvspliceError, type Block, type BlockKey,
 import type { Records } from "../corpus/records.js";
 import { BLOCK, FORMAT, partPath, RECORDS, SEAL, sealName, VECTORS, type FileMetadata } from "./form.js";
 import { MAX_HEADER_BYTES, type Metadata, SafetensorsWriter, splitSafetensors, type TensorEntry } from "./safetensors.js";
+import { documentSource } from "../prompt.js";
 
 export type TransferOptions = {
   /** Seals what is written, and lets nothing in that it does not fit (docs/security.md). */
@@ -65,7 +66,7 @@ export async function exportCorpus({ records, model, store }: Exported, path: st
     model: model.id,
     model_name: model.name,
     precision: model.precision,
-    blocks_of: model.keyOf({ tokens: [] }),
+    blocks_of: model.keyOf(documentSource(model, [])),
     embedder: records.writer.embedder,
     export: randomUUID(),
     parts: String(parts),

@@ -6,6 +6,7 @@ import type { NewChunk, Records } from "../corpus/records.js";
 import type { TransferOptions } from "./export.js";
 import { allParts, BLOCK, ChunkLine, FileLine, FileMetadata, FORMAT, RECORDS, SEAL, sealName, VECTORS } from "./form.js";
 import { damaged, joinSafetensors, type Metadata, SafetensorsFile } from "./safetensors.js";
+import { documentSource } from "../prompt.js";
 
 export type ImportReport = {
   /** Blocks of the file, and how many of them the store did not have. */
@@ -99,7 +100,7 @@ function mustFit(file: SafetensorsFile, { model, records }: { readonly model: Mo
   if (made.precision !== model.precision) {
     throw new KvspliceError("bad_file", `${file.path} keeps its blocks in ${made.precision}, not in ${model.precision}; a corpus has one precision, so import it into another folder.`);
   }
-  if (made.blocks_of !== model.keyOf({ tokens: [] })) {
+  if (made.blocks_of !== model.keyOf(documentSource(model, []))) {
     throw new KvspliceError("bad_file", `${file.path} keeps its blocks as another version of kvsplice does; export it again with this one.`);
   }
   if (made.embedder !== records.writer.embedder) {
@@ -182,7 +183,7 @@ async function importRecords(file: SafetensorsFile, { records, model, store }: I
     const built: NewChunk[] = [];
     for (let index = 0; index < chunks; index++) {
       const chunk = parsed(file, ChunkLine, (await lines.next()).value as string);
-      if (model.keyOf({ tokens: chunk.tokens }) !== chunk.block) throw damaged(file.path, `a chunk of ${record.path} has another block's key`);
+      if (model.keyOf(documentSource(model, chunk.tokens)) !== chunk.block) throw damaged(file.path, `a chunk of ${record.path} has another block's key`);
       if (!(await store.has(chunk.block))) throw damaged(file.path, `the block of a chunk of ${record.path} is missing`);
       const vector = vectors.subarray(index * vectorBytes, (index + 1) * vectorBytes);
       built.push({ ...chunk, vector: new Float32Array(Uint8Array.from(vector).buffer) });
