@@ -64,8 +64,7 @@ function specOf({ hidden, heads, kvHeads, headSize, width, experts, used }: Shap
 function fileOf(shapes: Map<string, number[]>): ModelFile {
   const random = new Uint8Array(18 * 4096);
   for (let i = 0; i < random.length; i++) random[i] = i % 18 === 0 ? 0 : i % 18 === 1 ? 0x24 : Math.random() * 256;
-  const tensor = (name: string): RawTensor => {
-    const shape = shapes.get(name)!;
+  const made = (name: string, shape: readonly number[]): RawTensor => {
     const size = shape.reduce((a, b) => a * b, 1);
     if (shape.length === 1 || name.endsWith("router")) {
       return { name, type: "F32", shape, bytes: new Uint8Array(Float32Array.from({ length: size }, () => Math.random() - 0.5).buffer) };
@@ -74,8 +73,10 @@ function fileOf(shapes: Map<string, number[]>): ModelFile {
     for (let at = 0; at < bytes.length; at += random.length) bytes.set(random.subarray(0, Math.min(random.length, bytes.length - at)), at);
     return { name, type: "Q4_0", shape, bytes };
   };
-  const row = (name: string): RawTensor => ({ name, type: "F32", shape: [1, shapes.get(name)![1]!], bytes: new Uint8Array(Float32Array.from({ length: shapes.get(name)![1]! }, () => Math.random() - 0.5).buffer) });
-  return { tensor, row, info: tensor, has: (name: string) => shapes.has(name), names: () => shapes.keys(), metadata: {}, origin: "gguf", path: "random", parts: [], variant: "", contentHash: () => Promise.resolve(""), close: () => undefined };
+  const tensor = (name: string) => made(name, shapes.get(name)!);
+  const rows = (name: string, _: number, count: number) => made(name, [count, shapes.get(name)!.at(-1)!]);
+  const info = (name: string) => ({ name, type: "Q4_0" as const, shape: shapes.get(name)! });
+  return { tensor, rows, info, has: (name: string) => shapes.has(name), names: () => shapes.keys(), metadata: {}, origin: "gguf", path: "random", parts: [], variant: "", contentHash: () => Promise.resolve(""), close: () => undefined };
 }
 
 for (const [name, shape] of Object.entries(SHAPES)) {

@@ -11,7 +11,7 @@ export class Embedding {
   gather(ids: readonly number[], out: Float32Array): void {
     let at = 0;
     for (const id of ids) {
-      const row = dequantize(this.file.row(TENSOR, id));
+      const row = dequantize(this.file.rows(TENSOR, id, 1));
       out.set(row, at);
       at += row.length;
     }

@@ -1,62 +1,54 @@
 import { KvspliceError } from "../../../plan/index.js";
-import type { ModelFile, RawTensor } from "../../model/files/model-file.js";
+import type { ModelFile, RawTensor, TensorInfo } from "../../model/files/model-file.js";
 import type { AttentionSpec, LinearSpec } from "../../model/spec.js";
 import { dequantize } from "../../model/tensors/index.js";
+
+/** What a linear layer is made of. */
+type LinearTensors = { readonly tensor: RawTensor; readonly bias: RawTensor | undefined };
 
 /** Reads a model's tensors as a specification names them, and checks that they have the shapes that follow from it. */
 export class TensorReader {
   constructor(private readonly file: ModelFile) {}
 
   /** A linear layer's weight `[rows, columns]`, and its bias. */
-  weight({ tensor, rows: part, bias }: LinearSpec, rows: number, columns: number): { tensor: RawTensor; bias: RawTensor | undefined } {
-    const whole = this.file.tensor(tensor);
-    const wholeBias = bias === undefined ? undefined : this.file.tensor(bias);
-    const own = part ? slice(whole, part) : whole;
-    const ownBias = part && wholeBias ? slice(wholeBias, part) : wholeBias;
-    mustBe(own, [rows, columns]);
-    if (ownBias) mustBe(ownBias, [rows]);
-    return { tensor: own, bias: ownBias };
+  weight({ tensor, rows: part, bias }: LinearSpec, rows: number, columns: number): LinearTensors {
+    if (!part) return { tensor: this.whole(tensor, [rows, columns]), bias: bias === undefined ? undefined : this.whole(bias, [rows]) };
+    const [all, from] = [this.file.info(tensor).shape[0]!, part[0]];
+    mustBe(this.file.info(tensor), [Math.max(all, part[1]), columns]);
+    return { tensor: this.file.rows(tensor, from, rows), bias: bias === undefined ? undefined : within(this.whole(bias, [all]), from, rows) };
   }
 
   /** The weights of experts, `[rows, columns]` each, and their biases. */
-  experts({ tensor, bias }: LinearSpec, experts: number, rows: number, columns: number): { tensor: RawTensor; bias: RawTensor | undefined }[] {
-    const all = this.file.tensor(tensor);
-    const biases = bias === undefined ? undefined : this.file.tensor(bias);
-    mustBe(all, [experts, rows, columns]);
-    if (biases) mustBe(biases, [experts, rows]);
-    const one = (all: RawTensor, expert: number): RawTensor => {
-      const { shape, ...rest } = slice(all, [expert, expert + 1]);
-      return { ...rest, shape: shape.slice(1) };
-    };
-    return Array.from({ length: experts }, (_, expert) => ({ tensor: one(all, expert), bias: biases && one(biases, expert) }));
+  experts({ tensor, bias }: LinearSpec, experts: number, rows: number, columns: number): LinearTensors[] {
+    mustBe(this.file.info(tensor), [experts, rows, columns]);
+    const biases = bias === undefined ? undefined : this.whole(bias, [experts, rows]);
+    return Array.from({ length: experts }, (_, expert) => ({
+      tensor: this.file.rows(tensor, expert * rows, rows),
+      bias: biases && within(biases, expert * rows, rows),
+    }));
+  }
+
+  /** A tensor of this shape. */
+  private whole(name: string, shape: readonly number[]): RawTensor {
+    mustBe(this.file.info(name), shape);
+    return this.file.tensor(name);
   }
 
   vector(name: string, length: number): Float32Array {
-    const tensor = this.file.tensor(name);
-    mustBe(tensor, [length]);
-    return dequantize(tensor);
+    return dequantize(this.whole(name, [length]));
   }
 }
 
-function mustBe({ name, shape }: RawTensor, expected: readonly number[]): void {
+function mustBe({ name, shape }: TensorInfo, expected: readonly number[]): void {
   if (shape.length === expected.length && shape.every((size, i) => size === expected[i])) return;
   throw new KvspliceError("bad_model", `${name} of the model file is [${shape.join(", ")}], where its metadata makes it [${expected.join(", ")}]. Convert the model to GGUF again.`);
 }
 
-/** Rows `[from, to)` of a tensor, read when their bytes are looked at. */
-function slice(tensor: RawTensor, [from, to]: readonly [number, number]): RawTensor {
-  const { name, type, shape } = tensor;
-  const [rows, ...rest] = shape as [number, ...number[]];
-  return {
-    name,
-    type,
-    shape: [Math.min(to, rows) - from, ...rest],
-    get bytes() {
-      const { bytes } = tensor;
-      const rowBytes = bytes.length / rows;
-      return bytes.subarray(from * rowBytes, to * rowBytes);
-    },
-  };
+/** So many values of a bias, from one on. */
+function within(bias: RawTensor, from: number, length: number): RawTensor {
+  const { name, type, shape, bytes } = bias;
+  const size = bytes.length / shape.reduce((a, b) => a * b, 1);
+  return { name, type, shape: [length], bytes: bytes.subarray(from * size, (from + length) * size) };
 }
 
 /**

@@ -69,11 +69,11 @@ function modelFileOf(path: string, parts: readonly Part[], places: ReadonlyMap<s
       const place = placeOf(name);
       return read(place, place.shape, place.offset, place.length);
     },
-    row(name, index) {
+    rows(name, from, count) {
       const place = placeOf(name);
       const columns = place.shape.at(-1)!;
       const length = bytesOf(place.type, columns);
-      return read(place, [1, columns], place.offset + index * length, length);
+      return read(place, [count, columns], place.offset + from * length, count * length);
     },
     contentHash: () => (hash ??= hashOf(parts.map((part) => part.path))),
     close,

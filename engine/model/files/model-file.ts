@@ -33,8 +33,8 @@ export type ModelFile = {
   info(name: string): TensorInfo;
   /** @throws KvspliceError `bad_model` if there is none of the name, or the file changed since it was opened */
   tensor(name: string): RawTensor;
-  /** One row of a matrix, as a tensor `[1, columns]` of its own. */
-  row(name: string, index: number): RawTensor;
+  /** Rows `[from, from + count)` as a tensor `[count, columns]` of their own, and no others read; experts' rows lie one behind the other. */
+  rows(name: string, from: number, count: number): RawTensor;
   /** SHA-256 of all that the model is, hex: of the whole file where it is one. Read once, at the first call. */
   contentHash(): Promise<string>;
   /** Nothing is read after it. */

@@ -101,8 +101,8 @@ test("tensors and their rows are the file's bytes", () => {
   const file = openModelFile(written(writeGguf(LLAMA, [counting("a", 3), counting("b", 4, 5)])));
   expect(file.tensor("b")).toMatchObject({ name: "b", type: "F32", shape: [4, 5] });
   expect([...new Float32Array(file.tensor("a").bytes.buffer)]).toEqual([0, 1, 2]);
-  expect(file.row("b", 2)).toMatchObject({ shape: [1, 5] });
-  expect([...new Float32Array(file.row("b", 2).bytes.buffer)]).toEqual([10, 11, 12, 13, 14]);
+  expect(file.rows("b", 2, 1)).toMatchObject({ shape: [1, 5] });
+  expect([...new Float32Array(file.rows("b", 2, 1).bytes.buffer)]).toEqual([10, 11, 12, 13, 14]);
   expect(file.has("c")).toBe(false);
   expect(() => file.tensor("c")).toThrow("has no tensor c");
   file.close();

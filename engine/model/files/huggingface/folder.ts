@@ -108,10 +108,17 @@ function modelFileOf(
         },
       };
     },
-    row(name, index) {
+    rows(name, from, count) {
       const { type, shape } = info(name);
       const columns = shape.at(-1)!;
-      return { name, type, shape: [1, columns], bytes: convert(sourceOf(name), type, index * columns, columns) };
+      return {
+        name,
+        type,
+        shape: [count, columns],
+        get bytes() {
+          return convert(sourceOf(name), type, from * columns, count * columns);
+        },
+      };
     },
     contentHash: () => (hash ??= hashOf(parts)),
     close,
