@@ -52,7 +52,10 @@ export function vocabularyOfGguf(metadata: Metadata): Vocabulary {
         ...framing(true),
       };
     case "gpt2": {
-      const name = String(metadata["tokenizer.ggml.pre"] ?? "gpt-2");
+      const name = String(metadata["tokenizer.ggml.pre"] ?? "");
+      if (name === "") {
+        throw new KvspliceError("bad_model", "The model file does not say how text falls into words (tokenizer.ggml.pre), as old ones do not. Download or convert it again.");
+      }
       const pre = PRE_TOKENIZERS.get(name);
       if (pre === undefined) {
         throw new KvspliceError(

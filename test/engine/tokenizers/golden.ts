@@ -7,7 +7,10 @@ const read = (name: string): unknown => JSON.parse(readFileSync(join(folder, `${
 export type Metadata = Readonly<Record<string, unknown>>;
 
 /** Small vocabularies that `bench/compare/tokenizers.ts` learnt from this project's documentation, as GGUF metadata. */
-export const vocabularies = { bytes: read("bytes") as Metadata, marked: read("marked") as Metadata };
+export const vocabularies: Readonly<Record<"bytes" | "marked", Metadata>> = {
+  bytes: { "tokenizer.ggml.pre": "gpt-2", ...(read("bytes") as Metadata) },
+  marked: read("marked") as Metadata,
+};
 
 /** What llama.cpp makes of the texts with a vocabulary and more metadata: ids, with blanks between them. */
 export type GoldenCase = {

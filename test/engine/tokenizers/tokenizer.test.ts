@@ -128,6 +128,7 @@ test("a character that came after Unicode 15.1 is of no class, whatever this Nod
 
 test.for([
   [{ "tokenizer.ggml.pre": "deepseek-llm" }, "pre-tokenizer deepseek-llm is not supported"],
+  [{ "tokenizer.ggml.pre": undefined }, "does not say how text falls into words"],
   [{ "tokenizer.ggml.model": "bert" }, "of the kind bert"],
   [{ "tokenizer.ggml.merges": undefined }, "no tokenizer.ggml.merges"],
   [{ "tokenizer.ggml.token_type": [1] }, "no tokenizer.ggml.token_type, or not enough of it"],
