@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { createReadStream, lstatSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync, statSync } from "node:fs";
-import { basename, dirname, join, relative } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { KvspliceError } from "../../../plan/index.js";
 import { filesUnder, RepoCache } from "./cache.js";
@@ -118,13 +118,13 @@ function foldersIn(folder: string, name: RegExp): string[] {
 
 /** Removes a snapshot's link, and its blob where no other snapshot of the repository has it. */
 function removeLink(path: string): void {
-  const blob = lstatSync(path).isSymbolicLink() ? join(dirname(path), readlinkSync(path)) : undefined;
+  const blob = lstatSync(path).isSymbolicLink() ? resolve(dirname(path), readlinkSync(path)) : undefined;
   rmSync(path);
   if (blob === undefined) return;
   const snapshots = join(dirname(dirname(blob)), "snapshots");
   const isWanted = readdirSync(snapshots, { recursive: true, encoding: "utf8" }).some((entry) => {
     const other = join(snapshots, entry);
-    return lstatSync(other).isSymbolicLink() && relative(blob, join(dirname(other), readlinkSync(other))) === "";
+    return lstatSync(other).isSymbolicLink() && resolve(dirname(other), readlinkSync(other)) === blob;
   });
   if (!isWanted) rmSync(blob, { force: true });
 }
