@@ -121,9 +121,9 @@ function loadingProgress(options: { readonly json?: boolean | undefined }): { te
 
 /** Says what memory a model will take, before it does. */
 function tellNeeds(path: string, how: { readonly quantize?: Quantization | undefined; readonly contextLength?: number | undefined }): void {
-  const { name, weights_bytes, token_bytes } = modelNeeds(path, how);
-  process.stderr.write(pc.dim(`${name} takes some ${sizeText(weights_bytes)} of memory, and ${sizeText(token_bytes * 1000)} for each 1,000 tokens of a prompt.`) + "\n");
-  if (weights_bytes > availableMemory()) {
+  const { name, memory_bytes, token_bytes } = modelNeeds(path, how);
+  process.stderr.write(pc.dim(`${name} takes some ${sizeText(memory_bytes)} of memory, and ${sizeText(token_bytes * 1000)} for each 1,000 tokens of a prompt.`) + "\n");
+  if (memory_bytes > availableMemory()) {
     process.stderr.write(`${pc.yellow("warning:")} ${sizeText(availableMemory())} of memory are free on this machine: it may be slow, or be ended by the system. A smaller quantisation takes less.\n`);
   }
 }

@@ -6,18 +6,18 @@ import { areGraphsSound, graphsFolder as folderOf, MANIFEST_FILE } from "./graph
 
 /** A model's graphs on disk: they are built when it is first loaded, and can be built again. */
 export type BuiltGraphs = {
-  /** `graph:` and the beginning of their id. */
+  /** `graph:`, the beginning of their id, and the processor that they are for. */
   readonly name: string;
-  /** The model that they were built of; "another version" where they do not tell. */
+  /** The model that they were built of; "another version" of kvsplice where they do not tell. */
   readonly model: string;
   readonly path: string;
   readonly bytes: number;
-  /** Reads all of them; undefined where nothing tells what they were. */
+  /** Reads all of them: whether they are as they were built; undefined where another version built them. */
   isSound(): Promise<boolean | undefined>;
 };
 
-/** A lock or a draft has such a name and another word behind it. */
-const FOLDER = /^[0-9a-f]{64}-onnxruntime-\d+\.\d+\.\d+(-[0-9a-f]{8})?$/;
+/** Id, ONNX Runtime's version, and the processor. A lock or a draft has such a name and another word behind it. */
+const FOLDER = /^([0-9a-f]{64})-onnxruntime-\d+\.\d+\.\d+(-[0-9a-f]{8})?$/;
 
 /** The folder of all models' graphs. */
 export function graphsFolder(cacheDir: string = defaultCacheDir()): string {
@@ -35,13 +35,18 @@ export function builtGraphs(cacheDir?: string): readonly BuiltGraphs[] {
   return names.map((name) => {
     const path = join(root, name);
     const bytes = readdirSync(path).reduce((sum, file) => sum + (statSync(join(path, file), { throwIfNoEntry: false })?.size ?? 0), 0);
-    return { name: `graph:${name.slice(0, 12)}`, model: modelOf(path) ?? "another version", path, bytes, isSound: async () => (existsSync(join(path, MANIFEST_FILE)) ? areGraphsSound(path, "whole") : undefined) };
+    return { name: shortName(name), model: modelOf(path) ?? "another version", path, bytes, isSound: async () => (existsSync(join(path, MANIFEST_FILE)) ? areGraphsSound(path, "whole") : undefined) };
   });
 }
 
 /** Processes that have mapped them keep them. */
 export async function removeGraphs({ path }: BuiltGraphs): Promise<void> {
   await rm(path, { recursive: true, force: true });
+}
+
+function shortName(folder: string): string {
+  const [, id, processor = ""] = FOLDER.exec(folder)!;
+  return `graph:${id!.slice(0, 12)}${processor}`;
 }
 
 function modelOf(folder: string): string | undefined {

@@ -6,6 +6,7 @@ import { env, InferenceSession } from "../../../runtime/index.js";
 import { makeFolder, storageError } from "../../../storage/index.js";
 import { timed, type LoadProgress } from "../../load-progress.js";
 import type { ModelFile } from "../../model/files/model-file.js";
+import { modelName } from "../../model/files/name.js";
 import type { ModelSpec } from "../../model/spec.js";
 import { buildGraphs, whileBuilding } from "./build.js";
 import { GRAPH_VERSION, writeDecoder, type Purpose } from "./decoder.js";
@@ -81,7 +82,7 @@ export async function openSessions(id: string, file: ModelFile, spec: ModelSpec,
         writeDecoder(graph, file, spec, activations, purpose);
         return graph;
       });
-      await buildGraphs(folder, { name: spec.name, graphs }, timed("build", onProgress));
+      await buildGraphs(folder, { name: modelName(file.path, file.metadata), graphs }, timed("build", onProgress));
     };
     try {
       makeFolder(graphsFolder(cacheDir), "Set KVSPLICE_CACHE_DIR to another folder.");
