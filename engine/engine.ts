@@ -1,3 +1,4 @@
+import type { SamplingOptions } from "./sampling.js";
 import { type BlockSource, type ChatTemplate, endOf, isBlockPiece, KvspliceError, type Plan, positionsOf, type Tokenizer } from "../plan/index.js";
 import type { Backend } from "./backend/backend.js";
 import { CachePool } from "./cache-pool.js";
@@ -37,7 +38,7 @@ export interface Model extends Language, AsyncDisposable {
   keyOf(source: BlockSource): BlockKey;
   /** KV of a block, each token seeing those before it in the block and nothing else. */
   encode(source: BlockSource, options?: EncodeOptions): Promise<Block>;
-  /** Answers a plan; by greedy decoding unless a temperature is set. */
+  /** Answers a plan; drawn as the options say, or the model's `sampling`, or by greedy decoding. */
   generate(plan: Plan, options?: GenerateOptions): Generation;
   /** Logits `[vocabulary]` after the plan's last token. */
   logits(plan: Plan, options?: GenerateOptions): Promise<Float32Array>;
@@ -67,6 +68,7 @@ export class Engine implements Model {
   readonly card: ModelCard;
   readonly contextLength: number;
   readonly endTokens: ReadonlySet<number>;
+  readonly sampling: SamplingOptions;
   readonly form: KvForm;
   readonly scheduler: Scheduler;
   readonly caches: CachePool;
@@ -80,7 +82,7 @@ export class Engine implements Model {
   constructor(private readonly parts: EngineParts) {
     const { backend, language } = parts;
     ({ id: this.id, name: this.name, precision: this.precision, encodingAdapter: this.encodingAdapter } = parts);
-    ({ tokenizer: this.tokenizer, chat: this.chat, card: this.card, contextLength: this.contextLength, endTokens: this.endTokens } = language);
+    ({ tokenizer: this.tokenizer, chat: this.chat, card: this.card, contextLength: this.contextLength, endTokens: this.endTokens, sampling: this.sampling } = language);
     this.form = backend.form;
     this.scheduler = new Scheduler(backend);
     this.caches = new CachePool(() => backend.createCache(), backend.mostSlots);
@@ -120,7 +122,7 @@ export class Engine implements Model {
     return new DrawnGeneration(() => {
       const work = this.lifetime.begin(options.signal);
       try {
-        return { work, tokens: new Sequence(this, plan, options, work.signal).tokens() };
+        return { work, tokens: new Sequence(this, plan, { ...this.sampling, ...options }, work.signal).tokens() };
       } catch (error) {
         work.done();
         throw error;

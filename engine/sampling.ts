@@ -7,6 +7,8 @@ export type SamplingOptions = {
   readonly temperature?: number;
   /** Draws from the likeliest tokens whose probabilities add up to this (nucleus sampling, Holtzman et al. 2020); 1 by default. */
   readonly topP?: number;
+  /** Draws from so many likeliest tokens at most; from all by default. */
+  readonly topK?: number;
   /** Equal seeds draw equal answers; a random one when left out. */
   readonly seed?: number;
 };
@@ -15,14 +17,15 @@ export type SamplingOptions = {
 export type Sampler = (logits: Float32Array) => number;
 
 /** @throws KvspliceError `bad_argument` for a temperature below 0 or a topP outside (0, 1] */
-export function createSampler({ temperature = 0, topP = 1, seed = Math.floor(Math.random() * 2 ** 31) }: SamplingOptions): Sampler {
+export function createSampler({ temperature = 0, topP = 1, topK = Infinity, seed = Math.floor(Math.random() * 2 ** 31) }: SamplingOptions): Sampler {
   if (!(temperature >= 0)) throw new KvspliceError("bad_argument", `The temperature is ${temperature}; choose one from 0.`);
   if (!(topP > 0 && topP <= 1)) throw new KvspliceError("bad_argument", `top-p is ${topP}; choose one above 0, up to 1.`);
+  if (!(topK >= 1)) throw new KvspliceError("bad_argument", `top-k is ${topK}; choose a number from 1.`);
   if (temperature === 0) return argmax;
   const random = xoroshiro128plus(seed);
   return (logits) => {
     const probabilities = softmax(logits, temperature);
-    const ids = nucleus(probabilities, topP);
+    const ids = nucleus(probabilities, topP, topK);
     let left = uniformFloat64(random) * sumOf(probabilities, ids);
     for (const id of ids) {
       left -= probabilities[id]!;
@@ -67,17 +70,21 @@ function softmax(logits: Float32Array, temperature: number): Float64Array {
   return shares;
 }
 
-/** The fewest tokens whose probabilities reach `topP`, the likeliest first; all that have one, in their own order, for 1. */
-function nucleus(probabilities: Float64Array, topP: number): Uint32Array {
+/**
+ * Of the `topK` likeliest tokens the fewest whose probabilities reach `topP` of theirs, the likeliest first; all that have
+ * one, in their own order, where neither leaves any out.
+ */
+function nucleus(probabilities: Float64Array, topP: number, topK: number): Uint32Array {
   // A token below this cannot be among them: all such together do not reach what is left of 1.
   const floor = (1 - topP) / probabilities.length;
   const candidates = new Uint32Array(probabilities.length);
   let count = 0;
   for (let id = 0; id < probabilities.length; id++) if (probabilities[id]! > floor) candidates[count++] = id;
-  if (topP === 1) return candidates.subarray(0, count);
-  const sorted = candidates.subarray(0, count).sort((a, b) => probabilities[b]! - probabilities[a]!);
+  if (topP === 1 && topK >= count) return candidates.subarray(0, count);
+  const sorted = candidates.subarray(0, count).sort((a, b) => probabilities[b]! - probabilities[a]!).subarray(0, topK);
+  const enough = topP * (topK >= count ? 1 : sumOf(probabilities, sorted));
   let sum = 0;
-  const end = sorted.findIndex((id) => (sum += probabilities[id]!) >= topP);
+  const end = sorted.findIndex((id) => (sum += probabilities[id]!) >= enough);
   return end < 0 ? sorted : sorted.subarray(0, end + 1);
 }
 

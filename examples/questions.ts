@@ -31,7 +31,7 @@ for (const best of ["last", "first"] as const) {
       // A plan lays the best source last, next to the question.
       const plan = corpus.plan(question, best === "last" ? found : found.toReversed(), { linkTokens });
       let answer = "";
-      for await (const { text } of model.generate(plan, { store })) answer += text;
+      for await (const { text } of model.generate(plan, { store, temperature: 0 })) answer += text;
       right += scoreAnswer(answer, answers).contains;
     }
     rows.push({ "best source": best, "link tokens": linkTokens, right, of: questions.length });

@@ -4,6 +4,8 @@ import { fileURLToPath } from "node:url";
 import { readCard, type ModelCard } from "./card.js";
 import { createChatTemplate, plainChatTemplate } from "./chat-template.js";
 import { endTokensOf } from "./end-tokens.js";
+import type { SamplingOptions } from "../sampling.js";
+import { samplingOf } from "./sampling-defaults.js";
 import { type ChatTemplate, KvspliceError, type Tokenizer } from "../../plan/index.js";
 import { createTokenizer } from "./tokenizers/index.js";
 import { readContextLength } from "./arch/index.js";
@@ -17,6 +19,8 @@ export interface Language {
   readonly chat: ChatTemplate;
   /** Tokens that end an answer. */
   readonly endTokens: ReadonlySet<number>;
+  /** How answers are drawn unless a caller says otherwise, where the model's files say so; else the likeliest token is taken. */
+  readonly sampling: SamplingOptions;
   readonly card: ModelCard;
 }
 
@@ -35,7 +39,7 @@ export async function languageOf(path: string, metadata: ModelMetadata): Promise
   const { tokenizer, control } = createTokenizer(metadata);
   const chat = chatTemplateOf(metadata, control, tokenizer.begin.length > 0);
   const endTokens = endTokensOf(metadata, control);
-  return { contextLength: readContextLength(metadata), tokenizer, chat, endTokens, card: await readCard(path, chat) };
+  return { contextLength: readContextLength(metadata), tokenizer, chat, endTokens, sampling: samplingOf(metadata), card: await readCard(path, chat) };
 }
 
 function chatTemplateOf(metadata: ModelMetadata, control: ReadonlyMap<number, string>, addBos: boolean): ChatTemplate {

@@ -382,7 +382,7 @@ export class Records {
       throw new KvspliceError(
         "bad_store",
         `The corpus in ${dir} was encoded by a former kvsplice, or by another file of ${writer.modelName}, and its blocks are of no use to this one. ` +
-          `Encode its documents again, into another folder: kvsplice precompute ${this.commonPath()} --store ${dir}.new`,
+          `Encode its documents again, into another folder: kvsplice precompute ${this.commonPath()} --store ${dir}.new${writer.modelSource ? ` --model ${writer.modelSource.name}` : ""}`,
       );
     }
     if (meta.model !== writer.model) {

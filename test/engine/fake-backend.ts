@@ -128,6 +128,7 @@ export function fakeEngine(backend: FakeBackend): Engine {
       tokenizer: { decode: (ids: readonly number[]) => String.fromCharCode(...ids.map((id) => id + 48)) } as Tokenizer,
       chat: { frame: () => ({ open: "", close: "" }), generationPrompt: "" } as never,
       endTokens: new Set(),
+      sampling: {},
       card: { maxAnswerTokens: 16 } as never,
     },
   });

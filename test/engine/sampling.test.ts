@@ -36,6 +36,14 @@ describe("a sampler", () => {
     expect(new Set(draws(values, { temperature: 1, topP: 0.45, seed: 1 }, 500))).toEqual(new Set([0]));
   });
 
+  test("with top-k draws only from as many of the likeliest, and top-p takes its share of these", () => {
+    const values = Float32Array.from([0.05, 0.5, 0.3, 0.15], Math.log);
+    expect(new Set(draws(values, { temperature: 1, topK: 2, seed: 1 }, 500))).toEqual(new Set([1, 2]));
+    expect(new Set(draws(values, { temperature: 1, topK: 1, seed: 1 }, 50))).toEqual(new Set([1]));
+    expect(new Set(draws(values, { temperature: 1, topK: 9, seed: 1 }, 500))).toEqual(new Set([0, 1, 2, 3]));
+    expect(new Set(draws(values, { temperature: 1, topK: 2, topP: 0.6, seed: 1 }, 500))).toEqual(new Set([1]));
+  });
+
   test("draws the same with the same seed, and differently with another", () => {
     const values = Float32Array.from({ length: 100 }, (_, i) => Math.sin(i));
     const drawn = (seed: number) => draws(values, { temperature: 1, seed }, 50);

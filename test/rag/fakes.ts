@@ -48,6 +48,7 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
     plans,
     chat: { frame: () => ({ open: "", close: "" }), content: (_, text) => text, generationPrompt: "", stop: [], thought: undefined },
     endTokens: new Set(),
+    sampling: {},
     card: {
       prompt: { system: "<|start|>system\nAnswer.<|end|>\n", document: "Title: {title}\n{text}\n", question: "\nQuestion: {question}<|end|>\n" },
       linkTokens: { tokens: ["<|link_0|>", "<|link_1|>"], default: 0 },
