@@ -6,13 +6,18 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { areGraphsSound, PIECE_BYTES } from "../../engine/backend/cpu/graph-folder.js";
 import { EncodedModel } from "../../engine/backend/cpu/onnx.js";
 import { type LoadProgress, loadModel, type Plan } from "../../engine/index.js";
+import { tinyGguf } from "./models/tiny-file.js";
+import { TINY_MODELS } from "./models/tiny-models.js";
 
 const PAGE = 4096;
 const plan: Plan = { pieces: [{ block: { tokens: [10, 20, 30, 40] }, at: 0 }, { tokens: [50, 60], at: 4 }] };
-const modelPath = "models/kvsplice-135m.gguf";
+
+/** Four of each layer, where those over one input are one, and the head. */
+const MATRICES = 4 * 3 + 1;
 
 describe("graphs that are built once", () => {
   const cacheDir = mkdtempSync(join(tmpdir(), "kvsplice-graphs-"));
+  const path = join(cacheDir, "tiny.gguf");
   let folder: string;
   let logits: Float32Array;
   const built: LoadProgress[] = [];
@@ -20,7 +25,7 @@ describe("graphs that are built once", () => {
   /** Loads the model, and tells the steps of it beside its logits. */
   const answer = async () => {
     const steps = new Set<string>();
-    const model = await loadModel({ cacheDir, onProgress: ({ step }) => steps.add(step) });
+    const model = await loadModel({ path, cacheDir, onProgress: ({ step }) => steps.add(step) });
     try {
       return { logits: await model.logits(plan), steps: [...steps] };
     } finally {
@@ -29,7 +34,8 @@ describe("graphs that are built once", () => {
   };
 
   beforeAll(async () => {
-    const model = await loadModel({ cacheDir, onProgress: (progress) => built.push(progress) });
+    writeFileSync(path, tinyGguf({ ...TINY_MODELS["llama"]!, hidden: 256, headSize: 64, feedForward: 512, type: "Q8_0" }));
+    const model = await loadModel({ path, cacheDir, onProgress: (progress) => built.push(progress) });
     logits = await model.logits(plan);
     await model.close();
     folder = join(cacheDir, "graphs", readdirSync(join(cacheDir, "graphs"))[0]!);
@@ -44,21 +50,21 @@ describe("graphs that are built once", () => {
 
   test("tell how far their making is, and the time that is left", () => {
     const steps = built.filter(({ step }) => step === "build");
-    expect(steps.length).toBeGreaterThan(100);
+    expect(steps.length).toBeGreaterThan(10);
     expect(steps.at(-1)).toMatchObject({ done: steps[0]!.total, total: steps[0]!.total, remaining_ms: 0 });
     expect(steps.map(({ done }) => done)).toEqual(steps.map(({ done }) => done).toSorted((a, b) => a - b));
     expect(steps.slice(1).every(({ remaining_ms }) => remaining_ms! >= 0)).toBe(true);
   });
 
   test("hold each weight once: at most half as much again as the model's own file", () => {
-    expect(statSync(join(folder, "weights.bin")).size).toBeLessThan(1.5 * statSync(modelPath).size);
+    expect(statSync(join(folder, "weights.bin")).size).toBeLessThan(1.5 * statSync(path).size);
   });
 
   test("have all weights where kernels read them aligned, within the file, and in one place for all graphs", () => {
     const { size } = statSync(join(folder, "weights.bin"));
     const placesOf = (graph: string) => new EncodedModel(readFileSync(join(folder, graph))).placed();
     const places = [...placesOf("decoder.onnx").values()];
-    expect(places.length).toBeGreaterThan(200);
+    expect(places).toHaveLength(2 * MATRICES); // each with its scales
     for (const { offset, length, packed } of places) {
       for (const part of packed ? [{ offset, length }, packed] : [{ offset, length }]) {
         expect(part.offset % PAGE).toBe(0);
@@ -69,12 +75,12 @@ describe("graphs that are built once", () => {
   });
 
   test("have their matrices in the processor's layout, which sessions map from the file", async () => {
-    const model = await loadModel({ cacheDir });
+    const model = await loadModel({ path, cacheDir });
     const mapped = process.platform === "linux" ? readFileSync("/proc/self/maps", "utf8").split("\n").filter((line) => line.includes(folder)).length : undefined;
     await model.close();
     const places = [...new EncodedModel(readFileSync(join(folder, "decoder.onnx"))).placed().values()];
-    expect(places.filter(({ packed }) => packed)).toHaveLength(121);
-    if (mapped !== undefined) expect(mapped).toBeGreaterThanOrEqual(121);
+    expect(places.filter(({ packed }) => packed)).toHaveLength(MATRICES);
+    if (mapped !== undefined) expect(mapped).toBeGreaterThanOrEqual(MATRICES);
   });
 
   test("answer the same when opened again, without being built or the file being read for its hash", async () => {
@@ -113,7 +119,7 @@ describe("graphs that are built once", () => {
 
   test("are built again where a fifth of the weights is damaged, or their end is missing", async () => {
     const { size } = statSync(join(folder, "weights.bin"));
-    const places = Array.from({ length: Math.floor(size / PIECE_BYTES / 5) }, (_, i) => 5 * i * PIECE_BYTES + 17);
+    const places = Array.from({ length: Math.ceil(size / PIECE_BYTES / 5) }, (_, i) => 5 * i * PIECE_BYTES + 17);
     flip(places);
     expect(await areGraphsSound(folder, "sampled")).toBe(false);
     flip(places);

@@ -128,11 +128,24 @@ function rowSource({ bytes, shape }: RawTensor, type: CodeEncoding, columnOrder?
   };
 }
 
-/** Writes codes around 0 once their middle is taken away, as codes around half of their range. */
+/** Writes codes around 0 once their middle is taken away, as codes around half of their range; four at a time. */
 function writeCodes(codes: Int8Array, bits: 4 | 8, middle: number, out: Uint8Array, at: number): void {
-  const shift = (bits === 4 ? 8 : 128) - middle;
-  if (bits === 8) for (let i = 0; i < codes.length; i++) out[at + i] = codes[i]! + shift;
-  else for (let i = 0; i < codes.length; i += 2) out[at + (i >> 1)] = (codes[i]! + shift) | ((codes[i + 1]! + shift) << 4);
+  const four = new Uint32Array(codes.buffer, codes.byteOffset, codes.length >> 2);
+  if (bits === 4) {
+    const shift = (8 - middle) * 0x01010101;
+    const packed = new Uint16Array(out.buffer, out.byteOffset + at, four.length);
+    for (let i = 0; i < four.length; i++) {
+      const halves = ((four[i]! & 0x0f0f0f0f) + shift) & 0x0f0f0f0f; // modulo 16, so that nothing is carried into the next code
+      const pairs = halves | (halves >>> 4);
+      packed[i] = (pairs & 0xff) | ((pairs >>> 8) & 0xff00);
+    }
+    return;
+  }
+  // Codes with a middle are from 0 up and below twice the middle: nothing is carried here either.
+  const shift = 128 - middle;
+  const packed = new Uint32Array(out.buffer, out.byteOffset + at, four.length);
+  if (middle === 0) for (let i = 0; i < four.length; i++) packed[i] = four[i]! ^ 0x80808080;
+  else for (let i = 0; i < four.length; i++) packed[i] = four[i]! + shift * 0x01010101;
 }
 
 /**

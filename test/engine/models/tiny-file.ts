@@ -1,4 +1,5 @@
 import { writeFileSync } from "node:fs";
+import { quantize } from "../../../engine/model/tensors/quantize.js";
 import { F32, writeGguf, type GgufTensor, type GgufValue } from "../files/write-gguf.js";
 import { numbersOf, type Random } from "./random.js";
 import type { TinyModel } from "./tiny-models.js";
@@ -32,14 +33,23 @@ function tokenizerOf(): Record<string, GgufValue> {
   };
 }
 
+/** `ggml_type`'s numbers. */
+const TYPE_NUMBERS = { Q4_0: 2, Q8_0: 8 } as const;
+
 /** Writes tensors of random numbers by their names. */
 class TensorWriter {
   readonly tensors: GgufTensor[] = [];
 
-  constructor(private readonly random: Random) {}
+  constructor(
+    private readonly random: Random,
+    private readonly type: TinyModel["type"],
+  ) {}
 
   matrix(name: string, rows: number, columns: number, gain = 1): void {
     this.add(name, [rows, columns], (value) => (value * gain) / Math.sqrt(columns));
+    if (!this.type) return;
+    const { bytes, ...tensor } = this.tensors.pop()!;
+    this.tensors.push({ ...tensor, type: TYPE_NUMBERS[this.type], bytes: quantize(new Float32Array(bytes.buffer), this.type) });
   }
 
   vector(name: string, length: number, mean: number, spread: number): void {
@@ -81,7 +91,7 @@ export function tinyGguf(model: TinyModel): Buffer {
     ...tokenizerOf(),
   };
   const [q, kv] = [heads * headSize, kvHeads * headSize];
-  const out = new TensorWriter({ state: 1 });
+  const out = new TensorWriter({ state: 1 }, model.type);
   out.add("token_embd.weight", [VOCABULARY.length, hidden], (value) => value * (model.embeddingGain ?? 1));
   out.vector("output_norm.weight", hidden, 1, 0.15);
   if (has.includes("head")) out.matrix("output.weight", VOCABULARY.length, hidden);

@@ -31,6 +31,8 @@ export type TinyModel = {
   readonly embeddingGain?: number;
   /** How many experts there are, and how many a token uses. */
   readonly experts?: { readonly count: number; readonly used: number };
+  /** What matrices are quantised to; float32 when left out. */
+  readonly type?: "Q8_0" | "Q4_0";
   /** Positions that it is opened for; those of the file (2,048) when left out. */
   readonly context?: number;
 };
