@@ -3,6 +3,7 @@ import { pmlCheckCommand } from "./pml-check.js";
 import { pmlExportCommand } from "./pml-export.js";
 import { pmlFormatCommand } from "./pml-format.js";
 import { pmlImportCommand } from "./pml-import.js";
+import { pmlLspCommand } from "./pml-lsp.js";
 import { pmlPrecomputeCommand } from "./pml-precompute.js";
 import { pmlRenderCommand } from "./pml-render.js";
 import { pmlRunCommand } from "./pml-run.js";
@@ -19,6 +20,7 @@ export function pmlCommand(): Command {
     .addCommand(pmlRunCommand())
     .addCommand(pmlImportCommand())
     .addCommand(pmlExportCommand())
+    .addCommand(pmlLspCommand())
     .addHelpText(
       "after",
       `

@@ -19,6 +19,7 @@ export {
   throwOnErrors,
 } from "./diagnostic.js";
 export { checkDocuments, type Documents } from "./documents.js";
+export { type Completion, completionsAt, definitionOf, type Draft, draftOf, type Reference, referenceAt } from "./editor.js";
 export { type ExportMessage, type ExportPart, messagesOf, toAnthropic, toOpenAi } from "./export.js";
 export { type Files, folderFiles, type ReadFile } from "./files.js";
 export { formatPml } from "./format.js";
@@ -38,7 +39,7 @@ export { type CompiledMarkup, compileMarkup, checkMarkupUsage, type MarkupLangua
 export { type Markup, openMarkup, type OpenOptions, readMarkup, type ReadOptions, readPrompt, type ReadSchema, readSchema } from "./read.js";
 export { naturalPlan, type RenderedPart, renderPrompt, textOfPrompt } from "./render.js";
 export { type ResolvedSchema, type ResolveOptions, resolveSchema } from "./resolve.js";
-export type { Place } from "./source.js";
+export { type Place, placeOf } from "./source.js";
 export type * from "./tree.js";
 export { checkUsage } from "./usage.js";
 export * from "./builder.js";

@@ -1,0 +1,67 @@
+/** Markup with what keeps it from being parsed taken out, for editors; offsets of either text from those of the other. */
+export type Mended = { readonly text: string; toMended(offset: number): number; toWritten(offset: number): number };
+
+const TOKEN = /<!--[\s\S]*?(?:-->|$)|<!\[CDATA\[[\s\S]*?(?:\]\]>|$)|<\/?[A-Za-z_\u00C0-\uFFFF][^\s<>/="'&]*(?:[^<>"']|"[^"<]*"|'[^'<]*')*>|[<&]/g;
+const REFERENCE = /^&(?:#\d+|#x[0-9A-Fa-f]+|\w+);/;
+
+/**
+ * A tree can be made of any text: marks that begin no tag become spaces, closing tags of nothing too, and elements that
+ * are not closed are, where the one around them is or the text ends.
+ */
+export function mendMarkup(written: string): Mended {
+  const insertions: { readonly at: number; readonly length: number }[] = [];
+  const open: string[] = [];
+  let text = "";
+  let at = 0;
+  const copy = (end: number) => {
+    text += written.slice(at, end);
+    at = end;
+  };
+  const close = (count: number, where: number) => {
+    for (const name of open.splice(open.length - count).reverse()) {
+      const tag = `</${name}>`;
+      insertions.push({ at: where, length: tag.length });
+      text += tag;
+    }
+  };
+  const blank = (found: string) => {
+    text += found.replace(/[^\n]/g, " ");
+    at += found.length;
+  };
+  for (const match of written.matchAll(TOKEN)) {
+    const [found] = match;
+    if (match.index < at) continue;
+    copy(match.index);
+    if (found === "&" && REFERENCE.test(written.slice(at, at + 40))) continue;
+    const whole = found.startsWith("<!--") ? found.endsWith("-->") && found.length >= "<!---->".length : found.startsWith("<![") ? found.endsWith("]]>") : found.length > 1;
+    if (!whole) {
+      blank(found);
+      continue;
+    }
+    if (found.startsWith("<!")) continue;
+    const name = /^<\/?([^\s<>/="'&]+)/.exec(found)![1]!;
+    if (found.startsWith("</")) {
+      const opened = open.lastIndexOf(name);
+      if (opened === -1) {
+        blank(found);
+        continue;
+      }
+      close(open.length - opened - 1, match.index);
+      open.pop();
+    } else if (!found.endsWith("/>")) open.push(name);
+  }
+  copy(written.length);
+  close(open.length, written.length);
+  return {
+    text,
+    toMended: (offset) => insertions.reduce((sum, { at, length }) => (at < offset ? sum + length : sum), offset),
+    toWritten: (offset) => {
+      let shift = 0;
+      for (const { at, length } of insertions) {
+        if (at + shift >= offset) break;
+        shift += Math.min(length, offset - at - shift);
+      }
+      return offset - shift;
+    },
+  };
+}
