@@ -183,6 +183,7 @@ export class PassRunner {
     const size = count * group * columns;
     if ((this.masks.get(name)?.length ?? 0) < size) this.masks.set(name, new Float32Array(size));
     const mask = this.masks.get(name)!.subarray(0, size);
+    const past = cache.positions;
     for (let i = 0; i < count; i++) {
       const row = i * group * columns;
       mask.fill(0, row, row + columns);
@@ -190,9 +191,7 @@ export class PassRunner {
       mask.fill(-Infinity, row + cache.length + i + 1, row + columns);
       if (window !== undefined) {
         const last = positions[i]! - window;
-        cache.positions.forEach((position, column) => {
-          if (position <= last) mask[row + column] = -Infinity;
-        });
+        for (let column = 0; column < past.length; column++) if (past[column]! <= last) mask[row + column] = -Infinity;
         for (let before = 0; before < i; before++) if (positions[before]! <= last) mask[row + cache.length + before] = -Infinity;
       }
       for (let copy = 1; copy < group; copy++) mask.copyWithin(row + copy * columns, row, row + columns);
