@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import pc from "picocolors";
 import { Chunks, type CorpusChunk } from "../rag/index.js";
+import { counted } from "./words.js";
 
 type Options = { readonly store: string; readonly json?: boolean };
 
@@ -37,7 +38,7 @@ async function list(refs: readonly string[], options: Options): Promise<void> {
 }
 
 function summary({ ref, title, tokens }: CorpusChunk): string {
-  return `${ref} ${pc.dim(`${title}, ${tokens.length} tokens`)}`;
+  return `${ref} ${pc.dim(`${title}, ${counted(tokens.length, "token")}`)}`;
 }
 
 function whole(chunk: CorpusChunk): string {

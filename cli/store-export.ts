@@ -5,6 +5,7 @@ import { withCorpus } from "./corpus.js";
 import { type ModelOptions, withModelOptions } from "./model.js";
 import { progressBar, sizeText } from "./progress.js";
 import { type StoreOptions, withStoreOptions } from "./store.js";
+import { counted } from "./words.js";
 
 type Options = StoreOptions & ModelOptions & { readonly store: string; readonly json?: boolean };
 
@@ -37,7 +38,7 @@ async function exportStore(file: string, options: Options): Promise<void> {
     else {
       const { paths, bytes, blocks, files, chunks, tokens } = report;
       process.stdout.write(
-        `${paths.map((path) => relative(".", path)).join(", ")}: ${files} files, ${chunks} chunks, ${tokens} tokens in ${blocks} blocks, ${sizeText(bytes)}.\n`,
+        `${paths.map((path) => relative(".", path)).join(", ")}: ${counted(files, "file")}, ${counted(chunks, "chunk")}, ${counted(tokens, "token")} in ${counted(blocks, "block")}, ${sizeText(bytes)}.\n`,
       );
     }
   });

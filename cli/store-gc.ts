@@ -5,6 +5,7 @@ import { withCorpus } from "./corpus.js";
 import { type ModelOptions, withModelOptions } from "./model.js";
 import { sizeText } from "./progress.js";
 import { type StoreOptions, withStoreOptions } from "./store.js";
+import { counted } from "./words.js";
 
 type Options = StoreOptions & ModelOptions & {
   readonly store: string;
@@ -63,7 +64,7 @@ async function collectStore(options: Options): Promise<void> {
 }
 
 function printReport({ unreferenced, removed, removed_bytes, before_bytes, after_bytes }: CollectReport, { dryRun, budget }: Options): void {
-  process.stdout.write(`${unreferenced} blocks that nothing refers to; ${removed} of them (${sizeText(removed_bytes)}) ${dryRun ? "would be" : "are"} removed.\n`);
+  process.stdout.write(`${counted(unreferenced, "block")} that nothing refers to; ${removed} of them (${sizeText(removed_bytes)}) ${dryRun ? "would be" : "are"} removed.\n`);
   const left = dryRun ? before_bytes - removed_bytes : after_bytes;
   process.stdout.write(`The disk ${dryRun ? "would hold" : "holds"} ${sizeText(left)} of ${sizeText(before_bytes)}.\n`);
   if (budget !== undefined && left > budget) process.stdout.write(`The rest is what the corpus refers to, so ${sizeText(budget)} is not reached.\n`);

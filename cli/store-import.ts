@@ -5,6 +5,7 @@ import { withInterrupt } from "./interrupt.js";
 import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { progressBar, sizeText } from "./progress.js";
 import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
+import { counted } from "./words.js";
 
 type Options = StoreOptions & ModelOptions & { readonly store: string; readonly json?: boolean };
 
@@ -50,7 +51,7 @@ async function importStore(file: string, options: Options): Promise<void> {
 
 function printReport({ blocks, imported, files, unchanged, kept, chunks, tokens }: ImportReport, store: string): void {
   process.stdout.write(
-    `${files} files came in (${unchanged} were there, ${kept} were there otherwise and stay); ${imported} of ${blocks} blocks were new.\n` +
-      `${store} holds ${chunks} chunks, ${tokens} tokens.\n`,
+    `${counted(files, "file")} came in (${unchanged} were there, ${kept} were there otherwise and stay); ${imported} of ${counted(blocks, "block")} were new.\n` +
+      `${store} holds ${counted(chunks, "chunk")}, ${counted(tokens, "token")}.\n`,
   );
 }

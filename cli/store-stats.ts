@@ -4,6 +4,7 @@ import { peekCorpus, type CorpusSummary } from "../rag/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { progressBar, sizeText } from "./progress.js";
 import { openStore, type StoreOptions, withStoreOptions } from "./store.js";
+import { counted } from "./words.js";
 
 type Options = StoreOptions & { readonly store: string; readonly json?: boolean };
 
@@ -64,7 +65,7 @@ async function groupsOf(store: TieredStore, options: Options, signal: AbortSigna
 
 function print(dir: string, corpus: CorpusSummary | undefined, groups: readonly Group[], { tiers, pending, ever }: StoreStats): void {
   const lines: string[] = [];
-  lines.push(corpus === undefined ? `${dir} has no corpus.` : `${dir}: ${corpus.files} files, ${corpus.chunks} chunks, ${corpus.tokens} tokens of ${corpus.modelName}.`);
+  lines.push(corpus === undefined ? `${dir} has no corpus.` : `${dir}: ${counted(corpus.files, "file")}, ${counted(corpus.chunks, "chunk")}, ${counted(corpus.tokens, "token")} of ${corpus.modelName}.`);
   lines.push("", table(["tier", "model", "precision", "blocks", "tokens", "size", "pinned", "reads"], groups.map((group) => [
     group.tier, group.model || "(not told)", group.precision, group.blocks, group.tokens, sizeText(group.bytes), group.pinned, group.uses,
   ])));
@@ -74,7 +75,7 @@ function print(dir: string, corpus: CorpusSummary | undefined, groups: readonly 
   lines.push("", table(["tier", "reads answered", "held", "budget"], tiers.map(({ tier, bytes, budget_bytes }) => [
     tier, told(ever?.[tier]), tier === "memory" ? "" : sizeText(bytes), budget_bytes === undefined ? "none" : sizeText(budget_bytes),
   ])));
-  lines.push("", `Of ${reads} reads by all processes, ${told(ever?.misses)} found nothing. ${pending} blocks wait for the shared tier.`);
+  lines.push("", `Of ${counted(reads, "read")} by all processes, ${told(ever?.misses)} found nothing. ${counted(pending, "block")} ${pending === 1 ? "waits" : "wait"} for the shared tier.`);
   process.stdout.write(`${lines.join("\n")}\n`);
 }
 

@@ -6,6 +6,7 @@ import { withCorpus } from "./corpus.js";
 import { type ModelOptions, withModelOptions } from "./model.js";
 import { progressBar } from "./progress.js";
 import { type StoreOptions, withStoreOptions } from "./store.js";
+import { counted } from "./words.js";
 
 type Options = StoreOptions & ModelOptions & { readonly store: string; readonly repair?: boolean; readonly json?: boolean };
 
@@ -57,7 +58,7 @@ function printReport({ blocks, chunks, damaged, missing, records, repaired }: Ve
   list(damaged.map(({ key, tier }) => `${pc.red("damaged")} block ${key.slice(0, 12)} in ${tier}`));
   list(records.map(({ path, reason }) => `${pc.red("damaged")} record of ${relative(".", path)}: ${reason}`));
   list(missing.map(({ key, path, title }) => `${pc.yellow("missing")} block ${key.slice(0, 12)} of ${relative(".", path)} (${title})`));
-  const found = `${blocks} blocks and ${chunks} chunks read: ${damaged.length} blocks damaged, ${missing.length} missing, ${records.length} files with damaged records.`;
+  const found = `${counted(blocks, "block")} and ${counted(chunks, "chunk")} read: ${counted(damaged.length, "block")} damaged, ${missing.length} missing, ${counted(records.length, "file")} with damaged records.`;
   const next = repaired
     ? "What was damaged is removed; kvsplice precompute makes it again."
     : "Run again with --repair to remove what is damaged; kvsplice precompute makes it, and what is missing, again.";

@@ -7,6 +7,7 @@ import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./m
 import { precisionOption } from "./precision.js";
 import { queueOption, withSharedTier } from "./queue.js";
 import { openStore, type StoreOptions, withStoreOptions } from "./store.js";
+import { counted } from "./words.js";
 
 type Options = StoreOptions & ModelOptions & {
   readonly queue: string;
@@ -56,7 +57,7 @@ async function work(options: Options): Promise<void> {
       const done = { blocks: 0, tokens: 0 };
       const start = performance.now();
       const say = (text: string) => void process.stderr.write(text);
-      const line = () => `${done.blocks} blocks encoded, ${done.tokens} tokens, ${Math.round((done.tokens / (performance.now() - start)) * 1000)} tokens/s`;
+      const line = () => `${counted(done.blocks, "block")} encoded, ${counted(done.tokens, "token")}, ${Math.round((done.tokens / (performance.now() - start)) * 1000)} tokens/s`;
       try {
         const worker = await startWorker({
           url: options.queue,
