@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from folders import folder_of
 
 from kvsplice_train.adapter import BOTH, ENCODE, TARGETS, load_adapter, new_adapter, save_adapter
 from kvsplice_train.decoder import Decoder
@@ -45,12 +46,21 @@ def test_files_keep_an_adapter(tmp_path):
     assert all(torch.equal(x, y) for at in read.pairs for x, y in zip(read.pairs[at], adapter.pairs[at]))
 
 
-def test_peft_reads_the_files(tmp_path):
-    peft = pytest.importorskip("peft")
-    adapter = random_adapter(tiny_model("qwen2", seed=1).config, seed=1)
-    save_adapter(adapter, tmp_path, "tiny")
-    config = peft.PeftConfig.from_pretrained(tmp_path)
-    assert config.r == adapter.rank and config.lora_alpha == adapter.alpha
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
+@pytest.mark.parametrize("architecture", ("llama", "qwen2", "qwen3"))
+def test_peft_computes_the_same_with_the_files(architecture, tmp_path):
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    weights = tiny_model(architecture, seed=1)
+    adapter = random_adapter(weights.config, seed=1)
+    save_adapter(adapter, tmp_path / "adapter", "tiny", torch.float32)
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder_of(weights, tmp_path / "model"), dtype=torch.float32)
+    decoder = Decoder(weights)
+    with torch.no_grad():
+        expected = peft.PeftModel.from_pretrained(base, tmp_path / "adapter")(IDS).logits
+        _, hidden = decoder.encode(IDS, adapter, hidden=True)
+        torch.testing.assert_close(decoder.logits(hidden), expected, atol=1e-3, rtol=1e-3)
+        _, plain = decoder.encode(IDS, hidden=True)
+    assert (decoder.logits(plain) - expected).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("feature", ("use_dora", "modules_to_save", "rank_pattern"))
