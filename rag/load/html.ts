@@ -1,19 +1,36 @@
-import { decodeText } from "./decode.js";
+import { Pace } from "../../plan/index.js";
 import type { Paragraph } from "../document.js";
+import { decodeText } from "./decode.js";
 import type { Loader } from "./loader.js";
 import { PageReader } from "./page-reader.js";
 import { titleLine, titleOfPath } from "./title.js";
 
+/** Characters that are read in one step. */
+const READ_AT_ONCE = 65_536;
+
 /** A page: its own text, without navigation, footers and scripts. */
-export const loadHtml: Loader = (path, bytes) => {
-  const { title, paragraphs } = readHtml(decodeText(bytes, declaredEncoding(bytes)));
+export const loadHtml: Loader = async (path, bytes, { signal }) => {
+  const html = decodeText(bytes, declaredEncoding(bytes));
+  const [reader, pace] = [new PageReader(), new Pace(signal)];
+  for (let start = 0; start < html.length; start += READ_AT_ONCE) {
+    reader.read(html.slice(start, start + READ_AT_ONCE));
+    await pace.breathe();
+  }
+  const { title, paragraphs } = pageOf(reader);
   return { documents: [{ path, title: title ?? titleOfPath(path), paragraphs }], problems: [] };
 };
 
+type Page = { readonly title: string | undefined; readonly paragraphs: Paragraph[] };
+
 /** @returns the title by `<title>`, else by the first heading */
-export function readHtml(html: string): { readonly title: string | undefined; readonly paragraphs: Paragraph[] } {
+export function readHtml(html: string): Page {
   const reader = new PageReader();
   reader.read(html);
+  return pageOf(reader);
+}
+
+function pageOf(reader: PageReader): Page {
+  reader.close();
   const paragraphs = reader.content();
   return { title: titleLine(reader.title) ?? titleLine(paragraphs.find(({ heading }) => heading)?.text), paragraphs };
 }

@@ -1,6 +1,7 @@
 import { Parser } from "htmlparser2";
 
 import type { Paragraph } from "../document.js";
+import { InlineText } from "./inline-text.js";
 import { rowText } from "./table.js";
 
 /** Elements whose content is not the page's text. */
@@ -65,6 +66,10 @@ type Table = { columns: string | undefined; row: Row | undefined; rows: number }
  */
 export class PageReader {
   title: string | undefined;
+  private readonly parser = new Parser(
+    { onopentag: (name, attributes) => this.begin(name, attributes), onclosetag: (name) => this.end(name), ontext: (text) => this.write(text) },
+    { recognizeSelfClosing: true },
+  );
   private readonly entries: Entry[] = [];
   private readonly open: Element[] = [];
   private readonly lists: List[] = [];
@@ -80,20 +85,21 @@ export class PageReader {
   /** Where in the text a link ended: one that begins there has a box of its own. */
   private linkEnd = 0;
   /** Of the paragraph in work. */
-  private text = "";
+  private readonly text = new InlineText();
   private marker = "";
   private heading = false;
   private inTitle = false;
   /** An image's words, for a heading that has no others. */
   private alternative = "";
 
+  /** Reads a page, or the next part of it. */
   read(html: string): void {
-    const handler = {
-      onopentag: (name: string, attributes: Readonly<Record<string, string>>) => this.begin(name, attributes),
-      onclosetag: (name: string) => this.end(name),
-      ontext: (text: string) => this.write(text),
-    };
-    new Parser(handler, { recognizeSelfClosing: true }).end(html);
+    this.parser.write(html);
+  }
+
+  /** Ends what is open. */
+  close(): void {
+    this.parser.end();
     this.endParagraph();
   }
 
@@ -128,7 +134,7 @@ export class PageReader {
     if (LAID_OUT.has(name) && this.row) this.layOut();
     if (BLOCKS.has(name)) this.endParagraph();
     else if (name === "br") this.breakLine();
-    else if (BOXES.has(name) || hasBox(attributes["style"]) || (name === "a" && this.text.length === this.linkEnd)) this.space();
+    else if (BOXES.has(name) || hasBox(attributes["style"]) || (name === "a" && this.text.length === this.linkEnd && this.linkEnd > 0)) this.space();
     switch (name) {
       case "ul":
       case "ol":
@@ -171,7 +177,7 @@ export class PageReader {
       this.links--;
       this.linkEnd = this.text.length;
     }
-    if (HEADINGS.has(name) && this.text.trim() === "") this.text = this.alternative;
+    if (HEADINGS.has(name) && this.text.length === 0) this.text.put(this.alternative);
     if (name === "td" || name === "th") this.endCell();
     else if (BLOCKS.has(name)) this.endParagraph();
     this.alternative = name === "img" ? this.alternative : "";
@@ -206,16 +212,16 @@ export class PageReader {
     const characters = text.replace(/\s+/g, "").length;
     this.characters += characters;
     if (this.links > 0) this.linkCharacters += characters;
-    if (this.pre > 0) this.text += text;
-    else this.text = joinText(this.text, text.replace(/\s+/g, " "));
+    if (this.pre > 0) this.text.put(text);
+    else this.text.flow(text);
   }
 
   private space(): void {
-    if (this.pre === 0 && this.text !== "") this.text = joinText(this.text, " ");
+    if (this.pre === 0) this.text.flow(" ");
   }
 
   private breakLine(): void {
-    this.text = this.pre > 0 ? `${this.text}\n` : `${this.text.trimEnd()}\n`;
+    this.text.put("\n");
   }
 
   private endParagraph(): void {
@@ -223,14 +229,14 @@ export class PageReader {
       this.space();
       return;
     }
-    const text = this.pre > 0 ? this.text : this.text.replace(/ *\n */g, "\n").trim();
+    const read = this.text.take();
+    const text = this.pre > 0 ? read : read.replace(/ *\n */g, "\n").trim();
     const parts = this.pre > 0 ? text.split(/\n(?:[^\S\n]*\n)+/).map((part) => part.replace(/^\n+/, "").trimEnd()) : [text];
     for (const part of parts) {
       if (part.trim() === "") continue;
       this.put(this.marker === "" ? part : `${this.marker}${part}`);
       this.marker = " ".repeat(this.marker.length);
     }
-    this.text = "";
     this.heading = false;
   }
 
@@ -255,13 +261,12 @@ export class PageReader {
     if (this.row === undefined) return this.endParagraph();
     this.row.cells.push("");
     if (name === "th") this.row.headings++;
-    this.text = "";
+    this.text.take();
   }
 
   private endCell(): void {
     if (this.row === undefined || this.row.cells.length === 0) return this.endParagraph();
-    this.row.cells[this.row.cells.length - 1] = this.text.replace(/\s+/g, " ").trim();
-    this.text = "";
+    this.row.cells[this.row.cells.length - 1] = this.text.take().replace(/\s+/g, " ").trim();
   }
 
   private endRow(): void {
@@ -279,14 +284,14 @@ export class PageReader {
 
   /** The row in work belongs to a table that lays out a page: its cells' content is read as if they were not there. */
   private layOut(): void {
-    const { text } = this;
+    const text = this.text.take();
     const cells = this.row!.cells.slice(0, -1);
     this.tables.at(-1)!.row = undefined;
     for (const cell of cells) {
-      this.text = cell;
+      this.text.put(cell);
       this.endParagraph();
     }
-    this.text = text;
+    this.text.put(text);
     this.endParagraph();
   }
 
@@ -310,11 +315,6 @@ function isSkipped(name: string, attributes: Readonly<Record<string, string>>): 
 
 function hasBox(style: string | undefined): boolean {
   return style !== undefined && /display\s*:\s*(inline-)?(block|flex|grid|table)/i.test(style);
-}
-
-/** Spaces that meet are one. */
-function joinText(before: string, text: string): string {
-  return text.startsWith(" ") && (before === "" || /\s$/.test(before)) ? before + text.slice(1) : before + text;
 }
 
 /** The part, unless it is too little of the whole to be what the page is about. */

@@ -21,6 +21,9 @@ const NUMBERED_LENGTH = 120;
 
 /** Dots (or lines) that lead to the page number of a table of contents, and the number. */
 const LEADER = /\s*(?:(?:[.·•…‥_]\s*){4,}(?:[A-Z]?-?\d{1,4}|[ivxlcdm]{1,7})?|(?:\s\.){2,}\s+\d{1,4})$/i;
+
+/** No line of a table of contents is longer. */
+const LONGEST_ENTRY = 1000;
 const ONLY_DOTS = /^[\s.·•…‥_]*$/;
 
 /** The lines without what repeats from page to page. */
@@ -80,6 +83,7 @@ function keysOf({ text, y }: Line): string[] {
 
 /** A line of a table of contents without its dots and page number; undefined where it has none. */
 export function withoutLeader(text: string): string | undefined {
+  if (text.length > LONGEST_ENTRY) return undefined;
   const entry = text.replace(LEADER, "");
   return entry === text ? undefined : ONLY_DOTS.test(entry) ? "" : entry;
 }
