@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { Command } from "commander";
 import { askCommand } from "./ask.js";
+import { auditCommand } from "./audit.js";
 import { chunksCommand } from "./chunks.js";
 import { evalCommand } from "./eval.js";
 import { listCommand } from "./list.js";
@@ -23,6 +24,7 @@ const program = new Command("kvsplice")
   .showHelpAfterError("(kvsplice --help tells the commands)")
   .addCommand(precomputeCommand())
   .addCommand(askCommand())
+  .addCommand(auditCommand())
   .addCommand(listCommand())
   .addCommand(removeCommand())
   .addCommand(chunksCommand())

@@ -42,6 +42,11 @@ export interface Model extends Language, AsyncDisposable {
   generate(plan: Plan, options?: GenerateOptions): Generation;
   /** Logits `[vocabulary]` after the plan's last token. */
   logits(plan: Plan, options?: GenerateOptions): Promise<Float32Array>;
+  /**
+   * Logits `[vocabulary]` that each token of a given answer would be drawn from, with the plan and the answer's tokens
+   * before it given: what a way of linking changes, answer by answer.
+   */
+  score(plan: Plan, answer: readonly number[], options?: GenerateOptions): Promise<Float32Array[]>;
   /** Ends all of its work with KvspliceError `closed`, waits for it, and frees what it holds. */
   close(): Promise<void>;
 }
@@ -131,10 +136,18 @@ export class Engine implements Model {
   }
 
   async logits(plan: Plan, options: GenerateOptions = {}): Promise<Float32Array> {
+    return this.withSequence(plan, options, async (sequence) => (await sequence.prefill()).logits);
+  }
+
+  async score(plan: Plan, answer: readonly number[], options: GenerateOptions = {}): Promise<Float32Array[]> {
+    return this.withSequence(plan, options, (sequence) => sequence.score(answer));
+  }
+
+  private withSequence<T>(plan: Plan, options: GenerateOptions, use: (sequence: Sequence) => Promise<T>): Promise<T> {
     return this.lifetime.run(options.signal, async (signal) => {
       const sequence = new Sequence(this, plan, options, signal);
       try {
-        return (await sequence.prefill()).logits;
+        return await use(sequence);
       } finally {
         sequence.end();
       }

@@ -18,8 +18,8 @@ export type GenerateOptions = SamplingOptions & {
   readonly promptLookup?: number;
   /** How the plan's loose blocks are linked; not at all when left out. */
   readonly link?: Link;
-  /** Told of the logits `[vocabulary]` that the first token is drawn from. */
-  readonly onPrefilled?: (logits: Float32Array) => void;
+  /** Told of the logits `[vocabulary]` that each token is drawn from, the end token's too. */
+  readonly onLogits?: (logits: Float32Array) => void;
   /** Tells each token's log probability, and those of as many likeliest tokens in its place. */
   readonly logprobs?: number;
   /**

@@ -56,7 +56,7 @@ export class Sequence {
       const { cache } = prompt;
       const first = performance.now();
       const limit = this.limit;
-      const text = new TextStream(engine.tokenizer, options.stop);
+      const text = new TextStream(engine.tokenizer, [...engine.chat.stop, ...(options.stop ?? [])], engine.chat.thought);
       const ids: number[] = [];
       const promptRows = cache.length;
       let chosen = this.choose(promptLogits, []);
@@ -107,6 +107,20 @@ export class Sequence {
     }
   }
 
+  /**
+   * Logits `[vocabulary]` that each token of a given answer would be drawn from, all tokens before it being as given
+   * (teacher forcing).
+   */
+  async score(answer: readonly number[]): Promise<Float32Array[]> {
+    const { engine, signal } = this;
+    const { logits, position, prompt } = await this.prefill();
+    const given = answer.slice(0, -1);
+    if (given.length === 0) return [logits];
+    const { cache } = prompt;
+    const rest = await engine.scheduler.compute({ cache, tokens: given, positions: given.map((_, i) => position + i), logits: given.length }, signal);
+    return [logits, ...given.map((_, i) => rest.subarray(i * logits.length, (i + 1) * logits.length))];
+  }
+
   /** Waits for a place, fetches and splices the plan's blocks, and computes its fresh tokens: an answer can begin. */
   async prefill(): Promise<{ logits: Float32Array; position: number; prompt: Prompt; stats: PrefillStats }> {
     const { engine, plan, options, signal } = this;
@@ -135,7 +149,6 @@ export class Sequence {
       (from, to) => cache.extract(from, to, engine.precision),
     );
     this.kept = kept;
-    options.onPrefilled?.(logits);
     const computed = prompt.stretches.reduce((sum, { tokens }) => sum + tokens.length, 0);
     const times = { queue_ms: entered - start, fetch_ms: fetched - entered, look_ms, splice_ms: spliced - splicing };
     const tokens = { cached_tokens: prompt.spliced, computed_tokens: computed, recomputed_tokens: freshTokens(linked) - freshTokens(plan), encoded_tokens: encoded };
@@ -192,6 +205,7 @@ export class Sequence {
     const chosen: Chosen[] = [];
     for (let row = 0; ; row++) {
       const own = logits.subarray(row * vocabulary, (row + 1) * vocabulary);
+      this.options.onLogits?.(own);
       const id = this.sample(own);
       chosen.push({ id, ...(logprobs !== undefined && this.likelihood(own, id, logprobs)) });
       if (id !== guess[row] || this.engine.endTokens.has(id)) return chosen;

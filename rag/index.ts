@@ -32,3 +32,5 @@ export { linkTokensOf, renderDocument } from "./prompt.js";
 export { type Chunk, splitDocument, type SplitOptions } from "./split.js";
 export type { ExportOptions, ExportReport, TransferOptions, TransferProgress } from "./transfer/export.js";
 export { type ImportReport, mustBeImportable, peekExport } from "./transfer/import.js";
+export { audit, type AuditOptions, type Finding, FULL, type LinkAudit, recommended, summarise } from "./audit/audit.js";
+export { questionsFrom } from "./audit/questions.js";

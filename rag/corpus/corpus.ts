@@ -1,6 +1,6 @@
 import { join } from "node:path";
 
-import { type BlockKey, type BlockSource, type BlockStore, DEFAULT_LINK, KvspliceError, Lifetime, type Link, type Model, openDiskStore, parseLink, type Plan, type StoredTier } from "../../engine/index.js";
+import { type BlockKey, type BlockSource, type BlockStore, DEFAULT_LINK, KvspliceError, linkText, Lifetime, type Link, type Model, openDiskStore, parseLink, type Plan, type StoredTier } from "../../engine/index.js";
 import { collect, type CollectOptions, type CollectReport } from "../care/collect.js";
 import { verify, type VerifyOptions, type VerifyReport } from "../care/verify.js";
 import { type Embedder, loadEmbedder, MINILM_DIMENSIONS, MINILM_ID } from "../embedder.js";
@@ -240,10 +240,15 @@ export class Corpus implements AsyncDisposable {
     return layOut(this.options.model, question, sources.map(({ tokens }) => tokens).reverse(), linkTokens);
   }
 
-  /** How documents are linked unless somebody says otherwise: as the model's card says, or a model that nobody measured is given. */
+  /** How documents are linked unless somebody says otherwise: as an audit found, or the model's card says, or as a model that nobody measured is given. */
   get link(): Link {
-    const { link } = this.options.model.card;
+    const link = this.records.link ?? this.options.model.card.link;
     return link === undefined ? DEFAULT_LINK : parseLink(link);
+  }
+
+  /** Has documents linked so from now on, unless somebody says otherwise. */
+  set link(link: Link) {
+    this.records.noteLink(linkText(link));
   }
 
   /** Retrieves, plans and begins to answer. Resolves when the sources are known. */

@@ -155,6 +155,15 @@ export class Records {
     return this.meta.get("meta") as Meta;
   }
 
+  /** How an audit found that its documents are best linked, as `linkText` writes it; undefined where there was none. */
+  get link(): string | undefined {
+    return this.meta.get("link") as string | undefined;
+  }
+
+  noteLink(link: string): void {
+    this.commit(() => this.meta.putSync("link", link));
+  }
+
   /** Changes whenever the corpus does, by whichever process. */
   get generation(): string {
     return String(this.meta.get("generation") ?? 0);

@@ -72,7 +72,7 @@ export async function evaluate(model: Model, questions: readonly EvalQuestion[],
       const start = performance.now();
       let first: Float32Array | undefined;
       const { link } = tally;
-      const generation = model.generate(plan, { store, link, stop: model.card.stop ?? [], maxNewTokens: MAX_ANSWER_TOKENS, temperature: 0, onPrefilled: (logits) => (first = logits), ...(signal && { signal }) });
+      const generation = model.generate(plan, { store, link, stop: model.card.stop ?? [], maxNewTokens: MAX_ANSWER_TOKENS, temperature: 0, onLogits: (logits) => (first ??= logits), ...(signal && { signal }) });
       const answer = await generation.text;
       const { recomputed_tokens, first_token_ms } = await generation.stats;
       tally.seconds += (performance.now() - start) / 1000;

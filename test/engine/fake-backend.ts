@@ -126,7 +126,7 @@ export function fakeEngine(backend: FakeBackend): Engine {
     language: {
       contextLength: 4096,
       tokenizer: { decode: (ids: readonly number[]) => String.fromCharCode(...ids.map((id) => id + 48)) } as Tokenizer,
-      chat: { frame: () => ({ open: "", close: "" }), generationPrompt: "" } as never,
+      chat: { frame: () => ({ open: "", close: "" }), content: (_, text) => text, generationPrompt: "", stop: [], thought: undefined },
       endTokens: new Set(),
       sampling: {},
       card: { maxAnswerTokens: 16 } as never,

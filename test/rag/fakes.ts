@@ -62,9 +62,9 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
       encoded.push(tokenizer.decode(tokens));
       return allocateBlock([{ heads: 1, headSize: 1 }], tokens.length);
     },
-    generate(plan, { onPrefilled } = {}): Generation {
+    generate(plan, { onLogits } = {}): Generation {
       plans.push(plan);
-      onPrefilled?.(Float32Array.of(0, 1));
+      onLogits?.(Float32Array.of(0, 1));
       const stats = {
         fetch_ms: 1, splice_ms: 1, first_token_ms: 1, per_token_ms: 1, total_ms: 1,
         cached_tokens: 1, computed_tokens: 1, generated_tokens: 3, drafted_tokens: 0, accepted_tokens: 0, encoded_tokens: 0, warnings: [],
@@ -82,6 +82,7 @@ export function fakeModel(overrides: Partial<Model> & { onEncode?: () => Promise
     },
     activity: { running: 0, queued: 0 },
     logits: async () => new Float32Array(1),
+    score: async (_, answer) => answer.map(() => Float32Array.of(0, 1)),
     close: async () => undefined,
     [Symbol.asyncDispose]: async () => undefined,
     ...rest,

@@ -87,6 +87,13 @@ describe.each(["llama", "qwen2", "qwen3"])("a tiny %s computes what the PyTorch 
     each.logits.forEach((value, token) => expect(Math.abs(logits[token]! - value), `token ${token}`).toBeLessThan(TOLERANCE));
   });
 
+  test("blocks of another adapter, or behind another prefix, have other keys", async () => {
+    const [none, encode] = await Promise.all([modelWith(null), modelWith("encode")]);
+    const sources = [true, false].flatMap((behindPrefix) => (["encode", null] as const).map((adapter) => blockOf("a", { adapter, behindPrefix })));
+    expect(new Set(sources.map((source) => none.keyOf(source))).size).toBe(2); // without an adapter there is nothing to act
+    expect(new Set(sources.flatMap((source) => [none.keyOf(source), encode.keyOf(source)])).size).toBe(4);
+  });
+
   test("a block behind the prefix, encoded with the adapter", async () => {
     const model = await modelWith("encode");
     const block = await model.encode(blockOf(golden.block.document, { adapter: "encode", behindPrefix: true }));
