@@ -1,5 +1,6 @@
 import { extname } from "node:path";
 
+import { cancelledError } from "../../plan/index.js";
 import type { Document, LoadProblem } from "../document.js";
 import { withoutEncodedData } from "./encoded-data.js";
 import { LOADABLE, loaderOf } from "./kinds.js";
@@ -9,7 +10,11 @@ import { titleLine } from "./title.js";
 /** A mail within a mail within a mail: files in files are followed so far. */
 const MAX_NESTING = 3;
 
-/** The documents in a file's bytes. What cannot be loaded is told in `problems`; nothing is thrown for it. */
+/**
+ * The documents in a file's bytes. What cannot be loaded is told in `problems`; nothing is thrown for it.
+ *
+ * @throws KvspliceError `cancelled`
+ */
 export async function loadFile(path: string, bytes: Uint8Array, options: LoadOptions = {}): Promise<Loaded> {
   return loadNested(path, bytes, options, 0);
 }
@@ -31,7 +36,7 @@ async function loadNested(path: string, bytes: Uint8Array, options: LoadOptions,
     if (written.length === 0 && told.length === 0) return reject("It has no text; write some into it, or leave it out.");
     return { documents: written, problems: told };
   } catch (error) {
-    if (options.signal?.aborted) throw error;
+    if (options.signal?.aborted) throw cancelledError(options.signal);
     if (error instanceof Unloadable) return reject(error.message);
     if (error instanceof RangeError) return reject("It is nested too deeply to be read; convert it to plain text, or leave it out.");
     return reject(`It could not be parsed (${(error as Error).message}); convert it to plain text, or leave it out.`);

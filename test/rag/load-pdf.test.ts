@@ -133,6 +133,14 @@ describe("reading pictures", () => {
   });
 });
 
+test("a cancelled reading ends between pages, and while a command reads one", async () => {
+  await expect(load("/a.pdf", makePdf([SENTENCES]), { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "cancelled" });
+  const stop = new AbortController();
+  const reading = load("/a.pdf", makePdf([{ picture: true }, SENTENCES]), { ocr: "sleep 60", signal: stop.signal });
+  setTimeout(() => stop.abort(), 300);
+  await expect(reading).rejects.toMatchObject({ code: "cancelled" });
+});
+
 test("the values of a form's fields are read with their names", async () => {
   const { paragraphs } = await only("/a.pdf", makePdf([{ lines: ["Application"], fields: { Name: "Oda Halvorsen", Harbour: "Brenna Point", Remarks: "" } }]));
   expect(paragraphs).toEqual([{ text: "Application", page: 1 }, { text: "Name: Oda Halvorsen\nHarbour: Brenna Point", page: 1 }]);

@@ -33,10 +33,23 @@ export async function pictureOf(pdf: PDFDocumentProxy, page: PDFPageProxy): Prom
  * @throws Error where it fails, with its last word
  */
 export async function readPicture(command: string, picture: Buffer, signal: AbortSignal | undefined): Promise<string> {
-  const child = spawn(command, { shell: true, stdio: "pipe", signal });
+  // A group of its own: what the shell has started ends with it.
+  const child = spawn(command, { shell: true, stdio: "pipe", detached: process.platform !== "win32" });
+  const end = () => {
+    try {
+      if (child.pid !== undefined) process.kill(process.platform === "win32" ? child.pid : -child.pid);
+    } catch {
+      // It has ended by itself.
+    }
+  };
+  signal?.addEventListener("abort", end, { once: true });
   child.stdin.on("error", () => undefined); // of a command that ends before it has read all: its exit code says why
   child.stdin.end(picture);
-  const [read, complaint, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
-  if (code !== 0) throw new Error(complaint.trim().split("\n").at(-1) || `exit code ${code}`);
-  return read;
+  try {
+    const [read, complaint, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);
+    if (code !== 0) throw new Error(complaint.trim().split("\n").at(-1) || `exit code ${code}`);
+    return read;
+  } finally {
+    signal?.removeEventListener("abort", end);
+  }
 }
