@@ -126,6 +126,10 @@ describe("reading pictures", () => {
     expect(paragraphs).toEqual([{ text: "A PNG of some size: true.", page: 1 }, { text: SENTENCES.join(" "), page: 2 }]);
   });
 
+  test("a picture in which it finds nothing is named", async () => {
+    expect((await load("/a.pdf", pdf, { ocr: "true" })).problems).toMatchObject([{ pages: [1], reason: expect.stringContaining("found no text") }]);
+  });
+
   test("a command that fails is told with its last word, and the other pages are read", async () => {
     const { documents, problems } = await load("/a.pdf", pdf, { ocr: "echo no such language >&2; exit 3" });
     expect(documents[0]!.paragraphs).toHaveLength(1);

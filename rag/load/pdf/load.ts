@@ -31,9 +31,10 @@ const REASONS = {
   damaged: "Damaged, and pages behind it may be missing; the others are read. Repair the file, for example with: qpdf in.pdf out.pdf",
   gibberish: "Without meaning: its fonts do not say which letters they draw. Read it as a picture: --ocr COMMAND",
   picture: "A picture without a text layer. Read it with: --ocr COMMAND, or add a text layer, for example with ocrmypdf",
+  wordless: "A picture in which the command of --ocr found no text",
   placeholder: "A placeholder (\"Please wait...\") for a form that only Adobe's programs show. Print it to a new PDF from there",
 } as const;
-type Reason = keyof typeof REASONS;
+type Reason = Exclude<keyof typeof REASONS, "damaged" | "wordless">;
 
 /** The text of a PDF, page by page, with the values of its form's fields. Pages that cannot be read are named. */
 export const loadPdf: Loader = async (path, bytes, options) => {
@@ -95,6 +96,7 @@ async function readPage(pdf: PDFDocumentProxy, page: PDFPageProxy, hasFields: bo
   if (options.ocr === undefined || reason === "placeholder") return { number, lines: [], others, reason: REASONS[reason] };
   try {
     const read = paragraphsOf(await readPicture(options.ocr, await pictureOf(pdf, page), options.signal));
+    if (read.length === 0) return { number, lines: [], others, reason: REASONS.wordless };
     return { number, lines: [], others: [...read.map((paragraph) => ({ ...paragraph, page: number })), ...others] };
   } catch (error) {
     if (options.signal?.aborted) throw error;
