@@ -14,6 +14,7 @@ export function pmlExportCommand(): Command {
     .argument("<prompt>", "the file of a prompt of it")
     .addOption(new Option("--to <api>", "whose messages").choices(["openai", "anthropic"]).makeOptionMandatory())
     .option("--corpus <dir>", "the corpus that has the documents")
+    .option("--data <file>", "values for the prompt: a JSON object of modules with their arguments; - is standard input")
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(modelOption())
     .addHelpText(

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { KvspliceError, type Language } from "../engine/index.js";
 import {
   compileMarkup,
+  type Data,
   type Diagnostic,
   type Documents,
   folderFiles,
@@ -16,7 +17,7 @@ import {
 import { linkTokensOf } from "../rag/index.js";
 
 /** The options of every command that reads schemas. */
-export type ReadOptions = { readonly allowOutside?: boolean };
+export type ReadOptions = { readonly allowOutside?: boolean; /** A JSON file of values for the prompt. */ readonly data?: string };
 
 /** Stands for standard input where a file is named. */
 const STDIN = "-";
@@ -47,11 +48,24 @@ export async function openSchema(schemaFile: string, promptFile: string | undefi
   const files = [schemaFile, ...(promptFile === undefined ? [] : [promptFile])].map((file) => readFile(file, options));
   mustBe("schema", files[0]);
   mustBe("prompt", files[1]);
-  const checked = compileMarkup(files, { language: languageOf(language), ...(documents && { documents }) });
+  const data = options.data === undefined ? undefined : readData(options.data);
+  const checked = compileMarkup(files, { language: languageOf(language), ...(documents && { documents }), ...(data && { data }) });
   tellDiagnostics(checked.diagnostics, documents !== undefined);
   const layout = checked.files[0]?.layout;
   if (!layout) throw new KvspliceError("bad_markup", `${schemaFile} has no schema; kvsplice pml check ${schemaFile} tells why.`);
   return { layout, compiled: checked.files[1]?.compiled };
+}
+
+/** @throws KvspliceError `bad_file` for what is not a file of one JSON object */
+function readData(file: string): Data {
+  let data: unknown;
+  try {
+    data = JSON.parse(readFileSync(file === STDIN ? 0 : file, "utf8"));
+  } catch (cause) {
+    throw new KvspliceError("bad_file", `The values in ${file} cannot be read: ${(cause as Error).message}`, { cause });
+  }
+  if (typeof data === "object" && data !== null && !Array.isArray(data)) return data as Data;
+  throw new KvspliceError("bad_file", `${file} holds no JSON object; write {"module": {"parameter": "value"}}.`);
 }
 
 function mustBe(kind: "schema" | "prompt", given: Markup | undefined): void {

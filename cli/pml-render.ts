@@ -16,6 +16,7 @@ export function pmlRenderCommand(): Command {
     .argument("<prompt>", "the file of a prompt of it")
     .option("--diff <file>", "another prompt, or another version of the schema: print what its text has otherwise")
     .option("--corpus <dir>", "the corpus that has the documents")
+    .option("--data <file>", "values for the prompt: a JSON object of modules with their arguments; - is standard input")
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(modelOption())
     .option("--json", "print one JSON object")

@@ -30,6 +30,7 @@ export function pmlRunCommand(): Command {
     .option("--corpus <dir>", "the corpus that has the documents; it keeps the modules' states too, unless --store is given")
     .option("--compare", "answer the prompt as it would be written without modules as well, and tell how far apart the answers are")
     .option("--max-tokens <n>", "tokens that the answer may have", positiveNumber)
+    .option("--data <file>", "values for the prompt: a JSON object of modules with their arguments; - is standard input")
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(precisionOption())
     .option("--json", "print one JSON object")

@@ -8,6 +8,7 @@ import { pmlPrecomputeCommand } from "./pml-precompute.js";
 import { pmlRenderCommand } from "./pml-render.js";
 import { pmlRunCommand } from "./pml-run.js";
 import { pmlShowCommand } from "./pml-show.js";
+import { pmlTestCommand } from "./pml-test.js";
 
 export function pmlCommand(): Command {
   return new Command("pml")
@@ -18,6 +19,7 @@ export function pmlCommand(): Command {
     .addCommand(pmlRenderCommand())
     .addCommand(pmlPrecomputeCommand())
     .addCommand(pmlRunCommand())
+    .addCommand(pmlTestCommand())
     .addCommand(pmlImportCommand())
     .addCommand(pmlExportCommand())
     .addCommand(pmlLspCommand())

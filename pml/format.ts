@@ -109,6 +109,8 @@ class Formatter {
     const depth = place.depth + 1;
     const lines = this.linesOf(children, ends, { ...place, depth });
     if (!isReadAsWritten(lines, ends, place.soft)) return undefined;
+    const [only] = children;
+    if (children.length === 1 && only?.kind === "text" && only.cdata) return markupOf(only);
     const [first] = lines;
     const last = lines.at(-1);
     if (!first || !last) return undefined;

@@ -8,6 +8,7 @@ export { type CheckedPrompt, checkPrompt, type Included } from "./check-prompt.j
 export { checkSchema } from "./check.js";
 export { formatBuilder } from "./code.js";
 export { type Compiled, type CompiledPrompt, compilePrompt, type CompileOptions, type Segment } from "./compile.js";
+export { type Data, withData } from "./data.js";
 export { describe, type Description } from "./describe.js";
 export {
   type Diagnostic,

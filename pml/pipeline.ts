@@ -1,6 +1,7 @@
 import type { Tokenizer } from "../plan/index.js";
 import { checkPrompt } from "./check-prompt.js";
-import { type Compiled, compilePrompt } from "./compile.js";
+import { type Compiled, type CompiledPrompt, compilePrompt } from "./compile.js";
+import { type Data, withData } from "./data.js";
 import { type Diagnostic, hasErrors } from "./diagnostic.js";
 import { checkDocuments, type Documents } from "./documents.js";
 import { type Layout, type LayoutOptions, layoutSchema } from "./layout.js";
@@ -21,6 +22,8 @@ export type MarkupOptions = {
   readonly language?: MarkupLanguage;
   /** Without it documents are unknown. */
   readonly documents?: Documents;
+  /** Values for the prompts. */
+  readonly data?: Data;
 };
 
 export type CompiledMarkup = {
@@ -38,7 +41,7 @@ export type CompiledMarkup = {
  */
 export function compileMarkup(
   files: readonly Markup[],
-  { language, documents }: MarkupOptions,
+  { language, documents, data }: MarkupOptions,
 ): { readonly files: readonly CompiledMarkup[]; readonly diagnostics: readonly Diagnostic[] } {
   const diagnostics: Diagnostic[] = [];
   const layouts = new Map<Markup, Layout>();
@@ -53,7 +56,7 @@ export function compileMarkup(
     const { kind, file } = each;
     const layout = layouts.get(each);
     if (kind !== "prompt") return { kind, file, ...(layout && { layout }) };
-    const found = againstSchema(each.prompt, files, layouts, { ...(language && { linkTokens: language.linkTokens }), ...(documents && { documents }) });
+    const found = againstSchema(each.prompt, data, files, layouts, { ...(language && { linkTokens: language.linkTokens }), ...(documents && { documents }) });
     diagnostics.push(...found.diagnostics);
     return { kind, file, ...(found.compiled && !hasErrors(each.diagnostics) && { compiled: found.compiled }) };
   });
@@ -61,22 +64,26 @@ export function compileMarkup(
 }
 
 function againstSchema(
-  prompt: Prompt,
+  written: Prompt,
+  data: Data | undefined,
   files: readonly Markup[],
   layouts: ReadonlyMap<Markup, Layout>,
   options: Parameters<typeof compilePrompt>[2],
 ): { readonly compiled?: Compiled; readonly diagnostics: readonly Diagnostic[] } {
   const given = files.filter((each) => each.kind === "schema");
-  const named = given.filter(({ schema }) => schema.name === prompt.schema);
+  const named = given.filter(({ schema }) => schema.name === written.schema);
   const [found] = named;
   if (found && named.length === 1) {
     const layout = layouts.get(found);
-    return layout ? compilePrompt(layout, prompt, options) : checkPrompt(found.schema, prompt);
+    const { prompt, diagnostics } = data ? withData(found.schema, written, data) : { prompt: written, diagnostics: [] };
+    const compiled: CompiledPrompt = layout ? compilePrompt(layout, prompt, options) : checkPrompt(found.schema, prompt);
+    const all = [...diagnostics, ...compiled.diagnostics];
+    return { diagnostics: all, ...(compiled.compiled && !hasErrors(all) && { compiled: compiled.compiled }) };
   }
   // A file without a tree may be the schema that is looked for, and a prompt without the attribute is told of already.
-  if (prompt.schema === "" || (!found && files.some(({ kind }) => kind === "unknown"))) return { diagnostics: [] };
-  const span = attributeSpans(prompt.origin, "schema").value;
-  return { diagnostics: [{ code: "wrong-schema", severity: "error", message: wrongSchema(prompt, given, named), ...(span && { place: placeOf(span) }) }] };
+  if (written.schema === "" || (!found && files.some(({ kind }) => kind === "unknown"))) return { diagnostics: [] };
+  const span = attributeSpans(written.origin, "schema").value;
+  return { diagnostics: [{ code: "wrong-schema", severity: "error", message: wrongSchema(written, given, named), ...(span && { place: placeOf(span) }) }] };
 }
 
 type SchemaFile = Extract<Markup, { kind: "schema" }>;

@@ -72,6 +72,7 @@ export const chatRequest = z
     link_tokens: z.int().min(0).nullish(),
     schema: z.string().nullish(),
     prompt: z.string().nullish(),
+    data: z.record(z.string(), z.unknown()).nullish(),
 
     // Known to OpenAI's clients, and of no meaning here.
     user: z.string().nullish(),
@@ -108,6 +109,7 @@ export const chatRequest = z
       if (value.corpus != null || value.documents != null) refuse("schema", "a prompt of a schema names its documents in its own markup");
       return;
     }
+    if (value.data != null) refuse("schema", "expected the name of the schema, and a prompt of it, that data is for");
     if (value.prompt != null) refuse("schema", "expected the name of the schema that prompt belongs to");
     if (value.messages.length === 0) refuse("messages", "expected at least one message");
     else if (value.messages.at(-1)!.role === "assistant") refuse("messages", "expected the last message to be the user's: it is what is answered");

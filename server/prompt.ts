@@ -47,7 +47,7 @@ function schemaPrompt(request: ChatRequest, service: Service): Prompt {
   const { schemas, corpus, model, limits } = service;
   if (!schemas) throw new ApiError(404, "This server has no schemas; start it with --schemas DIR.", { param: "schema", code: "schema_not_found" });
   mustFit(request.prompt!, "prompt", service, MARKUP_SHARE);
-  const { plan, end } = schemas.compile(request.schema!, request.prompt!, corpus.blockOf);
+  const { plan, end } = schemas.compile(request.schema!, request.prompt!, { documents: corpus.blockOf, data: request.data ?? {} });
   const asked = answerLimit(request) ?? model.card.maxAnswerTokens;
   const room = limits.contextTokens - end;
   if (room < Math.min(asked, reserved(limits))) {

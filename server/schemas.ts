@@ -2,7 +2,7 @@ import { realpathSync } from "node:fs";
 import { relative, sep } from "node:path";
 import { globSync } from "tinyglobby";
 import { KvspliceError } from "../plan/index.js";
-import { compileMarkup, folderFiles, hasErrors, openMarkup, readMarkup, type Compiled, type Diagnostic, type Documents, type Markup, type MarkupLanguage } from "../pml/index.js";
+import { compileMarkup, folderFiles, hasErrors, openMarkup, readMarkup, type Compiled, type Data, type Diagnostic, type Documents, type Markup, type MarkupLanguage } from "../pml/index.js";
 import { ApiError } from "./error.js";
 
 /**
@@ -32,9 +32,9 @@ export class Schemas {
    * A prompt of a schema, ready for the engine.
    * @throws ApiError 404 for a name that no schema has, 400 for markup with errors: all of them are in the message
    */
-  compile(name: string, prompt: string, documents: Documents): Compiled {
+  compile(name: string, prompt: string, options: { readonly documents: Documents; readonly data?: Data }): Compiled {
     const files = [this.read(name), openMarkup(Buffer.from(prompt), { kind: "prompt", file: "prompt", files: folderFiles(this.root()) })];
-    const { files: compiled, diagnostics } = compileMarkup(files, { language: this.language, documents });
+    const { files: compiled, diagnostics } = compileMarkup(files, { language: this.language, ...options });
     const found = compiled[1]?.compiled;
     if (found && !hasErrors(diagnostics)) return found;
     throw new ApiError(400, diagnostics.filter(({ severity }) => severity === "error").map(sentence).join("\n"), { param: "prompt", code: "bad_markup" });

@@ -229,10 +229,12 @@ describe("precompute and run", () => {
     expect(pml("precompute", "trip.pml", "--store", "kv").stdout).toMatch(/4 blocks of trip\.pml: 0 encoded .* 4 stored before/);
     const shown = JSON.parse(pml("show", "trip.pml", "packing.pml", "--json").stdout).prompt.tokens;
     const run = JSON.parse(pml("run", "trip.pml", "packing.pml", "--store", "kv", "--compare", "--json").stdout);
-    expect(Object.keys(run)).toEqual(["answer", "timing", "tokens", "modules", "scaffolds", "full"]);
+    expect(Object.keys(run)).toEqual(["answer", "timing", "tokens", "modules", "scaffolds", "compare"]);
     expect(run.tokens).toMatchObject({ ...shown, encoded: 0 });
     expect(run.timing).toMatchObject({ encode_ms: 0, first_token_ms: expect.any(Number) });
-    expect(run.full.tokens).toMatchObject({ cached: 0, computed: shown.cached + shown.computed });
+    expect(run.compare.uncached.tokens).toMatchObject({ cached: 0, computed: shown.cached + shown.computed });
+    expect(run.compare.natural.tokens.cached).toBe(0);
+    for (const { kl } of [run.compare, run.compare.uncached]) expect(kl).toBeGreaterThan(0);
   });
 
   test("run keeps in the store what it lacked, and streams at most --max-tokens", () => {
@@ -285,7 +287,7 @@ describe("Ctrl-C ends run with exit code 130", () => {
     const before = await storedBlocks(folder);
     expect(before).toBeLessThan(12);
 
-    const prefilling = await interrupted(folder, (stdout) => stdout.includes("Without the cache:"), "--compare", "--max-tokens", "1");
+    const prefilling = await interrupted(folder, (stdout) => stdout.includes("nothing cached:"), "--compare", "--max-tokens", "1");
     expect(prefilling).toEqual({ code: 130, stderr: expect.stringContaining("Cancelled.") });
     expect(JSON.parse(pml("precompute", "long.pml", "--store", "kv", "--json").stdout)).toMatchObject({ blocks: 12, stored: 12, encoded: 0 });
   });
@@ -328,7 +330,7 @@ describe("the examples", () => {
     ["classify", "ticket", "billing"],
   ] as const;
 
-  test.for(["support", "review", "classify"])("%s is right, formatted, and all of it used", (name) => {
+  test.for(["support", "review", "classify", "contract", "tools", "tenants", "migration"])("%s is right, formatted, and all of it used", (name) => {
     const { pml } = folderOf({});
     const files = readdirSync(join(EXAMPLES, name)).filter((file) => file.endsWith(".pml")).map((file) => join(EXAMPLES, name, file));
     expect(pml("check", ...files, "--usage")).toEqual({ status: 0, stdout: `${files.length} files: 0 errors, 0 warnings.\n`, stderr: "" });
@@ -343,9 +345,35 @@ describe("the examples", () => {
   });
 });
 
+describe("test", () => {
+  test("cases pass and fail by what they expect, and exit codes tell", () => {
+    const cases = (expect: object, data = {}) => JSON.stringify({ schema: "trip.pml", cases: [{ prompt: "packing.pml", data, max_tokens: 4, expect }] });
+    const { pml } = folderOf({
+      "right.json": cases({ same: true, contains: [] }),
+      "wrong.json": cases({ equals: "no model says this", json: { type: "object" } }),
+      "typo.json": cases({}, { plan: { dais: "3", days: { not: "text" } } }),
+      "broken.json": `{"schema": 1}`,
+    });
+    const { status, stdout } = pml("test", "right.json", "wrong.json", "typo.json", "--json");
+    const { cases: count, failed, results } = JSON.parse(stdout);
+    expect([status, count, failed]).toEqual([1, 3, 2]);
+    expect(results[0].failures).toEqual([]);
+    expect(results[1].failures).toEqual([`is not "no model says this"`, "is not JSON"]);
+    expect(results[2].failures[0]).toMatch(/`plan\/days` is .*a parameter takes text or a number[\s\S]*no parameter `dais` in `plan`; did you mean `days`\?/);
+    expect(pml("test", "broken.json").stderr).toMatch(/broken\.json is not a file of cases/);
+  });
+});
+
+test("values of a program fill a prompt: run, render and export take them", () => {
+  const { pml } = folderOf({ "values.json": JSON.stringify({ plan: { days: "four <days>", tokyo: false, miami: true }, today: false }) });
+  const { text } = JSON.parse(pml("render", "trip.pml", "packing.pml", "--data", "values.json", "--json").stdout);
+  expect(text).toContain("The traveller stays for four <days>.\nMiami is warm, wet and loud.\nWhat is the weather");
+  expect(pml("render", "trip.pml", "packing.pml", "--data", "gone.json").stderr).toContain("The values in gone.json cannot be read");
+});
+
 test("--help of every command shows examples", () => {
   const { pml } = folderOf({});
-  for (const command of ["check", "format", "show", "precompute", "run"]) expect(pml(command, "--help").stdout).toMatch(/Examples:\n {2}\$ kvsplice pml/);
+  for (const command of ["check", "format", "show", "render", "precompute", "run", "test", "import", "export", "lsp"]) expect(pml(command, "--help").stdout).toMatch(/Examples:\n {2}\$ kvsplice pml/);
 });
 
 /** Modules `m0`, `m1`, ... of about a hundred tokens each. */

@@ -1,0 +1,155 @@
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { Command } from "commander";
+import pc from "picocolors";
+import { z } from "zod";
+import { isBlockPiece, KvspliceError, type Model, withoutCache } from "../engine/index.js";
+import { compileMarkup, type Documents, hasErrors, readMarkup, renderDiagnostics } from "../pml/index.js";
+import { withInterrupt } from "./interrupt.js";
+import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
+import { encodeMissing } from "./pml-blocks.js";
+import { withDocuments } from "./pml-documents.js";
+import { languageOf, type ReadOptions } from "./pml-files.js";
+import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
+
+type Options = ReadOptions & StoreOptions & ModelOptions & { readonly store?: string; readonly corpus?: string; readonly json?: boolean };
+
+/** A file of cases; paths are relative to it. */
+const suite = z.strictObject({
+  schema: z.string(),
+  cases: z.array(
+    z.strictObject({
+      name: z.string().optional(),
+      prompt: z.string(),
+      /** Values for the prompt. */
+      data: z.record(z.string(), z.unknown()).optional(),
+      max_tokens: z.int().min(1).optional(),
+      expect: z.strictObject({
+        contains: z.union([z.string(), z.array(z.string())]).optional(),
+        equals: z.string().optional(),
+        /** A JSON schema of the answer, which is then JSON. */
+        json: z.record(z.string(), z.unknown()).optional(),
+        /** The same answer with nothing cached. */
+        same: z.literal(true).optional(),
+      }),
+    }),
+  ),
+});
+
+type Case = z.output<typeof suite>["cases"][number];
+type Result = { readonly name: string; readonly answer: string; readonly failures: readonly string[] };
+
+export function pmlTestCommand(): Command {
+  return withModelOptions(withStoreOptions(new Command("test")))
+    .description("answer the cases of files and hold the answers against what they expect")
+    .argument("<files...>", "JSON files of cases")
+    .option("--store <dir>", "folder that keeps the states of modules")
+    .option("--corpus <dir>", "the corpus that has the documents")
+    .option("--allow-outside", "read src and imports from outside of a schema's folder")
+    .option("--json", "print one JSON object")
+    .addHelpText(
+      "after",
+      `
+A file names a schema and has cases: a prompt, values for it, and what is expected of the answer: that it contains a
+text or several, equals one, is JSON of a JSON schema, or is the same with nothing cached.
+
+  {"schema": "schema.pml",
+   "cases": [{"prompt": "reset.pml", "data": {"order": {"product": "Nettle router"}},
+              "expect": {"contains": "ten seconds", "same": true}}]}
+
+Ends with exit code 1 when a case fails.
+
+Examples:
+  $ kvsplice pml test examples/pml/support/cases.json
+  $ kvsplice pml test prompts/*.json --store prompts.kv --json | jq .failed`,
+    )
+    .action(test);
+}
+
+async function test(files: string[], options: Options): Promise<void> {
+  const suites = files.map((file) => ({ file, ...readSuite(file) }));
+  const choice = await chooseModel(options, options.corpus ?? options.store);
+  await withInterrupt((signal) =>
+    withModel({ ...choice, ...(options.json && { json: true }), signal }, async (model) => {
+      const store = openStore(options.store ?? options.corpus, options);
+      const results: Result[] = [];
+      try {
+        await withDocuments({ model, ...(options.corpus !== undefined && { corpus: options.corpus }) }, async (documents) => {
+          for (const { file, schema, cases } of suites) {
+            for (const each of cases) {
+              const result = await answerCase(each, { file, schema, model, store, documents, options, signal });
+              results.push(result);
+              if (!options.json) process.stdout.write(drawResult(result));
+            }
+          }
+        });
+      } finally {
+        await store.close();
+      }
+      const failed = results.filter(({ failures }) => failures.length > 0).length;
+      if (options.json) process.stdout.write(`${JSON.stringify({ cases: results.length, failed, results })}\n`);
+      else process.stdout.write(`\n${results.length} cases, ${failed} failed.\n`);
+      if (failed > 0) process.exitCode = 1;
+    }),
+  );
+}
+
+function readSuite(file: string): z.output<typeof suite> {
+  try {
+    return suite.parse(JSON.parse(readFileSync(file, "utf8")));
+  } catch (cause) {
+    const reason = cause instanceof z.ZodError ? z.prettifyError(cause) : (cause as Error).message;
+    throw new KvspliceError("bad_file", `${file} is not a file of cases: ${reason}`, { cause });
+  }
+}
+
+type Setting = {
+  readonly file: string;
+  readonly schema: string;
+  readonly model: Model;
+  readonly store: ReturnType<typeof openStore>;
+  readonly documents: Documents | undefined;
+  readonly options: Options;
+  readonly signal: AbortSignal;
+};
+
+async function answerCase({ name, prompt, data, max_tokens, expect }: Case, { file, schema, model, store, documents, options, signal }: Setting): Promise<Result> {
+  const paths = [schema, prompt].map((path) => resolve(dirname(file), path));
+  const called = `${file}: ${name ?? prompt}`;
+  const { files, diagnostics } = compileMarkup(paths.map((path) => readMarkup(path, options)), { language: languageOf(model), ...(documents && { documents }), ...(data && { data }) });
+  const compiled = files[1]?.compiled;
+  if (!compiled) return { name: called, answer: "", failures: [hasErrors(diagnostics) ? renderDiagnostics(diagnostics) : `${prompt} has no prompt`] };
+  await encodeMissing(model, store, compiled.plan.pieces.filter(isBlockPiece).map(({ block }) => block), { signal });
+  const answerOf = async (plan: typeof compiled.plan) => {
+    let text = "";
+    for await (const token of model.generate(plan, { store, signal, ...(max_tokens !== undefined && { maxNewTokens: max_tokens }) })) text += token.text;
+    return text;
+  };
+  const answer = await answerOf(compiled.plan);
+  const uncached = expect.same ? await answerOf(withoutCache(compiled.plan)) : undefined;
+  return { name: called, answer, failures: failuresOf(answer, uncached, expect) };
+}
+
+function failuresOf(answer: string, uncached: string | undefined, { contains = [], equals, json }: Case["expect"]): string[] {
+  const failures = [contains].flat().filter((text) => !answer.includes(text)).map((text) => `does not contain ${JSON.stringify(text)}`);
+  if (equals !== undefined && answer.trim() !== equals.trim()) failures.push(`is not ${JSON.stringify(equals)}`);
+  if (json) failures.push(...jsonFailures(answer, json));
+  if (uncached !== undefined && uncached !== answer) failures.push(`is ${JSON.stringify(uncached)} with nothing cached`);
+  return failures;
+}
+
+function jsonFailures(answer: string, schema: Readonly<Record<string, unknown>>): string[] {
+  let value: unknown;
+  try {
+    value = JSON.parse(answer);
+  } catch {
+    return ["is not JSON"];
+  }
+  const found = z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]).safeParse(value);
+  return found.success ? [] : found.error.issues.map(({ path, message }) => `${path.length > 0 ? `${path.join(".")}: ` : ""}${message}`);
+}
+
+function drawResult({ name, answer, failures }: Result): string {
+  if (failures.length === 0) return `${pc.green("passed")} ${name}\n`;
+  return `${pc.red("failed")} ${name}\n  the answer ${JSON.stringify(answer)}\n${failures.map((failure) => `  ${failure}\n`).join("")}`;
+}

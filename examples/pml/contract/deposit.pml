@@ -1,0 +1,7 @@
+<prompt schema="contract">
+  <rent/>
+  <deposit/>
+  <term/>
+  <notices/>
+  Question: Within how many days is the deposit paid back?
+</prompt>
