@@ -1,4 +1,6 @@
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { pino } from "pino";
@@ -11,7 +13,7 @@ import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./m
 import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 
 type Options = StoreOptions & ModelOptions & {
-  readonly store: string;
+  readonly store?: string;
   readonly schemas?: string;
   readonly host: string;
   readonly port: number;
@@ -32,7 +34,7 @@ const DAY_ms = 86_400_000;
 export function serveCommand(): Command {
   return withModelOptions(withStoreOptions(new Command("serve")))
     .description("answer over HTTP, in the words of OpenAI's API (docs/server.md describes it)")
-    .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled; made where there is none")
+    .option("--store <dir>", "folder that `kvsplice precompute` filled; made where there is none. With --schemas it may be left out: then nothing is kept")
     .option("--host <address>", "address to listen on; others than this machine's own need a key", "127.0.0.1")
     .option("--port <n>", "port to listen on; 0 for any free one", wholeNumber(0, 65_535), 8585)
     .option("--api-key <key...>", "keys, of which requests must carry one (KVSPLICE_API_KEY is not seen by others of this machine)", [])
@@ -68,6 +70,17 @@ function wholeNumber(least: number, most: number): (text: string) => number {
 }
 
 async function serve(options: Options): Promise<void> {
+  if (options.store !== undefined) return serveFrom({ ...options, store: options.store });
+  if (options.schemas === undefined) throw new KvspliceError("bad_argument", "Name a folder for what is kept with --store, or prompts' schemas with --schemas.");
+  const store = mkdtempSync(join(tmpdir(), "kvsplice-serve-"));
+  try {
+    await serveFrom({ ...options, store });
+  } finally {
+    rmSync(store, { recursive: true, force: true });
+  }
+}
+
+async function serveFrom(options: Options & { readonly store: string }): Promise<void> {
   const log = pino({ base: null }, pino.destination({ dest: 2, sync: true }));
   const fromEnvironment = process.env["KVSPLICE_API_KEY"];
   const apiKeys = [...options.apiKey, ...(fromEnvironment ? [fromEnvironment] : [])];

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,8 +22,8 @@ afterAll(() => rmSync(home, { recursive: true, force: true }));
 
 type Served = { readonly child: ChildProcess; readonly url: string; readonly out: () => string; readonly log: () => string };
 
-async function serve(args: readonly string[], env: Record<string, string> = {}): Promise<Served> {
-  const child = spawn(process.execPath, [BIN, "serve", "--store", store, "--port", "0", ...args], { env: { ...process.env, ...env } });
+async function serve(args: readonly string[], env: Record<string, string> = {}, kept: readonly string[] = ["--store", store]): Promise<Served> {
+  const child = spawn(process.execPath, [BIN, "serve", ...kept, "--port", "0", ...args], { env: { ...process.env, ...env } });
   let [out, log] = ["", ""];
   child.stdout.on("data", (part) => (out += part));
   child.stderr.on("data", (part) => (log += part));
@@ -60,6 +60,27 @@ describe("serve", () => {
     expectRefusal(["--schemas", join(home, "nowhere")], /nowhere cannot be read.*--schemas/);
     expectRefusal(["--max-context", "99999"], /--max-context is 99999; kvsplice-135m has 8192/);
     expectRefusal(["--port", "70000"], /whole number from 0 to 65535/);
+  });
+
+  test("schemas are served without a store, and what is wrong in their folder is told of once", async () => {
+    const schemas = join(home, "schemas");
+    mkdirSync(schemas);
+    writeFileSync(join(schemas, "a.pml"), `<schema name="greet"><user open="true">\n<module name="m">Be brief.</module>\n</user></schema>`);
+    writeFileSync(join(schemas, "b.pml"), `<schema name="greet"/>`);
+    writeFileSync(join(schemas, "c.pml"), `<schema name="broken"><module></schema>`);
+    const { child, url, log } = await serve(["--schemas", schemas], {}, []);
+    const ask = () => fetch(`${url}/v1/chat/completions`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ model: "kvsplice-135m", messages: [], max_tokens: 1, schema: "greet", prompt: `<prompt schema="greet">Hello.</prompt>`, data: { m: true } }) });
+    expect((await ask()).status).toBe(200);
+    expect((await ask()).status).toBe(200);
+    child.kill("SIGTERM");
+    expect((await once(child, "exit"))[0]).toBe(0);
+    const told = log().trim().split("\n").map((line) => (JSON.parse(line) as { msg: string }).msg).filter((msg) => msg.includes(".pml"));
+    expect(told.toSorted()).toEqual([
+      "b.pml is schema 'greet', as a.pml is; the latter is served. Rename one of them.",
+      "c.pml:1 has errors, so it is of no use to prompts: `<module>` is not closed before `</schema>` [unclosed-element]",
+    ]);
+    const refused = spawnSync(process.execPath, [BIN, "serve"], { encoding: "utf8" });
+    expect(refused.stderr).toMatch(/--store, or prompts' schemas with --schemas/);
   });
 
   test("says that a port is in use", async () => {

@@ -3,5 +3,5 @@
   <deposit/>
   <term/>
   <notices/>
-  Question: Within how many days is the deposit paid back?
+  Question: How many months' rent is the deposit?
 </prompt>
