@@ -254,9 +254,10 @@ export class Corpus implements AsyncDisposable {
   /** Retrieves, plans and begins to answer. Resolves when the sources are known. */
   async ask(question: string, options: AskOptions = {}): Promise<Answer> {
     const { model } = this.options;
-    const { signal, maxNewTokens, promptLookup, link = this.link } = options;
+    const { signal, maxNewTokens, promptLookup } = options;
     const start = performance.now();
     const sources = await this.retrieve(question, options);
+    const link = options.link ?? this.link;
     const plan = this.plan(question, sources, options);
     const retrieve_ms = performance.now() - start;
     const generation = model.generate(plan, {
