@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
-import { basename } from "node:path";
+import { statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { adapterInputs } from "./backend/cpu/adapter.js";
 import { CpuBackend } from "./backend/cpu/backend.js";
 import { Embedding } from "./backend/cpu/embedding.js";
@@ -11,6 +12,7 @@ import { DEFAULT_PRECISION, type Precision } from "./kv/block.js";
 import { blockKey, type BlockIdentity } from "./kv/identity.js";
 import { RotaryTable } from "./kv/rotary.js";
 import { readAdapter } from "./model/adapter/index.js";
+import { cardAt } from "./model/card.js";
 import { readSpec } from "./model/arch/index.js";
 import { modelName } from "./model/files/name.js";
 import type { ModelFile } from "./model/files/model-file.js";
@@ -61,7 +63,10 @@ export async function loadModel(options: LoadOptions = {}): Promise<Model> {
 
 async function modelOf(path: string, file: ModelFile, options: LoadOptions): Promise<Model> {
   const spec = readSpec(file, options);
-  const language = { ...(await languageOf(path, file.metadata)), contextLength: spec.contextLength };
+  const adapter = options.adapter === undefined ? undefined : await readAdapter(options.adapter);
+  const own = { ...(await languageOf(path, file.metadata)), contextLength: spec.contextLength };
+  // An adapter was trained with prompts of its own card.
+  const language = { ...own, card: (adapter && (await cardAt(join(folderOf(adapter.path), CARD)))) ?? own.card };
   const activations = options.activations ?? DEFAULT_ACTIVATIONS;
   const cacheDir = options.cacheDir ?? defaultCacheDir();
   const weights = await contentHash(file, cacheDir, options.onProgress);
@@ -73,12 +78,11 @@ async function modelOf(path: string, file: ModelFile, options: LoadOptions): Pro
     onProgress: options.onProgress,
     ...(options.threads !== undefined && { threads: options.threads }),
   });
-  const adapter = options.adapter === undefined ? undefined : await readAdapter(options.adapter);
   const acting = adapter && { where: adapter.where, inputs: adapterInputs(spec, adapter) };
   const backend = new CpuBackend(sessions, new PassRunner(sessions, spec, rotaries, new Embedding(file)), rotaries, async () => file.close(), acting);
   const precision = options.precision ?? DEFAULT_PRECISION;
-  const own: Pick<BlockIdentity, "adapter" | "encodingAdapter"> | undefined = adapter && (adapter.where === "both" ? { adapter: adapter.id } : { encodingAdapter: adapter.id });
-  const identity = { weights, variant: spec.variant, arithmetic: arithmeticOf(activations), precision, ...own };
+  const adapted: Pick<BlockIdentity, "adapter" | "encodingAdapter"> | undefined = adapter && (adapter.where === "both" ? { adapter: adapter.id } : { encodingAdapter: adapter.id });
+  const identity = { weights, variant: spec.variant, arithmetic: arithmeticOf(activations), precision, ...adapted };
   const name = modelName(path, file.metadata);
   return new Engine({
     id: adapter ? createHash("sha256").update(`${id} ${adapter.id}`).digest("hex") : id,
@@ -86,7 +90,14 @@ async function modelOf(path: string, file: ModelFile, options: LoadOptions): Pro
     language,
     backend,
     precision,
-    encodingAdapter: own?.encodingAdapter,
+    encodingAdapter: adapted?.encodingAdapter,
     keyOf: (source) => blockKey(identity, source),
   });
+}
+
+/** Name of the card in an adapter's folder. */
+const CARD = "card.json";
+
+function folderOf(path: string): string {
+  return statSync(path).isDirectory() ? path : dirname(path);
 }

@@ -30,12 +30,19 @@ export type ModelCard = {
 
 /** The card beside the model, or one made of its chat template where there is none. */
 export async function readCard(modelPath: string, chat: ChatTemplate): Promise<ModelCard> {
-  const path = modelPath.replace(/\.gguf$/, "") + ".json";
+  return (await cardAt(modelPath.replace(/\.gguf$/, "") + ".json")) ?? (chat.stop.length > 0 ? plainCard(chat) : defaultCard(chat));
+}
+
+/**
+ * The card of a file; undefined where there is none.
+ * @throws KvspliceError `bad_model` if it is not a card
+ */
+export async function cardAt(path: string): Promise<ModelCard | undefined> {
   let text: string;
   try {
     text = await readFile(path, "utf8");
   } catch {
-    return chat.stop.length > 0 ? plainCard(chat) : defaultCard(chat);
+    return undefined;
   }
   let card: unknown;
   try {
@@ -84,14 +91,15 @@ function plainCard(chat: ChatTemplate): ModelCard {
   };
 }
 
+/** For a model that was trained to chat. It is asked for a short answer: docs/linking.md measures models with these words. */
 function defaultCard(chat: ChatTemplate): ModelCard {
   const system = chat.frame("system", undefined);
   const user = chat.frame("user", "system");
   return {
     prompt: {
-      system: `${system.open}You answer questions from the given documents.${system.close}${user.open}`,
-      document: "Title: {title}\n{text}\n",
-      question: `\nQuestion: {question}${user.close}${chat.generationPrompt}`,
+      system: `${system.open}You answer questions from the given documents.${system.close}${user.open}Documents:\n\n`,
+      document: "Title: {title}\n{text}\n\n",
+      question: `Answer the question from the documents. Give only the answer, in a few words.\nQuestion: {question}${user.close}${chat.generationPrompt}`,
     },
     linkTokens: { tokens: [], default: 0 },
     chunkTokens: 160,
