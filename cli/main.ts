@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { createRequire } from "node:module";
 import { Command } from "commander";
+import { adapterCommand } from "./adapter.js";
 import { askCommand } from "./ask.js";
 import { auditCommand } from "./audit.js";
 import { chunksCommand } from "./chunks.js";
@@ -34,7 +35,8 @@ const program = new Command("kvsplice")
   .addCommand(storeCommand())
   .addCommand(serveCommand())
   .addCommand(modelsCommand())
-  .addCommand(pullCommand());
+  .addCommand(pullCommand())
+  .addCommand(adapterCommand());
 
 /** Exit code of a command whose reader has left (`| head`), as shells have it: 128 + SIGPIPE. */
 const READER_LEFT = 141;

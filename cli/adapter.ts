@@ -1,0 +1,27 @@
+import { Command } from "commander";
+import { readAdapter } from "../engine/index.js";
+import { sizeText } from "./progress.js";
+
+export function adapterCommand(): Command {
+  const info = new Command("info")
+    .description("say what an adapter changes, and on which passes it acts")
+    .argument("<path>", "a folder of PEFT's, a .safetensors or a .gguf file")
+    .option("--json", "print one JSON object")
+    .addHelpText("after", "\nExample:\n  $ kvsplice adapter info models/adapters/qwen2.5-coder-1.5b-instruct")
+    .action(tell);
+  return new Command("adapter").description("look at low-rank adapters (docs/linking.md)").addCommand(info);
+}
+
+async function tell(path: string, { json }: { readonly json?: boolean }): Promise<void> {
+  const { id, where, scale, pairs } = await readAdapter(path);
+  const names = [...pairs.keys()];
+  const modules = [...new Set(names.map((name) => name.split(".")[2]!))].sort();
+  const layers = new Set(names.map((name) => name.split(".")[1]!)).size;
+  const ranks = [...new Set([...pairs.values()].map(({ rank }) => rank))].sort((a, b) => a - b);
+  const bytes = [...pairs.values()].reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0);
+  if (json) process.stdout.write(`${JSON.stringify({ id, where, scale, ranks, modules, layers, memory_bytes: bytes })}\n`);
+  else {
+    const acts = where === "encode" ? "while documents are encoded; the answering model stays as it is" : "on every pass";
+    process.stdout.write(`Acts ${acts}.\nRank ${ranks.join(", ")}, scale ${scale}, on ${modules.join(", ")} of ${layers} ${layers === 1 ? "layer" : "layers"}; ${sizeText(bytes)} in memory.\n`);
+  }
+}
