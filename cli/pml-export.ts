@@ -3,7 +3,7 @@ import { KvspliceError } from "../engine/index.js";
 import { messagesOf, toAnthropic, toOpenAi } from "../pml/index.js";
 import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
-import { openSchema, type ReadOptions } from "./pml-files.js";
+import { openSchema, positiveNumber, type ReadOptions } from "./pml-files.js";
 
 type Options = ReadOptions & ModelOptions & { readonly to: "openai" | "anthropic"; readonly corpus?: string };
 
@@ -15,6 +15,7 @@ export function pmlExportCommand(): Command {
     .addOption(new Option("--to <api>", "whose messages").choices(["openai", "anthropic"]).makeOptionMandatory())
     .option("--corpus <dir>", "the corpus that has the documents")
     .option("--data <file>", "values for the prompt: a JSON object of modules with their arguments; - is standard input")
+    .option("--budget <tokens>", "tokens that the prompt may have; modules with a priority are left out until it fits", positiveNumber)
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(modelOption())
     .addHelpText(

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { InvalidArgumentError } from "commander";
 import { KvspliceError, type Language } from "../engine/index.js";
 import {
   compileMarkup,
@@ -17,7 +18,7 @@ import {
 import { linkTokensOf } from "../rag/index.js";
 
 /** The options of every command that reads schemas. */
-export type ReadOptions = { readonly allowOutside?: boolean; /** A JSON file of values for the prompt. */ readonly data?: string };
+export type ReadOptions = { readonly allowOutside?: boolean; /** A JSON file of values for the prompt. */ readonly data?: string; /** Tokens that the prompt may have. */ readonly budget?: number };
 
 /** Stands for standard input where a file is named. */
 const STDIN = "-";
@@ -26,6 +27,11 @@ const STDIN = "-";
 export function readFile(file: string, options: ReadOptions): Markup {
   if (file !== STDIN) return readMarkup(file, options);
   return openMarkup(readFileSync(0), { file: "stdin", files: folderFiles(".", options), from: resolve("stdin") });
+}
+
+export function positiveNumber(text: string): number {
+  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError("Give a whole number from 1.");
+  return Number(text);
 }
 
 export function languageOf({ tokenizer, chat, contextLength, card }: Language): MarkupLanguage {
@@ -49,7 +55,7 @@ export async function openSchema(schemaFile: string, promptFile: string | undefi
   mustBe("schema", files[0]);
   mustBe("prompt", files[1]);
   const data = options.data === undefined ? undefined : readData(options.data);
-  const checked = compileMarkup(files, { language: languageOf(language), ...(documents && { documents }), ...(data && { data }) });
+  const checked = compileMarkup(files, { language: languageOf(language), ...(documents && { documents }), ...(data && { data }), ...(options.budget !== undefined && { budget: options.budget }) });
   tellDiagnostics(checked.diagnostics, documents !== undefined);
   const layout = checked.files[0]?.layout;
   if (!layout) throw new KvspliceError("bad_markup", `${schemaFile} has no schema; kvsplice pml check ${schemaFile} tells why.`);

@@ -5,7 +5,7 @@ import { KvspliceError } from "../engine/index.js";
 import { type Compiled, type Documents, type RenderedPart, renderPrompt, textOfPrompt } from "../pml/index.js";
 import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
-import { openSchema, readFile, type ReadOptions } from "./pml-files.js";
+import { openSchema, positiveNumber, readFile, type ReadOptions } from "./pml-files.js";
 
 type Options = ReadOptions & ModelOptions & { readonly corpus?: string; readonly diff?: string; readonly json?: boolean };
 
@@ -17,6 +17,7 @@ export function pmlRenderCommand(): Command {
     .option("--diff <file>", "another prompt, or another version of the schema: print what its text has otherwise")
     .option("--corpus <dir>", "the corpus that has the documents")
     .option("--data <file>", "values for the prompt: a JSON object of modules with their arguments; - is standard input")
+    .option("--budget <tokens>", "tokens that the prompt may have; modules with a priority are left out until it fits", positiveNumber)
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(modelOption())
     .option("--json", "print one JSON object")

@@ -1,11 +1,11 @@
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
 import pc from "picocolors";
 import { isBlockPiece, KvspliceError, withoutCache, type Generation, type GenerationStats, type Model, type Plan, type Precision } from "../engine/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { type Compiled, type Documents, naturalPlan } from "../pml/index.js";
 import { divergence } from "./divergence.js";
 import { withDocuments } from "./pml-documents.js";
-import { openSchema, type ReadOptions } from "./pml-files.js";
+import { openSchema, positiveNumber, type ReadOptions } from "./pml-files.js";
 import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { encodeMissing, type Encoded } from "./pml-blocks.js";
 import { precisionOption } from "./precision.js";
@@ -31,6 +31,7 @@ export function pmlRunCommand(): Command {
     .option("--compare", "answer the prompt as it would be written without modules as well, and tell how far apart the answers are")
     .option("--max-tokens <n>", "tokens that the answer may have", positiveNumber)
     .option("--data <file>", "values for the prompt: a JSON object of modules with their arguments; - is standard input")
+    .option("--budget <tokens>", "tokens that the prompt may have; modules with a priority are left out until it fits", positiveNumber)
     .option("--allow-outside", "read src and imports from outside of the schema's folder")
     .addOption(precisionOption())
     .option("--json", "print one JSON object")
@@ -44,11 +45,6 @@ Examples:
   $ kvsplice pml run answer.pml crossings.pml --corpus bridges.kv`,
     )
     .action(run);
-}
-
-function positiveNumber(text: string): number {
-  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError("Give a whole number from 1.");
-  return Number(text);
 }
 
 async function run(schemaFile: string, promptFile: string, options: Options): Promise<void> {

@@ -57,7 +57,7 @@ type ModuleFields<Name extends string, Children extends readonly unknown[]> = {
 };
 
 export type SchemaOptions = Spaced;
-export type ModuleOptions = { readonly src?: string; readonly cache?: boolean } & Spaced;
+export type ModuleOptions = { readonly src?: string; readonly cache?: boolean; readonly priority?: number } & Spaced;
 export type MessageOptions = { readonly open?: boolean } & Spaced;
 export type ParameterOptions = {
   /** Positions that it reserves, in tokens. */
@@ -90,12 +90,13 @@ export function module<const Name extends string, const Children extends readonl
   ...children: Children
 ): Typed<Module, ModuleFields<Name, Children>>;
 export function module(name: string, ...content: (Child | ModuleOptions)[]): Module {
-  const [{ src, cache = true, ...options }, children] = splitOptions<ModuleOptions, SchemaNode>(content);
+  const [{ src, cache = true, priority, ...options }, children] = splitOptions<ModuleOptions, SchemaNode>(content);
   return {
     kind: "module",
     name: characters(name),
     ...(src === undefined ? {} : { src: characters(src) }),
     cache,
+    ...(priority === undefined ? {} : { priority }),
     ...spaced(options),
     children: contentOf(children),
   };

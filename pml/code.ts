@@ -38,8 +38,8 @@ function nodeCode(node: Node, depth: number, used: Set<string>): string {
     case "comment":
       return call("comment", [quote(node.text)], depth, used);
     case "module": {
-      const { name, src, cache, space, wrap } = node;
-      return call("module", [quote(name), ...optionsCode({ src, cache: cache && undefined, space, wrap }), ...content()], depth, used);
+      const { name, src, cache, priority, space, wrap } = node;
+      return call("module", [quote(name), ...optionsCode({ src, cache: cache && undefined, priority, space, wrap }), ...content()], depth, used);
     }
     case "union":
       return call("union", content(), depth, used);

@@ -55,6 +55,7 @@ const SEVERITIES = {
   // legal, and likely wrong
   "argument-truncated": "warning",
   "import-leaves-out": "warning",
+  "module-left-out": "warning",
   "scaffold-of-one": "warning",
   "schema-too-long": "warning",
   "text-outside-message": "warning",

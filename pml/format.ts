@@ -379,6 +379,7 @@ function attributesOf(element: Element): (readonly [name: string, value: string]
         ["name", element.name],
         ...(element.src === undefined ? [] : [["src", element.src] as const]),
         ...(element.cache ? [] : [["cache", "false"] as const]),
+        ...(element.priority === undefined ? [] : [["priority", String(element.priority)] as const]),
         ...spaced,
       ];
     case "parameter":

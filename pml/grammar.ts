@@ -13,7 +13,7 @@ export type ElementName =
   | "document"
   | "prompt";
 
-export type AttributeKind = "name" | "text" | "boolean" | "length" | "space" | "wrap" | "overflow";
+export type AttributeKind = "name" | "text" | "boolean" | "length" | "space" | "wrap" | "overflow" | "priority";
 
 export type ElementRule = {
   readonly attributes: Readonly<Record<string, { readonly kind: AttributeKind; readonly required?: true }>>;
@@ -39,6 +39,7 @@ export const SCHEMA_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>>
       name: { kind: "name", required: true },
       src: { kind: "text" },
       cache: { kind: "boolean" },
+      priority: { kind: "priority" },
       ...SPACE,
     },
     children: ["module", "union", "parameter", "scaffold", "import", "document", ...ROLES],

@@ -4,6 +4,7 @@
  *     const files = ["trip.pml", "packing.pml"].map((file) => readMarkup(file));
  *     const { files: [{ layout }, { compiled }], diagnostics } = compileMarkup(files, { language });
  */
+export { compileWithin } from "./budget.js";
 export { type CheckedPrompt, checkPrompt, type Included } from "./check-prompt.js";
 export { checkSchema } from "./check.js";
 export { formatBuilder } from "./code.js";

@@ -167,6 +167,7 @@ function readSchemaElement(element: XmlElement, outer: Around, alone: boolean, r
         name: textOf(element, "name"),
         ...(src === undefined ? {} : { src }),
         cache: flagOf(element, "cache", true),
+        ...priorityOf(element),
         ...spaced,
         children: ended ? [...children, { kind: "text", text: LINE_END }] : children,
         origin,
@@ -372,6 +373,11 @@ function spacedOf({ attributes }: XmlElement): Spaced {
   return { ...((space === "preserve" || space === "default") && { space }), ...((wrap === "hard" || wrap === "soft") && { wrap }) };
 }
 
+function priorityOf({ attributes }: XmlElement): { readonly priority?: number } {
+  const value = attributes.get("priority");
+  return value === undefined || wantedValue("priority", value) ? {} : { priority: Number(value) };
+}
+
 /** What the value should have been, or undefined when it is right. */
 function wantedValue(kind: AttributeKind, value: string): string | undefined {
   switch (kind) {
@@ -381,6 +387,8 @@ function wantedValue(kind: AttributeKind, value: string): string | undefined {
       return value === "preserve" || value === "default" ? undefined : "`preserve` or `default`";
     case "wrap":
       return value === "hard" || value === "soft" ? undefined : "`hard` or `soft`";
+    case "priority":
+      return /^\d{1,6}$/.test(value) ? undefined : "a whole number from 0; modules of the lowest are left out first";
     case "overflow":
       return OVERFLOWS.some((overflow) => overflow === value) ? undefined : list(OVERFLOWS);
     case "length":

@@ -1,4 +1,5 @@
 import type { Tokenizer } from "../plan/index.js";
+import { compileWithin } from "./budget.js";
 import { checkPrompt } from "./check-prompt.js";
 import { type Compiled, type CompiledPrompt, compilePrompt } from "./compile.js";
 import { type Data, withData } from "./data.js";
@@ -24,6 +25,8 @@ export type MarkupOptions = {
   readonly documents?: Documents;
   /** Values for the prompts. */
   readonly data?: Data;
+  /** Tokens that each prompt may have: modules with a priority are left out until it has no more. */
+  readonly budget?: number;
 };
 
 export type CompiledMarkup = {
@@ -41,7 +44,7 @@ export type CompiledMarkup = {
  */
 export function compileMarkup(
   files: readonly Markup[],
-  { language, documents, data }: MarkupOptions,
+  { language, documents, data, budget }: MarkupOptions,
 ): { readonly files: readonly CompiledMarkup[]; readonly diagnostics: readonly Diagnostic[] } {
   const diagnostics: Diagnostic[] = [];
   const layouts = new Map<Markup, Layout>();
@@ -56,7 +59,7 @@ export function compileMarkup(
     const { kind, file } = each;
     const layout = layouts.get(each);
     if (kind !== "prompt") return { kind, file, ...(layout && { layout }) };
-    const found = againstSchema(each.prompt, data, files, layouts, { ...(language && { linkTokens: language.linkTokens }), ...(documents && { documents }) });
+    const found = againstSchema(each.prompt, { data, budget, language }, files, layouts, { ...(language && { linkTokens: language.linkTokens }), ...(documents && { documents }) });
     diagnostics.push(...found.diagnostics);
     return { kind, file, ...(found.compiled && !hasErrors(each.diagnostics) && { compiled: found.compiled }) };
   });
@@ -65,7 +68,7 @@ export function compileMarkup(
 
 function againstSchema(
   written: Prompt,
-  data: Data | undefined,
+  { data, budget, language }: { readonly [Key in "data" | "budget" | "language"]: MarkupOptions[Key] | undefined },
   files: readonly Markup[],
   layouts: ReadonlyMap<Markup, Layout>,
   options: Parameters<typeof compilePrompt>[2],
@@ -76,7 +79,9 @@ function againstSchema(
   if (found && named.length === 1) {
     const layout = layouts.get(found);
     const { prompt, diagnostics } = data ? withData(found.schema, written, data) : { prompt: written, diagnostics: [] };
-    const compiled: CompiledPrompt = layout ? compilePrompt(layout, prompt, options) : checkPrompt(found.schema, prompt);
+    const compiled: CompiledPrompt = !layout || !language ? checkPrompt(found.schema, prompt)
+      : budget === undefined ? compilePrompt(layout, prompt, options)
+      : compileWithin(found.schema, prompt, budget, { ...language, ...options });
     const all = [...diagnostics, ...compiled.diagnostics];
     return { diagnostics: all, ...(compiled.compiled && !hasErrors(all) && { compiled: compiled.compiled }) };
   }

@@ -53,6 +53,8 @@ export type Module = Written &
     readonly name: string;
     readonly src?: string;
     readonly cache: boolean;
+    /** Of modules under a budget of tokens: the lowest is left out first; none without it. */
+    readonly priority?: number;
     readonly children: readonly SchemaNode[];
   };
 

@@ -364,6 +364,14 @@ describe("test", () => {
   });
 });
 
+test("a budget leaves out what has a priority, and says so", () => {
+  const { pml } = folderOf({ "trip.pml": SCHEMA.replace('<module name="today"', '<module name="today" priority="1"') });
+  const whole = JSON.parse(pml("render", "trip.pml", "packing.pml", "--json").stdout).tokens;
+  const { stdout, stderr } = pml("render", "trip.pml", "packing.pml", "--budget", String(whole.cached + whole.computed - 1), "--json");
+  expect(stderr).toMatch(/packing\.pml:5:4: warning: module `today` is left out.*\[module-left-out\]/);
+  expect(JSON.parse(stdout).text).not.toContain("rains");
+});
+
 test("values of a program fill a prompt: run, render and export take them", () => {
   const { pml } = folderOf({ "values.json": JSON.stringify({ plan: { days: "four <days>", tokyo: false, miami: true }, today: false }) });
   const { text } = JSON.parse(pml("render", "trip.pml", "packing.pml", "--data", "values.json", "--json").stdout);

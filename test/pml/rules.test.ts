@@ -125,6 +125,7 @@ const CASES: Readonly<Record<string, Case>> = {
   "an argument that is cut": { code: "argument-truncated", schema: `<schema name="s"><module name="m"><parameter name="p" length="2" overflow="truncate-end"/></module></schema>`, prompt: `<prompt schema="s"><m p="‸1 2 3"/>?</prompt>`, says: /3 tokens.*reserves 2, so its end/ },
   "a default that is cut": { code: "argument-truncated", schema: `<schema name="s"><module name="m"><parameter name="p" length="1" default="‸1 2" overflow="truncate-start"/></module></schema>`, prompt: `<prompt schema="s"><m/>?</prompt>`, says: /default.*start/ },
   "an overflow that there is not": { code: "bad-value", schema: `<schema name="s"><module name="m"><parameter name="p" length="1" overflow="‸cut"/></module></schema>`, says: /truncate-end/ },
+  "a priority that is no number": { code: "bad-value", schema: `<schema name="s"><module name="m" priority="‸high"/></schema>`, says: /whole number/ },
   "a wrap that there is not": { code: "bad-value", schema: `<schema name="s" wrap="‸off"/>`, says: /soft/ },
 
   // prompts
@@ -195,7 +196,7 @@ suite("every rule has its diagnostic, at its place", () => {
   });
 
   test("no rule is without a case", () => {
-    const elsewhere: DiagnosticCode[] = ["outside-folder", "unread-file"]; // files.test.ts
+    const elsewhere: DiagnosticCode[] = ["outside-folder", "unread-file", "module-left-out"]; // files.test.ts, budget.test.ts
     const told = new Set([...Object.values(CASES).map(({ code }) => code), ...elsewhere]);
     expect(DIAGNOSTIC_CODES.filter((code) => !told.has(code))).toEqual([]);
   });

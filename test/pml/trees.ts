@@ -50,7 +50,7 @@ const { inSchema } = fc.letrec<{ module: Module; union: Child; message: Child; i
   return {
     module: fc
       .tuple(name, fc.boolean(), fc.option(text, { nil: undefined }), space, tie("inModule"))
-      .map(([key, cache, src, spaced, children]) => module(key, { cache, ...spaced, ...(src !== undefined && { src }) }, ...children)),
+      .map(([key, cache, src, spaced, children]) => module(key, { cache, ...(key.length === 2 && { priority: 7 }), ...spaced, ...(src !== undefined && { src }) }, ...children)),
     union: fc.array(fc.oneof(tie("module"), remark), { maxLength: 3 }).map((members) => union(...members)),
     message: fc
       .tuple(role, fc.boolean(), space, tie("inMessage"))

@@ -1,0 +1,49 @@
+import { expect, test } from "vitest";
+import { blocksOf, compileWithin, layoutSchema, parsePrompt } from "../../pml/index.js";
+import { layoutOf, schemaOf } from "./compiling.js";
+import { chat, read, wordTokenizer } from "./words.js";
+
+const schema = schemaOf(`<schema name="s">
+  <module name="rules">Always.</module>
+  <module name="a" priority="2">a a a a</module>
+  <module name="b" priority="1">b b b b<module name="c" priority="0">c c</module></module>
+  <module name="d" priority="1">d d d d</module>
+</schema>`);
+const tokenizer = wordTokenizer();
+const within = (budget: number, includes = "<rules/><a/><b><c/></b><d/>") => {
+  const { prompt } = parsePrompt(`<prompt schema="s">${includes}Why?</prompt>`);
+  return compileWithin(schema, prompt!, budget, { tokenizer, chat });
+};
+
+test("modules of the lowest priority are left out first, of equals the last, until the prompt fits", () => {
+  const modules = (budget: number) => within(budget).compiled?.modules;
+  expect(modules(100)).toEqual(["rules", "a", "b", "b/c", "d"]);
+  const whole = within(100).compiled!;
+  const tokens = whole.cachedTokens + whole.computedTokens;
+  expect(modules(tokens)).toEqual(["rules", "a", "b", "b/c", "d"]);
+  expect(modules(tokens - 1)).toEqual(["rules", "a", "b", "d"]);
+  expect(modules(tokens - 3)).toEqual(["rules", "a", "b"]);
+  expect(modules(tokens - 8)).toEqual(["rules", "a"]);
+  expect(modules(tokens - 13)).toEqual(["rules"]);
+});
+
+test("what is left out leaves no gap, and each is told of", () => {
+  const { compiled, diagnostics } = within(11);
+  expect(diagnostics.map(({ code, message }) => [code, /`([a-z/]+)`/.exec(message)?.[1]])).toEqual([["module-left-out", "b/c"], ["module-left-out", "d"], ["module-left-out", "b"]]);
+  expect(read(compiled!.plan, tokenizer)).toEqual([
+    ["block", { 0: "Always.\n" }],
+    ["block", { 2: "a a a a\n" }],
+    ["fresh", { 7: "Why?<|im_start|>assistant\n" }],
+  ]);
+});
+
+test("blocks of the modules that stay are those that are computed ahead", () => {
+  const ahead = new Set(blocksOf(layoutSchema(schema, { tokenizer, chat }).layout!).map(({ tokens }) => tokens.join()));
+  for (const piece of within(13, "<rules/><a/><d/>").compiled!.plan.pieces) if ("block" in piece) expect(ahead.has(piece.block.tokens.join())).toBe(true);
+});
+
+test("a prompt that is too long without them is an error with both counts", () => {
+  expect(within(3).compiled).toBeUndefined();
+  expect(within(3).diagnostics.at(-1)).toMatchObject({ code: "prompt-too-long", message: expect.stringMatching(/has \d+ tokens without the modules that may be left out; 3 are allowed/) });
+  expect(layoutOf(schema).length).toBeGreaterThan(0);
+});
