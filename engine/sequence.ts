@@ -103,6 +103,8 @@ export class Sequence {
         warnings,
       };
     } finally {
+      // Whoever leaves an answer leaves the prompt's KV, which is whole: the next one who asks the same finds it.
+      await this.put(this.kept.splice(0));
       this.end();
     }
   }
@@ -181,10 +183,16 @@ export class Sequence {
 
   /** Puts the KV of the prompt's computed pieces and of the answer into the store, where it has a name; returns warnings. */
   private async keep({ cache }: Prompt, row: number, answer: readonly number[]): Promise<string[]> {
-    const { keepAnswer, store } = this.options;
+    const { keepAnswer } = this.options;
     const key = answer.length > 0 && !this.isLinked ? keepAnswer?.(answer) : undefined;
-    const kept = [...this.kept];
+    const kept = this.kept.splice(0);
     if (key !== undefined) kept.push({ key, block: await cache.extract(row, row + answer.length, this.engine.precision) });
+    return this.put(kept);
+  }
+
+  /** Puts what was kept into the store; returns warnings of what could not be put. */
+  private async put(kept: readonly KeptBlock[]): Promise<string[]> {
+    const { store } = this.options;
     const warnings: string[] = [];
     for (const { key, block } of kept) {
       await store?.put(key, block).catch((error: unknown) => {

@@ -48,6 +48,20 @@ describe("an answer", () => {
   });
 });
 
+describe("an answer that is left", () => {
+  test("leaves the prompt's KV in the store, which was whole when its first token came", async () => {
+    await using engine = fakeEngine(new FakeBackend());
+    const store = memoryStore();
+    const turn: Plan = { pieces: [{ tokens: [1, 2, 3], at: 0, keep: "system" }, { tokens: [4, 5, 6, 7], at: 3, keep: "question" }] };
+    for await (const _ of engine.generate(turn, { store, maxNewTokens: 50, keepAnswer: () => "answer" })) break;
+    expect(await store.has("question")).toBe(true);
+    expect(await store.has("answer")).toBe(false);
+    const again = engine.generate(turn, { store, maxNewTokens: 1 });
+    await again.text;
+    expect(await again.stats).toMatchObject({ computed_tokens: 1 });
+  });
+});
+
 describe("what is kept", () => {
   const turn: Plan = { pieces: [{ tokens: [1, 2, 3], at: 0, keep: "system" }, { tokens: [4, 5, 6, 7], at: 3, keep: "question" }] };
 
