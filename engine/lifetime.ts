@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { KvspliceError } from "../plan/index.js";
 
 /** A piece of work of something that can be closed. */
@@ -33,6 +34,7 @@ export class Lifetime {
     this.mustBeOpen();
     const controller = new AbortController();
     const forward = () => controller.abort(signal?.reason);
+    if (signal) setMaxListeners(0, signal); // an answer's signal is listened to by each of the blocks that it encodes
     signal?.addEventListener("abort", forward, { once: true });
     if (signal?.aborted) forward();
     let end!: () => void;

@@ -145,3 +145,16 @@ describe("a model that is closed", () => {
     expect(backend.passes).toHaveLength(passes);
   });
 });
+
+test("many blocks of one answer listen to its signal without a word from Node, and leave it when they are done", async () => {
+  const warnings: Error[] = [];
+  const warned = (warning: Error) => warnings.push(warning);
+  process.on("warning", warned);
+  const engine = fakeEngine(new FakeBackend());
+  const { signal } = new AbortController();
+  await Promise.all(Array.from({ length: 30 }, (_, i) => engine.encode({ tokens: [i + 1] }, { signal })));
+  await sleep(10);
+  process.off("warning", warned);
+  expect(warnings).toEqual([]);
+  await engine.close();
+});
