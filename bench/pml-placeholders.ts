@@ -19,10 +19,15 @@ const FACTS = [
   ["The traveller stays in <parameter name='a' length='L'/> for <parameter name='b' length='L'/> and pays in coins.", { a: "Tokyo", b: "three days" }, "How long does the traveller stay?"],
   ["The meeting of <parameter name='a' length='L'/> begins at <parameter name='b' length='L'/>. Bring the report.", { a: "the board", b: "nine" }, "When does the meeting begin?"],
   ["Dear <parameter name='a' length='L'/>, your parcel lies at <parameter name='b' length='L'/> until Friday.", { a: "Ada", b: "the station" }, "Where does the parcel lie?"],
+  ["Order: the shop sends <parameter name='a' length='L'/> to <parameter name='b' length='L'/> by train.", { a: "two lamps", b: "Ghent" }, "What does the shop send?"],
+  ["The course is taught by <parameter name='a' length='L'/> in room <parameter name='b' length='L'/>. Bring a pen.", { a: "Grace Hopper", b: "12" }, "Who teaches the course?"],
+  ["On <parameter name='a' length='L'/> the ferry leaves from <parameter name='b' length='L'/> at noon.", { a: "Monday", b: "Dinner Key" }, "Where does the ferry leave from?"],
+  ["The lamp costs <parameter name='a' length='L'/> and weighs <parameter name='b' length='L'/>.", { a: "40 crowns", b: "two kilograms" }, "How much does the lamp weigh?"],
 ] as const;
 
 const rows = [];
-for (const length of [8, 64, 512]) {
+for (const length of [6, 8, 16, 32, 64, 512]) {
+  const same = { gap: 0, placeholders: 0 };
   const kl = { gap: 0, placeholders: 0 };
   const ms = { gap: 0, placeholders: 0 };
   for (const [text, given, question] of FACTS) {
@@ -40,13 +45,19 @@ for (const length of [8, 64, 512]) {
       for (const piece of plan.pieces) if ("block" in piece) await model.encode(piece.block);
       const { user, system } = process.cpuUsage(start);
       ms[name] += (user + system) / 1000 / FACTS.length;
-      kl[name] += divergence(natural, await model.logits(plan)) / FACTS.length;
+      const logits = await model.logits(plan);
+      kl[name] += divergence(natural, logits) / FACTS.length;
+      if (likeliest(logits) === likeliest(natural)) same[name]++;
     }
   }
-  rows.push({ length, "KL, nothing there": kl.gap.toFixed(4), "KL, placeholders": kl.placeholders.toFixed(4), "CPU ms, nothing there": ms.gap.toFixed(0), "CPU ms, placeholders": ms.placeholders.toFixed(0) });
+  rows.push({ length, "KL, nothing there": kl.gap.toFixed(4), "KL, placeholders": kl.placeholders.toFixed(4), "same first token": `${same.gap} and ${same.placeholders} of ${FACTS.length}`, "CPU ms, nothing there": ms.gap.toFixed(0), "CPU ms, placeholders": ms.placeholders.toFixed(0) });
 }
 console.table(rows);
 await model.close();
+
+function likeliest(logits: Float32Array): number {
+  return logits.reduce((best, logit, i) => (logit > logits[best]! ? i : best), 0);
+}
 
 function withPlaceholders(plan: Plan, layout: Layout): Plan {
   const lengths = new Map<number, number>();
