@@ -1,42 +1,37 @@
 #!/usr/bin/env node
 import { createRequire } from "node:module";
 import { Command } from "commander";
-import { adapterCommand } from "./adapter.js";
-import { askCommand } from "./ask.js";
-import { auditCommand } from "./audit.js";
-import { chunksCommand } from "./chunks.js";
-import { evalCommand } from "./eval.js";
-import { listCommand } from "./list.js";
-import { modelsCommand } from "./models.js";
-import { pmlCommand } from "./pml.js";
-import { precomputeCommand } from "./precompute.js";
-import { pullCommand } from "./pull.js";
-import { removeCommand } from "./remove.js";
 import { reportError } from "./report-error.js";
-import { serveCommand } from "./serve.js";
-import { storeCommand } from "./store-commands.js";
-import { workerCommand } from "./worker.js";
 
 const { version, description } = createRequire(import.meta.url)("kvsplice/package.json") as { version: string; description: string };
+
+/** The commands, each loaded when it is asked for: what the others import takes a second. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  precompute: async () => (await import("./precompute.js")).precomputeCommand(),
+  ask: async () => (await import("./ask.js")).askCommand(),
+  audit: async () => (await import("./audit.js")).auditCommand(),
+  list: async () => (await import("./list.js")).listCommand(),
+  remove: async () => (await import("./remove.js")).removeCommand(),
+  chunks: async () => (await import("./chunks.js")).chunksCommand(),
+  eval: async () => (await import("./eval.js")).evalCommand(),
+  pml: async () => (await import("./pml.js")).pmlCommand(),
+  worker: async () => (await import("./worker.js")).workerCommand(),
+  store: async () => (await import("./store-commands.js")).storeCommand(),
+  serve: async () => (await import("./serve.js")).serveCommand(),
+  models: async () => (await import("./models.js")).modelsCommand(),
+  pull: async () => (await import("./pull.js")).pullCommand(),
+  adapter: async () => (await import("./adapter.js")).adapterCommand(),
+};
 
 const program = new Command("kvsplice")
   .description(description)
   .version(version)
-  .showHelpAfterError("(kvsplice --help tells the commands)")
-  .addCommand(precomputeCommand())
-  .addCommand(askCommand())
-  .addCommand(auditCommand())
-  .addCommand(listCommand())
-  .addCommand(removeCommand())
-  .addCommand(chunksCommand())
-  .addCommand(evalCommand())
-  .addCommand(pmlCommand())
-  .addCommand(workerCommand())
-  .addCommand(storeCommand())
-  .addCommand(serveCommand())
-  .addCommand(modelsCommand())
-  .addCommand(pullCommand())
-  .addCommand(adapterCommand());
+  .showHelpAfterError("(kvsplice --help tells the commands)");
+
+const asked = process.argv.slice(2).find((argument) => !argument.startsWith("-"));
+const isVersion = asked === undefined && process.argv.some((argument) => argument === "--version" || argument === "-V");
+const named = asked !== undefined && Object.hasOwn(COMMANDS, asked) ? [COMMANDS[asked]!] : isVersion ? [] : Object.values(COMMANDS);
+for (const load of named) program.addCommand(await load());
 
 /** Exit code of a command whose reader has left (`| head`), as shells have it: 128 + SIGPIPE. */
 const READER_LEFT = 141;
