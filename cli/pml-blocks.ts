@@ -1,6 +1,12 @@
 import { storeBlock, type BlockSource, type BlockStore, type Encoder } from "../engine/index.js";
 
-export type Encoded = { readonly blocks: number; readonly stored: number; readonly encoded: number; readonly tokens: number; readonly encoded_tokens: number };
+export type Encoded = {
+  readonly blocks: number;
+  readonly stored: number;
+  readonly encoded: number;
+  readonly tokens: number;
+  readonly encoded_tokens: number;
+};
 
 export type EncodeOptions = {
   readonly signal: AbortSignal;
@@ -10,7 +16,12 @@ export type EncodeOptions = {
 };
 
 /** Encodes those of the blocks that the store does not have. Equal blocks count once. */
-export async function encodeMissing(model: Encoder, store: BlockStore, sources: readonly BlockSource[], { signal, pinned = false, onBlock }: EncodeOptions): Promise<Encoded> {
+export async function encodeMissing(
+  model: Encoder,
+  store: BlockStore,
+  sources: readonly BlockSource[],
+  { signal, pinned = false, onBlock }: EncodeOptions,
+): Promise<Encoded> {
   const byKey = new Map(sources.map((source) => [model.keyOf(source), source]));
   let done: Encoded = { blocks: byKey.size, stored: 0, encoded: 0, tokens: 0, encoded_tokens: 0 };
   for (const source of byKey.values()) {

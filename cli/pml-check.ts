@@ -43,7 +43,8 @@ async function check(paths: string[], options: Options): Promise<void> {
   const diagnostics: readonly Diagnostic[] = options.usage || options.json ? [...found, ...unused] : found;
   const errors = diagnostics.filter(({ severity }) => severity === "error").length;
   const warnings = diagnostics.length - errors;
-  if (options.json) process.stdout.write(`${JSON.stringify({ files: files.map(({ file, kind }) => ({ file, kind })), errors, warnings, diagnostics })}\n`);
+  if (options.json)
+    process.stdout.write(`${JSON.stringify({ files: files.map(({ file, kind }) => ({ file, kind })), errors, warnings, diagnostics })}\n`);
   else {
     if (diagnostics.length > 0) process.stdout.write(`${renderDiagnostics(diagnostics)}\n\n`);
     const summary = options.usage || unused.length === 0 ? "" : ` No given prompt uses ${usageLine(unused)}; --usage lists them.`;

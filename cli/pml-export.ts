@@ -35,7 +35,8 @@ async function run(schemaFile: string, promptFile: string, options: Options): Pr
   const language = await loadLanguage(options, options.corpus);
   await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, async (documents) => {
     const { compiled } = await openSchema(schemaFile, promptFile, language, documents, options);
-    if (!compiled) throw new KvspliceError("bad_markup", `${promptFile} has no prompt; kvsplice pml check ${schemaFile} ${promptFile} tells why.`);
+    if (!compiled)
+      throw new KvspliceError("bad_markup", `${promptFile} has no prompt; kvsplice pml check ${schemaFile} ${promptFile} tells why.`);
     const messages = messagesOf(compiled);
     process.stdout.write(`${JSON.stringify(options.to === "openai" ? toOpenAi(messages) : toAnthropic(messages), undefined, 2)}\n`);
   });

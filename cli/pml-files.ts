@@ -18,7 +18,11 @@ import {
 import { linkTokensOf } from "../rag/index.js";
 
 /** The options of every command that reads schemas. */
-export type ReadOptions = { readonly allowOutside?: boolean; /** A JSON file of values for the prompt. */ readonly data?: string; /** Tokens that the prompt may have. */ readonly budget?: number };
+export type ReadOptions = {
+  readonly allowOutside?: boolean;
+  /** A JSON file of values for the prompt. */ readonly data?: string;
+  /** Tokens that the prompt may have. */ readonly budget?: number;
+};
 
 /** Stands for standard input where a file is named. */
 const STDIN = "-";
@@ -43,19 +47,31 @@ function tellDiagnostics(diagnostics: readonly Diagnostic[], corpus: boolean): v
   if (diagnostics.length === 0) return;
   const told = renderDiagnostics(diagnostics);
   if (!hasErrors(diagnostics)) return void process.stderr.write(`${told}\n`);
-  const hint = !corpus && diagnostics.some(({ code }) => code === "unknown-document")
-    ? "\nDocuments come from a corpus: --corpus DIR names the folder that kvsplice precompute filled."
-    : "";
+  const hint =
+    !corpus && diagnostics.some(({ code }) => code === "unknown-document")
+      ? "\nDocuments come from a corpus: --corpus DIR names the folder that kvsplice precompute filled."
+      : "";
   throw new KvspliceError("bad_markup", `Mend the markup first:\n${told}${hint}`);
 }
 
 /** A schema and, where one is named, a prompt of it. @throws KvspliceError for what the files lack */
-export async function openSchema(schemaFile: string, promptFile: string | undefined, language: Language, documents: Documents | undefined, options: ReadOptions) {
+export async function openSchema(
+  schemaFile: string,
+  promptFile: string | undefined,
+  language: Language,
+  documents: Documents | undefined,
+  options: ReadOptions,
+) {
   const files = [schemaFile, ...(promptFile === undefined ? [] : [promptFile])].map((file) => readFile(file, options));
   mustBe("schema", files[0]);
   mustBe("prompt", files[1]);
   const data = options.data === undefined ? undefined : readData(options.data);
-  const checked = compileMarkup(files, { language: languageOf(language), ...(documents && { documents }), ...(data && { data }), ...(options.budget !== undefined && { budget: options.budget }) });
+  const checked = compileMarkup(files, {
+    language: languageOf(language),
+    ...(documents && { documents }),
+    ...(data && { data }),
+    ...(options.budget !== undefined && { budget: options.budget }),
+  });
   tellDiagnostics(checked.diagnostics, documents !== undefined);
   const layout = checked.files[0]?.layout;
   if (!layout) throw new KvspliceError("bad_markup", `${schemaFile} has no schema; kvsplice pml check ${schemaFile} tells why.`);
@@ -76,5 +92,8 @@ function readData(file: string): Data {
 
 function mustBe(kind: "schema" | "prompt", given: Markup | undefined): void {
   if (given === undefined || given.kind === kind || given.kind === "unknown") return;
-  throw new KvspliceError("bad_argument", `${given.file} holds a ${given.kind}, and a ${kind} is wanted in its place: first the schema's file, then the prompt's.`);
+  throw new KvspliceError(
+    "bad_argument",
+    `${given.file} holds a ${given.kind}, and a ${kind} is wanted in its place: first the schema's file, then the prompt's.`,
+  );
 }

@@ -83,8 +83,13 @@ async function serve(options: ModelOptions): Promise<void> {
   /** Schemas of the workspace, and of the folder that the file lies in, by their names; the first of a name counts. */
   const schemasNear = (file: string): Map<string, { readonly file: string; readonly schema: Schema; readonly markup: Markup }> => {
     const folders = [dirname(file), ...roots];
-    const files = folders.flatMap((cwd) => globSync("**/*.pml", { cwd, absolute: true, ignore: ["**/node_modules/**"] }).slice(0, MAX_FILES));
-    const opened = documents.all().filter(({ uri }) => uri.startsWith("file:")).map(({ uri }) => fileURLToPath(uri));
+    const files = folders.flatMap((cwd) =>
+      globSync("**/*.pml", { cwd, absolute: true, ignore: ["**/node_modules/**"] }).slice(0, MAX_FILES),
+    );
+    const opened = documents
+      .all()
+      .filter(({ uri }) => uri.startsWith("file:"))
+      .map(({ uri }) => fileURLToPath(uri));
     const schemas = new Map<string, { readonly file: string; readonly schema: Schema; readonly markup: Markup }>();
     for (const each of new Set([...opened, ...files])) {
       const markup = markupOf(each);
@@ -115,7 +120,8 @@ async function serve(options: ModelOptions): Promise<void> {
   documents.onDidClose(({ document }) => void connection.sendDiagnostics({ uri: document.uri, diagnostics: [] }));
 
   connection.onInitialize(({ workspaceFolders, rootUri }) => {
-    for (const uri of workspaceFolders?.map((folder) => folder.uri) ?? (rootUri ? [rootUri] : [])) if (uri.startsWith("file:")) roots.add(fileURLToPath(uri));
+    for (const uri of workspaceFolders?.map((folder) => folder.uri) ?? (rootUri ? [rootUri] : []))
+      if (uri.startsWith("file:")) roots.add(fileURLToPath(uri));
     return {
       capabilities: {
         textDocumentSync: TextDocumentSyncKind.Incremental,
@@ -131,7 +137,11 @@ async function serve(options: ModelOptions): Promise<void> {
     const document = documents.get(textDocument.uri);
     if (!document) return [];
     const schemas = new Map([...schemasNear(fileURLToPath(document.uri))].map(([name, { schema }]) => [name, schema]));
-    return completionsAt(document.getText(), document.offsetAt(position), schemas).map(({ label, kind, detail }) => ({ label, kind: KINDS[kind], detail }));
+    return completionsAt(document.getText(), document.offsetAt(position), schemas).map(({ label, kind, detail }) => ({
+      label,
+      kind: KINDS[kind],
+      detail,
+    }));
   });
 
   /** What stands at a place, with the schema that it is of. */
@@ -153,7 +163,10 @@ async function serve(options: ModelOptions): Promise<void> {
     const layout = files[0]?.layout;
     if (!layout) return null;
     const tree = describe(layout);
-    const text = reference.kind === "schema" ? hoverText(tree) : hoverText(descriptionAt(tree, reference.path.split("/"), reference.kind === "parameter" ? reference.name : undefined));
+    const text =
+      reference.kind === "schema"
+        ? hoverText(tree)
+        : hoverText(descriptionAt(tree, reference.path.split("/"), reference.kind === "parameter" ? reference.name : undefined));
     return text === undefined ? null : { contents: { kind: "markdown", value: text }, range: rangeOf(placeOf(reference.span)) };
   });
 
@@ -187,7 +200,13 @@ async function serve(options: ModelOptions): Promise<void> {
 }
 
 function asLsp({ code, severity, message, place }: Diagnostic): LspDiagnostic {
-  return { code, message, source: "kvsplice", severity: severity === "error" ? DiagnosticSeverity.Error : DiagnosticSeverity.Warning, range: rangeOf(place!) };
+  return {
+    code,
+    message,
+    source: "kvsplice",
+    severity: severity === "error" ? DiagnosticSeverity.Error : DiagnosticSeverity.Warning,
+    range: rangeOf(place!),
+  };
 }
 
 function rangeOf({ line, column, endLine, endColumn }: Place): Range {
@@ -195,9 +214,11 @@ function rangeOf({ line, column, endLine, endColumn }: Place): Range {
 }
 
 function descriptionAt(tree: Description, path: readonly string[], parameter: string | undefined): Description | undefined {
-  const within = ({ children }: Description): Description[] => children.flatMap((child) => (child.kind === "union" ? within(child) : [child]));
+  const within = ({ children }: Description): Description[] =>
+    children.flatMap((child) => (child.kind === "union" ? within(child) : [child]));
   let found: Description | undefined = tree;
-  for (const name of path.filter((each) => each !== "")) found = found && within(found).find((child) => child.kind === "module" && child.name === name);
+  for (const name of path.filter((each) => each !== ""))
+    found = found && within(found).find((child) => child.kind === "module" && child.name === name);
   return parameter === undefined ? found : found && within(found).find((child) => child.kind === "parameter" && child.name === parameter);
 }
 
@@ -205,6 +226,9 @@ function hoverText(description: Description | undefined): string | undefined {
   if (!description) return undefined;
   const { kind, name, start = 0, end = 0, tokens, cached, modules } = description;
   const places = end > start ? `positions ${start}–${end - 1}` : "no positions";
-  const state = kind === "parameter" ? `reserves ${tokens} tokens, computed with the prompt` : `${tokens} tokens of its own, ${cached ? "cached" : "computed with each prompt"}`;
+  const state =
+    kind === "parameter"
+      ? `reserves ${tokens} tokens, computed with the prompt`
+      : `${tokens} tokens of its own, ${cached ? "cached" : "computed with each prompt"}`;
   return `**${kind} \`${name}\`**: ${places}; ${state}${modules > 0 ? `; ${modules} modules within` : ""}`;
 }

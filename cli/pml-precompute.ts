@@ -9,7 +9,9 @@ import { encodeMissing } from "./pml-blocks.js";
 import { precisionOption } from "./precision.js";
 import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 
-type Options = ReadOptions & StoreOptions & ModelOptions & { readonly store: string; readonly precision?: Precision; readonly json?: boolean };
+type Options = ReadOptions &
+  StoreOptions &
+  ModelOptions & { readonly store: string; readonly precision?: Precision; readonly json?: boolean };
 
 export function pmlPrecomputeCommand(): Command {
   return withModelOptions(withStoreOptions(new Command("precompute")))
@@ -47,7 +49,12 @@ async function precompute(schemaFile: string, options: Options): Promise<void> {
       });
       const quiet = options.json === true || !process.stderr.isTTY;
       const start = performance.now();
-      if (!quiet) bar.start(sources.reduce((sum, { tokens }) => sum + tokens.length, 0), 0, { encoded: 0, stored: 0 });
+      if (!quiet)
+        bar.start(
+          sources.reduce((sum, { tokens }) => sum + tokens.length, 0),
+          0,
+          { encoded: 0, stored: 0 },
+        );
       try {
         const done = await encodeMissing(model, store, sources, {
           signal,

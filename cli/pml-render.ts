@@ -39,25 +39,34 @@ Examples:
 async function render(schemaFile: string, promptFile: string, options: Options): Promise<void> {
   const language = await loadLanguage(options, options.corpus);
   await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, async (documents) => {
-    const open = (schema: string, prompt: string, found: Documents | undefined) => compiledOf(schema, prompt, openSchema(schema, prompt, language, found, options));
+    const open = (schema: string, prompt: string, found: Documents | undefined) =>
+      compiledOf(schema, prompt, openSchema(schema, prompt, language, found, options));
     const compiled = await open(schemaFile, promptFile, documents);
     if (options.diff === undefined) {
       const parts = renderPrompt(compiled);
-      process.stdout.write(options.json ? `${JSON.stringify({ parts, text: textOfPrompt(compiled), tokens: tokensOf(compiled) })}\n` : drawParts(parts, compiled));
+      process.stdout.write(
+        options.json
+          ? `${JSON.stringify({ parts, text: textOfPrompt(compiled), tokens: tokensOf(compiled) })}\n`
+          : drawParts(parts, compiled),
+      );
       return;
     }
     const { kind } = readFile(options.diff, options);
     const other = kind === "prompt" ? await open(schemaFile, options.diff, documents) : await open(options.diff, promptFile, documents);
     const changes = diffLines(textOfPrompt(compiled), textOfPrompt(other));
     const shared = sharedBlocks(compiled, other);
-    if (options.json) process.stdout.write(`${JSON.stringify({ changes: changes.map(({ added, removed, value }) => ({ change: added ? "added" : removed ? "removed" : "same", text: value })), blocks: shared })}\n`);
+    if (options.json)
+      process.stdout.write(
+        `${JSON.stringify({ changes: changes.map(({ added, removed, value }) => ({ change: added ? "added" : removed ? "removed" : "same", text: value })), blocks: shared })}\n`,
+      );
     else process.stdout.write(drawChanges(changes, shared));
   });
 }
 
 async function compiledOf(schema: string, prompt: string, opened: ReturnType<typeof openSchema>): Promise<Compiled> {
   const { compiled } = await opened;
-  if (!compiled) throw new KvspliceError("bad_markup", `${prompt} has no prompt of ${schema}; kvsplice pml check ${schema} ${prompt} tells why.`);
+  if (!compiled)
+    throw new KvspliceError("bad_markup", `${prompt} has no prompt of ${schema}; kvsplice pml check ${schema} ${prompt} tells why.`);
   return compiled;
 }
 
@@ -95,7 +104,8 @@ function rowsOf(part: RenderedPart): Row[] {
 
 /** Blocks that both prompts take from the cache, and those of the second alone. */
 function sharedBlocks(before: Compiled, after: Compiled): { readonly shared: number; readonly other: number } {
-  const keyOf = (piece: Compiled["plan"]["pieces"][number]) => ("block" in piece ? [JSON.stringify([piece.block.tokens, piece.block.offsets])] : []);
+  const keyOf = (piece: Compiled["plan"]["pieces"][number]) =>
+    "block" in piece ? [JSON.stringify([piece.block.tokens, piece.block.offsets])] : [];
   const known = new Set(before.plan.pieces.flatMap(keyOf));
   const keys = after.plan.pieces.flatMap(keyOf);
   const shared = keys.filter((key) => known.has(key)).length;
@@ -105,7 +115,10 @@ function sharedBlocks(before: Compiled, after: Compiled): { readonly shared: num
 function drawChanges(changes: ReturnType<typeof diffLines>, { shared, other }: ReturnType<typeof sharedBlocks>): string {
   const lines = changes.flatMap(({ added, removed, value }) => {
     const [mark, paint] = added ? ["+", pc.green] : removed ? ["-", pc.red] : [" ", pc.dim];
-    return value.replace(/\n$/, "").split("\n").map((line) => paint(`${mark} ${line}`));
+    return value
+      .replace(/\n$/, "")
+      .split("\n")
+      .map((line) => paint(`${mark} ${line}`));
   });
   return `${lines.join("\n")}\n\nBlocks that are the same: ${shared}; others: ${other}.\n`;
 }

@@ -1,6 +1,15 @@
 import { Command } from "commander";
 import pc from "picocolors";
-import { isBlockPiece, KvspliceError, withoutCache, type Generation, type GenerationStats, type Model, type Plan, type Precision } from "../engine/index.js";
+import {
+  isBlockPiece,
+  KvspliceError,
+  withoutCache,
+  type Generation,
+  type GenerationStats,
+  type Model,
+  type Plan,
+  type Precision,
+} from "../engine/index.js";
 import { withInterrupt } from "./interrupt.js";
 import { type Compiled, type Documents, naturalPlan } from "../pml/index.js";
 import { divergence } from "./divergence.js";
@@ -12,14 +21,16 @@ import { precisionOption } from "./precision.js";
 import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
 import { stream } from "./stream.js";
 
-type Options = ReadOptions & StoreOptions & ModelOptions & {
-  readonly store?: string;
-  readonly corpus?: string;
-  readonly compare?: boolean;
-  readonly maxTokens?: number;
-  readonly precision?: Precision;
-  readonly json?: boolean;
-};
+type Options = ReadOptions &
+  StoreOptions &
+  ModelOptions & {
+    readonly store?: string;
+    readonly corpus?: string;
+    readonly compare?: boolean;
+    readonly maxTokens?: number;
+    readonly precision?: Precision;
+    readonly json?: boolean;
+  };
 
 export function pmlRunCommand(): Command {
   return withModelOptions(withStoreOptions(new Command("run")))
@@ -55,20 +66,32 @@ async function run(schemaFile: string, promptFile: string, options: Options): Pr
       const { corpus, store: folder = corpus } = options;
       const open = (documents: Documents | undefined) => openSchema(schemaFile, promptFile, model, documents, options);
       const { compiled } = await withDocuments({ model, ...(corpus !== undefined && { corpus }) }, open);
-      if (!compiled) throw new KvspliceError("bad_markup", `${promptFile} has no prompt; kvsplice pml check ${schemaFile} ${promptFile} tells why.`);
+      if (!compiled)
+        throw new KvspliceError("bad_markup", `${promptFile} has no prompt; kvsplice pml check ${schemaFile} ${promptFile} tells why.`);
       const { plan, modules, scaffolds } = compiled;
-      const answered = (each: Plan) => model.generate(each, { store, signal, ...(options.maxTokens !== undefined && { maxNewTokens: options.maxTokens }) });
+      const answered = (each: Plan) =>
+        model.generate(each, { store, signal, ...(options.maxTokens !== undefined && { maxNewTokens: options.maxTokens }) });
       const store = openStore(folder, options);
       try {
         // Before the answer, so that its time to the first token is that of a prompt whose modules are stored.
         const start = performance.now();
-        const encoded = await encodeMissing(model, store, plan.pieces.filter(isBlockPiece).map(({ block }) => block), { signal });
+        const encoded = await encodeMissing(
+          model,
+          store,
+          plan.pieces.filter(isBlockPiece).map(({ block }) => block),
+          { signal },
+        );
         const encode_ms = encoded.encoded > 0 ? performance.now() - start : 0;
         const cached = await answer(answered(plan), print);
         print(pc.dim(`\n\n${encodedLine(encoded, encode_ms, folder)}${timingLine(cached.stats)}\n`));
 
-        const compared = options.compare ? await compare(model, compiled, cached, { answered, logits: (each) => model.logits(each, { store, signal }), print }) : undefined;
-        if (options.json) process.stdout.write(`${JSON.stringify({ ...report(cached, encoded, encode_ms), modules, scaffolds, ...(compared && { compare: compared }) })}\n`);
+        const compared = options.compare
+          ? await compare(model, compiled, cached, { answered, logits: (each) => model.logits(each, { store, signal }), print })
+          : undefined;
+        if (options.json)
+          process.stdout.write(
+            `${JSON.stringify({ ...report(cached, encoded, encode_ms), modules, scaffolds, ...(compared && { compare: compared }) })}\n`,
+          );
       } finally {
         await store.close();
       }
@@ -87,7 +110,12 @@ type Comparing = {
  * behind text that they stand before, that of the same plan with nothing cached. `kl`: of the natural prompt's first
  * token to the other's, in nats.
  */
-async function compare({ tokenizer }: Pick<Model, "tokenizer">, compiled: Compiled, cached: Answered, { answered, logits, print }: Comparing) {
+async function compare(
+  { tokenizer }: Pick<Model, "tokenizer">,
+  compiled: Compiled,
+  cached: Answered,
+  { answered, logits, print }: Comparing,
+) {
   const natural = naturalPlan(compiled, { tokenizer });
   const uncached = withoutCache(compiled.plan);
   const differs = !samePositions(uncached, natural);
@@ -101,7 +129,8 @@ async function compare({ tokenizer }: Pick<Model, "tokenizer">, compiled: Compil
     same = { ...(await answer(answered(uncached), print)), kl: await klOf(uncached) };
   }
   const kl = await klOf(compiled.plan);
-  const row = (name: string, { stats }: Answered, far?: number) => `${name.padEnd(36)}${ms(stats.first_token_ms).padStart(10)}${(far === undefined ? "" : far.toFixed(4)).padStart(12)}`;
+  const row = (name: string, { stats }: Answered, far?: number) =>
+    `${name.padEnd(36)}${ms(stats.first_token_ms).padStart(10)}${(far === undefined ? "" : far.toFixed(4)).padStart(12)}`;
   print(
     pc.dim(
       [
@@ -118,7 +147,8 @@ async function compare({ tokenizer }: Pick<Model, "tokenizer">, compiled: Compil
 
 /** Whether two plans of fresh tokens compute the same tokens at the same positions. */
 function samePositions(a: Plan, b: Plan): boolean {
-  const places = ({ pieces }: Plan) => pieces.flatMap((piece) => ("tokens" in piece ? piece.tokens.map((token, i) => `${token}@${piece.at + i}`) : [])).join();
+  const places = ({ pieces }: Plan) =>
+    pieces.flatMap((piece) => ("tokens" in piece ? piece.tokens.map((token, i) => `${token}@${piece.at + i}`) : [])).join();
   return places(a) === places(b);
 }
 
@@ -151,6 +181,11 @@ function report({ answer, stats }: Answered, encoded?: Encoded, encode_ms?: numb
   return {
     answer,
     timing: { ...(encode_ms !== undefined && { encode_ms }), fetch_ms, splice_ms, first_token_ms, per_token_ms, total_ms },
-    tokens: { cached: stats.cached_tokens, computed: stats.computed_tokens, generated: stats.generated_tokens, ...(encoded && { encoded: encoded.encoded_tokens }) },
+    tokens: {
+      cached: stats.cached_tokens,
+      computed: stats.computed_tokens,
+      generated: stats.generated_tokens,
+      ...(encoded && { encoded: encoded.encoded_tokens }),
+    },
   };
 }

@@ -113,16 +113,29 @@ type Setting = {
   readonly signal: AbortSignal;
 };
 
-async function answerCase({ name, prompt, data, max_tokens, expect }: Case, { file, schema, model, store, documents, options, signal }: Setting): Promise<Result> {
+async function answerCase(
+  { name, prompt, data, max_tokens, expect }: Case,
+  { file, schema, model, store, documents, options, signal }: Setting,
+): Promise<Result> {
   const paths = [schema, prompt].map((path) => resolve(dirname(file), path));
   const called = `${file}: ${name ?? prompt}`;
-  const { files, diagnostics } = compileMarkup(paths.map((path) => readMarkup(path, options)), { language: languageOf(model), ...(documents && { documents }), ...(data && { data }) });
+  const { files, diagnostics } = compileMarkup(
+    paths.map((path) => readMarkup(path, options)),
+    { language: languageOf(model), ...(documents && { documents }), ...(data && { data }) },
+  );
   const compiled = files[1]?.compiled;
-  if (!compiled) return { name: called, answer: "", failures: [hasErrors(diagnostics) ? renderDiagnostics(diagnostics) : `${prompt} has no prompt`] };
-  await encodeMissing(model, store, compiled.plan.pieces.filter(isBlockPiece).map(({ block }) => block), { signal });
+  if (!compiled)
+    return { name: called, answer: "", failures: [hasErrors(diagnostics) ? renderDiagnostics(diagnostics) : `${prompt} has no prompt`] };
+  await encodeMissing(
+    model,
+    store,
+    compiled.plan.pieces.filter(isBlockPiece).map(({ block }) => block),
+    { signal },
+  );
   const answerOf = async (plan: typeof compiled.plan) => {
     let text = "";
-    for await (const token of model.generate(plan, { store, signal, ...(max_tokens !== undefined && { maxNewTokens: max_tokens }) })) text += token.text;
+    for await (const token of model.generate(plan, { store, signal, ...(max_tokens !== undefined && { maxNewTokens: max_tokens }) }))
+      text += token.text;
     return text;
   };
   const answer = await answerOf(compiled.plan);
@@ -131,7 +144,10 @@ async function answerCase({ name, prompt, data, max_tokens, expect }: Case, { fi
 }
 
 function failuresOf(answer: string, uncached: string | undefined, { contains = [], equals, json }: Case["expect"]): string[] {
-  const failures = [contains].flat().filter((text) => !answer.includes(text)).map((text) => `does not contain ${JSON.stringify(text)}`);
+  const failures = [contains]
+    .flat()
+    .filter((text) => !answer.includes(text))
+    .map((text) => `does not contain ${JSON.stringify(text)}`);
   if (equals !== undefined && answer.trim() !== equals.trim()) failures.push(`is not ${JSON.stringify(equals)}`);
   if (json) failures.push(...jsonFailures(answer, json));
   if (uncached !== undefined && uncached !== answer) failures.push(`is ${JSON.stringify(uncached)} with nothing cached`);

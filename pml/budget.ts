@@ -21,12 +21,25 @@ export function compileWithin(schema: Schema, prompt: Prompt, budget: number, op
     if (!result.compiled || tokens <= budget) return withDiagnostics(result, diagnostics);
     const last = lowest(tree, asked);
     if (!last) {
-      report("prompt-too-long", `the prompt has ${tokens} tokens without the modules that may be left out; ${budget} are allowed`, prompt.origin);
+      report(
+        "prompt-too-long",
+        `the prompt has ${tokens} tokens without the modules that may be left out; ${budget} are allowed`,
+        prompt.origin,
+      );
       return { diagnostics: [...result.diagnostics, ...diagnostics] };
     }
-    report("module-left-out", `module \`${last.path}\` is left out: the prompt has ${tokens} tokens with it, and ${budget} are allowed`, last.include.origin ?? prompt.origin);
+    report(
+      "module-left-out",
+      `module \`${last.path}\` is left out: the prompt has ${tokens} tokens with it, and ${budget} are allowed`,
+      last.include.origin ?? prompt.origin,
+    );
     tree = { ...tree, children: without(tree.children, last.path.split("/")) };
-    asked = { ...asked, children: asked.children.filter((child) => child.kind !== "include" || child !== last.include).map((child) => (child.kind === "include" ? pruned(child, last.include) : child)) };
+    asked = {
+      ...asked,
+      children: asked.children
+        .filter((child) => child.kind !== "include" || child !== last.include)
+        .map((child) => (child.kind === "include" ? pruned(child, last.include) : child)),
+    };
   }
 }
 
@@ -39,13 +52,19 @@ function tokensOf({ cachedTokens, computedTokens }: Compiled): number {
   return cachedTokens + computedTokens;
 }
 
-function lowest(schema: Schema, prompt: Prompt): { readonly path: string; readonly include: Include; readonly priority: number } | undefined {
+function lowest(
+  schema: Schema,
+  prompt: Prompt,
+): { readonly path: string; readonly include: Include; readonly priority: number } | undefined {
   const { included } = checkPrompt(schema, prompt);
   const candidates = [...included].flatMap(([path, include]) => {
     const priority = moduleAt(schema.children, path.split("/"))?.priority;
     return priority === undefined ? [] : [{ path, include, priority }];
   });
-  return candidates.reduce<(typeof candidates)[number] | undefined>((found, each) => (found && found.priority < each.priority ? found : each), undefined);
+  return candidates.reduce<(typeof candidates)[number] | undefined>(
+    (found, each) => (found && found.priority < each.priority ? found : each),
+    undefined,
+  );
 }
 
 function moduleAt(children: readonly SchemaNode[], [name = "", ...inner]: readonly string[]): Module | undefined {
@@ -69,5 +88,8 @@ function without(children: readonly SchemaNode[], path: readonly string[], outer
 }
 
 function pruned(include: Include, gone: Include): Include {
-  return { ...include, children: include.children.filter((child) => child !== gone).map((child) => (child.kind === "include" ? pruned(child, gone) : child)) };
+  return {
+    ...include,
+    children: include.children.filter((child) => child !== gone).map((child) => (child.kind === "include" ? pruned(child, gone) : child)),
+  };
 }

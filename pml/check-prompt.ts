@@ -61,7 +61,11 @@ function checkMessages({ children: nodes }: Schema, { children, origin }: Prompt
     report("text-outside-message", "this stands outside of any message and becomes a user's; write `<user>` around it", outside.origin);
   }
   if (messages && !hasMessages(nodes) && textOutsideMessages(nodes)) {
-    report("text-outside-message", "the schema's text stands before the prompt's messages, outside of any; put it into a message of the schema", origin);
+    report(
+      "text-outside-message",
+      "the schema's text stands before the prompt's messages, outside of any; put it into a message of the schema",
+      origin,
+    );
   }
 }
 

@@ -193,11 +193,7 @@ function checkScaffold(scaffold: Scaffold, { scope, modulesIn, report }: Context
 }
 
 /** The modules along a path, or the words for why there are none. */
-function followPath(
-  path: string,
-  scope: readonly SchemaNode[],
-  modulesIn: Context["modulesIn"],
-): readonly ScopedModule[] | (() => string) {
+function followPath(path: string, scope: readonly SchemaNode[], modulesIn: Context["modulesIn"]): readonly ScopedModule[] | (() => string) {
   const steps: ScopedModule[] = [];
   for (const name of path.split("/")) {
     const outer = steps.at(-1)?.module;

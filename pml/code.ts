@@ -39,16 +39,31 @@ function nodeCode(node: Node, depth: number, used: Set<string>): string {
       return call("comment", [quote(node.text)], depth, used);
     case "module": {
       const { name, src, cache, priority, space, wrap } = node;
-      return call("module", [quote(name), ...optionsCode({ src, cache: cache && undefined, priority, space, wrap }), ...content()], depth, used);
+      return call(
+        "module",
+        [quote(name), ...optionsCode({ src, cache: cache && undefined, priority, space, wrap }), ...content()],
+        depth,
+        used,
+      );
     }
     case "union":
       return call("union", content(), depth, used);
     case "parameter": {
       const { name, length, default: value, overflow } = node;
-      return call("parameter", [quote(name), ...optionsCode({ length, default: value, overflow: overflow === "error" ? undefined : overflow })], depth, used);
+      return call(
+        "parameter",
+        [quote(name), ...optionsCode({ length, default: value, overflow: overflow === "error" ? undefined : overflow })],
+        depth,
+        used,
+      );
     }
     case "message":
-      return call(node.role, [...optionsCode({ open: node.open || undefined, space: node.space, wrap: node.wrap }), ...content()], depth, used);
+      return call(
+        node.role,
+        [...optionsCode({ open: node.open || undefined, space: node.space, wrap: node.wrap }), ...content()],
+        depth,
+        used,
+      );
     case "scaffold":
       return call("scaffold", [quote(node.name), `[${node.modules.map(quote).join(", ")}]`], depth, used);
     case "import":

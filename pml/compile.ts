@@ -82,11 +82,17 @@ export function compilePrompt(layout: Layout, prompt: Prompt, options: CompileOp
     writeModule(layout.root, { layout, included, scaffolds, written: new Set(), documents, report, writer });
     writer.moveTo(layout.length);
     for (const { node, role } of documents) writer.document(node, role);
-    const roles = [...eachModule(layout.root)].flatMap(({ path, lastRole }) => (lastRole && (path === "" || included.has(path)) ? [lastRole] : []));
+    const roles = [...eachModule(layout.root)].flatMap(({ path, lastRole }) =>
+      lastRole && (path === "" || included.has(path)) ? [lastRole] : [],
+    );
     writePrompt(prompt, layout, roles.at(-1), writer);
   } catch (error) {
     if (!(error instanceof BeyondCount)) throw error;
-    report("too-many-tokens", `a text of this prompt is far longer than the model's context of ${layout.options.contextLength}; counting stopped`, prompt.origin);
+    report(
+      "too-many-tokens",
+      `a text of this prompt is far longer than the model's context of ${layout.options.contextLength}; counting stopped`,
+      prompt.origin,
+    );
     return { diagnostics };
   }
 
@@ -154,7 +160,11 @@ function writeModule(module: ModuleLayout, writing: Writing): void {
         writer.part(part, from, module.cached);
         break;
       case "parameter":
-        writer.part({ ...part, ...argumentOf(part, module, writing) }, { kind: "argument", name: pathWithin(module.path, part.parameter.name) }, false);
+        writer.part(
+          { ...part, ...argumentOf(part, module, writing) },
+          { kind: "argument", name: pathWithin(module.path, part.parameter.name) },
+          false,
+        );
         break;
       case "module":
         if (included.has(part.module.path)) writeModule(part.module, writing);
@@ -244,7 +254,13 @@ function writeMessage(
 type PlanWriter = ReturnType<typeof planWriter>;
 
 /** What a part of a prompt is written as. */
-type Written = { readonly text: string; readonly control: boolean; readonly tokens: readonly number[]; readonly at: number; readonly role?: Role | undefined };
+type Written = {
+  readonly text: string;
+  readonly control: boolean;
+  readonly tokens: readonly number[];
+  readonly at: number;
+  readonly role?: Role | undefined;
+};
 
 /** Pieces in their order, and segments. Modules say where they stand; documents and text follow one another from `moveTo` on. */
 function planWriter({ options }: Layout, { documents, linkTokens = [] }: CompileOptions, report: Report) {
@@ -288,7 +304,11 @@ function planWriter({ options }: Layout, { documents, linkTokens = [] }: Compile
       if (!block) return;
       pieces.push({ block, at: cursor });
       const end = cursor + (block.offsets?.at(-1) ?? block.tokens.length - 1) + 1;
-      follow({ text: tokenizer.decode(block.tokens), control: false, tokens: block.tokens, role }, { kind: "document", name: slot.ref }, true);
+      follow(
+        { text: tokenizer.decode(block.tokens), control: false, tokens: block.tokens, role },
+        { kind: "document", name: slot.ref },
+        true,
+      );
       cursor = end;
       follow({ text: "", control: true, tokens: linkTokens, role }, { kind: "link", name: slot.ref });
     },

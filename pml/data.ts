@@ -12,11 +12,19 @@ export type Data = { readonly [name: string]: unknown };
  * The prompt with a program's values: a module that it includes already gets the arguments, one that it does not is
  * included, `false` leaves one out. The schema says what may be given; what it has not is told of.
  */
-export function withData(schema: Schema, prompt: Prompt, data: Data): { readonly prompt: Prompt; readonly diagnostics: readonly Diagnostic[] } {
+export function withData(
+  schema: Schema,
+  prompt: Prompt,
+  data: Data,
+): { readonly prompt: Prompt; readonly diagnostics: readonly Diagnostic[] } {
   const { diagnostics, report } = diagnosticList();
   const own = prompt.children.filter((child) => child.kind !== "include");
   const comments = own.filter((_, i) => own.slice(0, i + 1).every(({ kind }) => kind === "comment"));
-  const includes = merge(prompt.children.filter((child) => child.kind === "include"), data, { scope: schema.children, path: "", report });
+  const includes = merge(
+    prompt.children.filter((child) => child.kind === "include"),
+    data,
+    { scope: schema.children, path: "", report },
+  );
   const words: readonly PromptNode[] = own.slice(comments.length);
   return { prompt: { ...prompt, children: [...comments, ...includes, ...words] }, diagnostics };
 }
@@ -34,7 +42,11 @@ function merge(includes: readonly Include[], data: Data, context: Context): Incl
       const include = merged.get(name) ?? { kind: "include", name, arguments: {}, children: [] };
       // A name that the schema has not is told of when the prompt is checked.
       merged.set(name, module && isData(value) ? fill(include, value, { ...context, scope: module.children, path }) : include);
-    } else context.report("bad-value", `the value of \`${path}\` is ${JSON.stringify(value)}; a module takes true, false, or an object of its arguments`);
+    } else
+      context.report(
+        "bad-value",
+        `the value of \`${path}\` is ${JSON.stringify(value)}; a module takes true, false, or an object of its arguments`,
+      );
   }
   return [...merged.values()];
 }
@@ -46,7 +58,10 @@ function fill(include: Include, values: Data, context: Context): Include {
   for (const [name, value] of Object.entries(values)) {
     const isText = typeof value === "string" || typeof value === "number";
     if (parameters.has(name) && !isText) {
-      context.report("bad-value", `the value of \`${pathWithin(context.path, name)}\` is ${JSON.stringify(value)}; a parameter takes text or a number`);
+      context.report(
+        "bad-value",
+        `the value of \`${pathWithin(context.path, name)}\` is ${JSON.stringify(value)}; a parameter takes text or a number`,
+      );
     } else if (isText) given[name] = String(value);
     else nested[name] = value;
   }

@@ -6,7 +6,13 @@ import { modulesIn, namedIn, parametersIn, pathWithin } from "./scope.js";
 import { OVERFLOWS, type Include, type Module, type Parameter, type Prompt, type Schema, type SchemaNode } from "./tree.js";
 
 /** Markup as it is while it is written: it need not parse. Offsets count UTF-16 code units of `source.text`. */
-export type Draft = { readonly source: SourceText; readonly schema?: Schema; readonly prompt?: Prompt; toWritten(offset: number): number; toMended(offset: number): number };
+export type Draft = {
+  readonly source: SourceText;
+  readonly schema?: Schema;
+  readonly prompt?: Prompt;
+  toWritten(offset: number): number;
+  toMended(offset: number): number;
+};
 
 export function draftOf(text: string, file: string): Draft {
   const source = sourceText(file, text);
@@ -15,7 +21,11 @@ export function draftOf(text: string, file: string): Draft {
   return { source, ...(schema && { schema }), ...(prompt && { prompt }), toWritten, toMended };
 }
 
-export type Completion = { readonly label: string; readonly kind: "element" | "module" | "attribute" | "parameter" | "value"; readonly detail: string };
+export type Completion = {
+  readonly label: string;
+  readonly kind: "element" | "module" | "attribute" | "parameter" | "value";
+  readonly detail: string;
+};
 
 /** What may stand at an offset; `schemas` are those that a prompt may name, by their names. */
 export function completionsAt(text: string, offset: number, schemas: ReadonlyMap<string, Schema>): readonly Completion[] {
@@ -40,16 +50,31 @@ function elementsWithin(path: readonly string[], schema: Schema | undefined, isP
   if (!isPrompt || !schema || (rule !== undefined && parent !== "prompt")) return elements;
   const names = path.slice(1);
   const scope = names.length === 0 ? schema.children : moduleAt(schema, names)?.children;
-  return [...[...modulesIn(scope ?? []).keys()].map((label): Completion => ({ label, kind: "module", detail: `module of \`${names.at(-1) ?? schema.name}\`` })), ...elements];
+  return [
+    ...[...modulesIn(scope ?? []).keys()].map((label): Completion => ({
+      label,
+      kind: "module",
+      detail: `module of \`${names.at(-1) ?? schema.name}\``,
+    })),
+    ...elements,
+  ];
 }
 
 function attributesOf(name: string, path: readonly string[], schema: Schema | undefined, isPrompt: boolean, written: string): Completion[] {
   const given = new Set(Array.from(written.matchAll(/([^\s"'=]+)\s*=/g), ([, each]) => each));
   const rule: ElementRule | undefined = (isPrompt ? PROMPT_GRAMMAR : SCHEMA_GRAMMAR)[name as keyof typeof SCHEMA_GRAMMAR];
-  const known = Object.keys(rule?.attributes ?? {}).map((label): Completion => ({ label, kind: "attribute", detail: `attribute of \`${name}\`` }));
+  const known = Object.keys(rule?.attributes ?? {}).map((label): Completion => ({
+    label,
+    kind: "attribute",
+    detail: `attribute of \`${name}\``,
+  }));
   const module = isPrompt && schema && !rule ? moduleAt(schema, [...path.slice(1), name]) : undefined;
   const parameters = module ? [...parametersIn(module.children).values()] : [];
-  const own = parameters.map((each): Completion => ({ label: each.name, kind: "parameter", detail: `${each.length} tokens at most${each.default === undefined ? "" : `, \`${each.default}\` when left out`}` }));
+  const own = parameters.map((each): Completion => ({
+    label: each.name,
+    kind: "parameter",
+    detail: `${each.length} tokens at most${each.default === undefined ? "" : `, \`${each.default}\` when left out`}`,
+  }));
   return [...known, ...own].filter(({ label }) => !given.has(label));
 }
 
@@ -58,16 +83,27 @@ function valuesOf(element: string, attribute: string, schemas: ReadonlyMap<strin
   if (element === "prompt" && attribute === "schema") return [...schemas.keys()].map((name) => value(name, "schema"));
   if (element === "scaffold" && attribute === "modules") {
     const taken = new Set(written.split(/\s+/));
-    return [...schemas.values()].flatMap(({ children }) => [...modulesIn(children).keys()]).filter((name) => !taken.has(name)).map((name) => value(name, "module"));
+    return [...schemas.values()]
+      .flatMap(({ children }) => [...modulesIn(children).keys()])
+      .filter((name) => !taken.has(name))
+      .map((name) => value(name, "module"));
   }
-  const words: Readonly<Record<string, readonly string[]>> = { cache: ["false", "true"], open: ["true", "false"], wrap: ["soft", "hard"], "xml:space": ["preserve", "default"], overflow: OVERFLOWS };
+  const words: Readonly<Record<string, readonly string[]>> = {
+    cache: ["false", "true"],
+    open: ["true", "false"],
+    wrap: ["soft", "hard"],
+    "xml:space": ["preserve", "default"],
+    overflow: OVERFLOWS,
+  };
   return (words[attribute] ?? []).map((word) => value(word, `\`${attribute}\``));
 }
 
 /** Names of the elements that are open behind a text. */
 function openElements(before: string): string[] {
   const open: string[] = [];
-  for (const [tag, slash, name = ""] of before.matchAll(/<!--[\s\S]*?-->|<!\[CDATA\[[\s\S]*?\]\]>|<(\/?)([A-Za-z_\u00C0-\uFFFF][^\s<>/="'&]*)(?:[^<>"']|"[^"]*"|'[^']*')*>/g)) {
+  for (const [tag, slash, name = ""] of before.matchAll(
+    /<!--[\s\S]*?-->|<!\[CDATA\[[\s\S]*?\]\]>|<(\/?)([A-Za-z_\u00C0-\uFFFF][^\s<>/="'&]*)(?:[^<>"']|"[^"]*"|'[^']*')*>/g,
+  )) {
     if (tag.startsWith("<!")) continue;
     if (slash === "") {
       if (!tag.endsWith("/>")) open.push(name);
@@ -98,7 +134,8 @@ export function referenceAt(draft: Draft, offset: number): Reference | undefined
     return firstOf(include.children, (child) => (child.kind === "include" ? inInclude(child, path) : undefined));
   };
   const inSchema = (node: SchemaNode, outer: string): Reference | undefined => {
-    const found = (span: Span | undefined, reference: (span: Span) => Reference) => (span && holds(span) ? reference(written(span)) : undefined);
+    const found = (span: Span | undefined, reference: (span: Span) => Reference) =>
+      span && holds(span) ? reference(written(span)) : undefined;
     switch (node.kind) {
       case "module": {
         const path = pathWithin(outer, node.name);
@@ -136,10 +173,17 @@ function tagOf(origin: Origin | undefined): Span | undefined {
 }
 
 /** Where a schema defines a module, or a parameter of it; undefined where it has none. */
-export function definitionOf(schema: Schema, { path, name }: { readonly path: string; readonly name?: string }): Module | Parameter | undefined {
+export function definitionOf(
+  schema: Schema,
+  { path, name }: { readonly path: string; readonly name?: string },
+): Module | Parameter | undefined {
   const module = moduleAt(schema, path.split("/"));
   if (name === undefined) return module;
-  return module && [...namedIn(module.children)].map(({ node }) => node).find((node) => node.kind === "parameter" && node.name === name) as Parameter | undefined;
+  return (
+    module &&
+    ([...namedIn(module.children)].map(({ node }) => node).find((node) => node.kind === "parameter" && node.name === name) as
+      Parameter | undefined)
+  );
 }
 
 function moduleAt(schema: Schema, path: readonly string[]): Module | undefined {

@@ -39,7 +39,8 @@ export function messagesOf({ segments }: Compiled): readonly ExportMessage[] {
       last.text += text;
       last.tokens += tokens.length;
       last.stable &&= cached;
-    } else parts.push({ from: from.kind === "argument" ? { kind: "module", name: module } : from, text, tokens: tokens.length, stable: cached });
+    } else
+      parts.push({ from: from.kind === "argument" ? { kind: "module", name: module } : from, text, tokens: tokens.length, stable: cached });
   }
   return messages.filter(({ parts }) => parts.length > 0);
 }
@@ -66,7 +67,10 @@ type TextBlock = { readonly type: "text"; readonly text: string; readonly cache_
  * A request of Anthropic's API: system messages apart, `cache_control` behind modules of the stable text that it begins
  * with: at the last, and before it where about equal shares end, each above the least length that is cached.
  */
-export function toAnthropic(messages: readonly ExportMessage[]): { readonly system: readonly TextBlock[]; readonly messages: readonly { readonly role: Role; readonly content: readonly TextBlock[] }[] } {
+export function toAnthropic(messages: readonly ExportMessage[]): {
+  readonly system: readonly TextBlock[];
+  readonly messages: readonly { readonly role: Role; readonly content: readonly TextBlock[] }[];
+} {
   const ordered = [...messages.filter(({ role }) => role === "system"), ...messages.filter(({ role }) => role !== "system")];
   const parts = ordered.flatMap((message) => message.parts);
   const firstLoose = parts.findIndex(({ stable }) => !stable);
@@ -78,7 +82,11 @@ export function toAnthropic(messages: readonly ExportMessage[]): { readonly syst
     const end = ends.findLast((each) => each.tokens <= (tokens * share) / MAX_BREAKPOINTS) ?? undefined;
     if (end) breakpoints.add(end.part);
   }
-  const blockOf = (part: ExportPart): TextBlock => ({ type: "text", text: part.text, ...(breakpoints.has(part) && { cache_control: { type: "ephemeral" } as const }) });
+  const blockOf = (part: ExportPart): TextBlock => ({
+    type: "text",
+    text: part.text,
+    ...(breakpoints.has(part) && { cache_control: { type: "ephemeral" } as const }),
+  });
   return {
     system: messages.filter(({ role }) => role === "system").flatMap((message) => message.parts.map(blockOf)),
     messages: messages.filter(({ role }) => role !== "system").map(({ role, parts }) => ({ role, content: parts.map(blockOf) })),

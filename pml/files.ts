@@ -28,7 +28,10 @@ export type ReadFile =
 export function folderFiles(folder: string, options: { readonly allowOutside?: boolean } = {}): Files {
   return {
     read(path, from) {
-      const outside = { problem: "outside-folder", message: `\`${path}\` lies outside of the schema's folder; move it there, or allow files outside` } as const;
+      const outside = {
+        problem: "outside-folder",
+        message: `\`${path}\` lies outside of the schema's folder; move it there, or allow files outside`,
+      } as const;
       const wanted = resolve(dirname(from), path);
       try {
         if (!options.allowOutside && !isWithin(resolve(folder), wanted) && !isWithin(realpathSync(folder), wanted)) return outside;

@@ -62,7 +62,13 @@ class Formatter {
     if (element.kind === "union" || element.kind === "include") return this.members(element, children, place, alone);
     if (place.preserve) return open + this.preserved(element, children, place) + close;
     const ends = endsOf(element, alone, place);
-    return open + (this.lines(element, children, ends, place) ?? this.lines(element, children.map(joinWraps), ends, place) ?? this.oneLine(children, ends, place)) + close;
+    return (
+      open +
+      (this.lines(element, children, ends, place) ??
+        this.lines(element, children.map(joinWraps), ends, place) ??
+        this.oneLine(children, ends, place)) +
+      close
+    );
   }
 
   /** Whether an element can have lines to itself in text of layout: whether its text ends with a line feed. */
@@ -78,7 +84,10 @@ class Formatter {
     const children = childrenOf(element);
     if (isSourced(element)) return place.preserve || children.some(isLineEnd);
     if (place.preserve || children.length === 0) return true;
-    return (this.lines(element, children, "lines", place) ?? this.lines(element, children.map(joinWraps), "lines", place)) !== undefined || endsOnOneLine(children);
+    return (
+      (this.lines(element, children, "lines", place) ?? this.lines(element, children.map(joinWraps), "lines", place)) !== undefined ||
+      endsOnOneLine(children)
+    );
   }
 
   /** Of a union or a module's inclusion, where blank text is none. */
@@ -98,8 +107,16 @@ class Formatter {
     if (element.kind !== "prompt") return children.map(write).join("");
     const words = children.findIndex(({ kind }) => kind !== "include" && kind !== "comment");
     const start = words === -1 ? children.length : words;
-    const own = children.slice(start).map((node, i) => (i === 0 && node.kind === "text" && isBlank(node.text) ? asReferences(node.text) : write(node))).join("");
-    return children.slice(0, start).map((node) => newLine(within.depth) + write(node)).join("") + (own === "" ? newLine(place.depth) : own);
+    const own = children
+      .slice(start)
+      .map((node, i) => (i === 0 && node.kind === "text" && isBlank(node.text) ? asReferences(node.text) : write(node)))
+      .join("");
+    return (
+      children
+        .slice(0, start)
+        .map((node) => newLine(within.depth) + write(node))
+        .join("") + (own === "" ? newLine(place.depth) : own)
+    );
   }
 
   /** The content line by line; undefined where something of its text would be read as layout. */
@@ -142,7 +159,19 @@ class Formatter {
   private linesOf(children: readonly Node[], ends: Ends, place: Place): Line[] {
     const lines: Line[] = [];
     const begin = (kind: Line["kind"]): Line => {
-      const line: Line = { kind, indent: "", markup: "", solid: false, spaced: false, elements: 0, lined: 0, control: false, trails: false, end: "none", joined: false };
+      const line: Line = {
+        kind,
+        indent: "",
+        markup: "",
+        solid: false,
+        spaced: false,
+        elements: 0,
+        lined: 0,
+        control: false,
+        trails: false,
+        end: "none",
+        joined: false,
+      };
       lines.push(line);
       return line;
     };
@@ -201,7 +230,8 @@ class Formatter {
           }
           break;
         default:
-          if (saysNothing(node, place)) (open ?? begin("remark")).markup += isElement(node) ? this.element(node, place, false) : markupOf(node);
+          if (saysNothing(node, place))
+            (open ?? begin("remark")).markup += isElement(node) ? this.element(node, place, false) : markupOf(node);
           else if (isControl(node)) {
             const line = begin("tags");
             line.control = true;
@@ -231,7 +261,7 @@ class Formatter {
         return markupOf(node);
       }
       const text = ends === "lines" && i === children.length - 1 ? node.text.slice(0, -1) : node.text;
-  isText ||= text !== "";
+      isText ||= text !== "";
       const [, start = "", inner = "", end = ""] = /^([ \t\n]*)(.*?)([ \t\n]*)$/s.exec(text)!;
       return asReferences(start) + escapeText(inner).replaceAll("\n", "&#10;") + asReferences(end);
     });
@@ -251,7 +281,14 @@ function isReadAsWritten(lines: readonly Line[], ends: Ends, soft: boolean): boo
   return lines.every((line, i) => {
     if (isEmpty(line)) {
       const [above, below] = [before[i], next[i]];
-      return !line.joined && above !== undefined && below !== undefined && !above.control && !below.control && (above.kind === "text" || near[i]?.kind === "text");
+      return (
+        !line.joined &&
+        above !== undefined &&
+        below !== undefined &&
+        !above.control &&
+        !below.control &&
+        (above.kind === "text" || near[i]?.kind === "text")
+      );
     }
     if (line.kind !== "text") return true;
     if (!line.solid && line.elements === 0) return false;
@@ -412,9 +449,5 @@ function escapeText(text: string): string {
 }
 
 function escapeValue(value: string): string {
-  return value
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll('"', "&quot;")
-    .replaceAll("\r", "&#13;");
+  return value.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;").replaceAll("\r", "&#13;");
 }

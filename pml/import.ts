@@ -34,7 +34,10 @@ export function importPromptCache(markup: string, file: string): Imported {
     if (value !== undefined && spans.name && spans.value && (element.name === "union" || element.name === "parameter")) {
       cuts.push({ start: spans.name.start, end: spans.value.end + 1 });
       const what = element.name === "union" ? `the member \`${value}\` of a union` : `the text \`${value}\` in a parameter's place`;
-      notes.push({ line: placeOf(spans.name).line, message: `other modules do not see ${what}: modules are encoded apart here (a <scaffold> of modules encodes them together)` });
+      notes.push({
+        line: placeOf(spans.name).line,
+        message: `other modules do not see ${what}: modules are encoded apart here (a <scaffold> of modules encodes them together)`,
+      });
     }
     for (const child of element.children) if (child.kind === "element") visit(child);
   };
@@ -83,16 +86,24 @@ export function importJinja(template: string, name: string): Imported {
     if (type === "Comment") return [];
     if (type === "StringLiteral") return [String(value)];
     if (type !== "Identifier") {
-      throw new KvspliceError("bad_markup", `The template has a ${type}, and only text and variables ({{ name }}) are static. Make modules of its branches, and name in each prompt those that it takes.`);
+      throw new KvspliceError(
+        "bad_markup",
+        `The template has a ${type}, and only text and variables ({{ name }}) are static. Make modules of its branches, and name in each prompt those that it takes.`,
+      );
     }
     const variable = String(value);
     if (variables.has(variable)) {
-      throw new KvspliceError("bad_markup", `The template has {{ ${variable} }} twice, and a parameter has one place. Give the second another name.`);
+      throw new KvspliceError(
+        "bad_markup",
+        `The template has {{ ${variable} }} twice, and a parameter has one place. Give the second another name.`,
+      );
     }
     variables.add(variable);
     return [parameter(variable, { length: VARIABLE_LENGTH })];
   });
   const tree = schema(name, user({ open: true }, module("template", ...children)));
-  const notes = [...variables].map((variable) => ({ message: `the parameter \`${variable}\` reserves ${VARIABLE_LENGTH} tokens; say how many it needs` }));
+  const notes = [...variables].map((variable) => ({
+    message: `the parameter \`${variable}\` reserves ${VARIABLE_LENGTH} tokens; say how many it needs`,
+  }));
   return { markup: formatPml(tree), notes };
 }

@@ -38,7 +38,16 @@ export {
 } from "./layout.js";
 export { type ParsedPrompt, type ParsedSchema, parseMarkup, type ParseOptions, parsePrompt, parseSchema } from "./parse.js";
 export { type CompiledMarkup, compileMarkup, checkMarkupUsage, type MarkupLanguage, type MarkupOptions } from "./pipeline.js";
-export { type Markup, openMarkup, type OpenOptions, readMarkup, type ReadOptions, readPrompt, type ReadSchema, readSchema } from "./read.js";
+export {
+  type Markup,
+  openMarkup,
+  type OpenOptions,
+  readMarkup,
+  type ReadOptions,
+  readPrompt,
+  type ReadSchema,
+  readSchema,
+} from "./read.js";
 export { naturalPlan, type RenderedPart, renderPrompt, textOfPrompt } from "./render.js";
 export { type ResolvedSchema, type ResolveOptions, resolveSchema } from "./resolve.js";
 export { type Place, placeOf } from "./source.js";

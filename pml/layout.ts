@@ -151,7 +151,13 @@ type Laying = {
   cursor: number;
 };
 
-type Place = { readonly path: string; readonly start: number; readonly preserve: boolean; readonly lead: Lead; readonly role?: Role | undefined };
+type Place = {
+  readonly path: string;
+  readonly start: number;
+  readonly preserve: boolean;
+  readonly lead: Lead;
+  readonly role?: Role | undefined;
+};
 
 function layModule(node: Schema | Module, { path, start, preserve, lead, role }: Place, context: Context): ModuleLayout {
   const laying: Laying = { path, tokens: [], positions: [], parts: [], lastRole: undefined, cursor: start };
@@ -252,7 +258,12 @@ export function argumentText(lead: Lead, value: string): string {
 }
 
 /** @throws BeyondCount */
-function addText(text: string, { control, role }: { readonly control: boolean; readonly role: Role | undefined }, laying: Laying, context: Context): void {
+function addText(
+  text: string,
+  { control, role }: { readonly control: boolean; readonly role: Role | undefined },
+  laying: Laying,
+  context: Context,
+): void {
   const tokens = context.encode(text, { control });
   if (tokens.length === 0) return;
   laying.parts.push({ kind: "text", text, control, tokens, at: laying.cursor, ...(role && { role }) });

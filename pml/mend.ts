@@ -1,7 +1,8 @@
 /** Markup with what keeps it from being parsed taken out, for editors; offsets of either text from those of the other. */
 export type Mended = { readonly text: string; toMended(offset: number): number; toWritten(offset: number): number };
 
-const TOKEN = /<!--[\s\S]*?(?:-->|$)|<!\[CDATA\[[\s\S]*?(?:\]\]>|$)|<\/?[A-Za-z_\u00C0-\uFFFF][^\s<>/="'&]*(?:[^<>"']|"[^"<]*"|'[^'<]*')*>|[<&]/g;
+const TOKEN =
+  /<!--[\s\S]*?(?:-->|$)|<!\[CDATA\[[\s\S]*?(?:\]\]>|$)|<\/?[A-Za-z_\u00C0-\uFFFF][^\s<>/="'&]*(?:[^<>"']|"[^"<]*"|'[^'<]*')*>|[<&]/g;
 const REFERENCE = /^&(?:#\d+|#x[0-9A-Fa-f]+|\w+);/;
 
 /**
@@ -33,7 +34,11 @@ export function mendMarkup(written: string): Mended {
     if (match.index < at) continue;
     copy(match.index);
     if (found === "&" && REFERENCE.test(written.slice(at, at + 40))) continue;
-    const whole = found.startsWith("<!--") ? found.endsWith("-->") && found.length >= "<!---->".length : found.startsWith("<![") ? found.endsWith("]]>") : found.length > 1;
+    const whole = found.startsWith("<!--")
+      ? found.endsWith("-->") && found.length >= "<!---->".length
+      : found.startsWith("<![")
+        ? found.endsWith("]]>")
+        : found.length > 1;
     if (!whole) {
       blank(found);
       continue;

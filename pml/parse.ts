@@ -1,12 +1,5 @@
 import { type Diagnostic, diagnosticList, type Report } from "./diagnostic.js";
-import {
-  type AttributeKind,
-  type ElementName,
-  type ElementRule,
-  MAX_PARAMETER_LENGTH,
-  PROMPT_GRAMMAR,
-  SCHEMA_GRAMMAR,
-} from "./grammar.js";
+import { type AttributeKind, type ElementName, type ElementRule, MAX_PARAMETER_LENGTH, PROMPT_GRAMMAR, SCHEMA_GRAMMAR } from "./grammar.js";
 import { LINE_END } from "./scope.js";
 import { attributeSpans, type SourceText, type Span, sourceText } from "./source.js";
 import { didYouMean } from "./suggest.js";
@@ -63,7 +56,11 @@ export function parseMarkup(markup: string | Uint8Array, options: ParseOptions =
 
 type Root = { readonly element: XmlElement; readonly preamble: readonly Comment[] };
 
-function parseRoot(markup: string | Uint8Array, { file = "(text)" }: ParseOptions, wanted: readonly ("schema" | "prompt")[]): ParsedSchema & ParsedPrompt {
+function parseRoot(
+  markup: string | Uint8Array,
+  { file = "(text)" }: ParseOptions,
+  wanted: readonly ("schema" | "prompt")[],
+): ParsedSchema & ParsedPrompt {
   const { diagnostics, report } = diagnosticList();
   const source = readSource(markup, file, report);
   const document = source && parseXml(source, report);
@@ -192,7 +189,9 @@ function readSchemaElement(element: XmlElement, outer: Around, alone: boolean, r
       return {
         kind: "scaffold",
         name: textOf(element, "name"),
-        modules: textOf(element, "modules").split(/[ \t\r\n]+/).filter((path) => path !== ""),
+        modules: textOf(element, "modules")
+          .split(/[ \t\r\n]+/)
+          .filter((path) => path !== ""),
         origin,
       };
     case "import":
@@ -235,7 +234,8 @@ function readPromptElement(element: XmlElement, outer: Around, report: Report): 
   const rule = ruleOf(PROMPT_GRAMMAR, element.name);
   checkAttributes(element, rule, report);
   const around = { ...outer, ...spacedOf(element) };
-  const readChild = (child: XmlElement) => (isKnown(PROMPT_GRAMMAR, child, element, report) ? [readPromptElement(child, around, report) as DocumentSlot] : []);
+  const readChild = (child: XmlElement) =>
+    isKnown(PROMPT_GRAMMAR, child, element, report) ? [readPromptElement(child, around, report) as DocumentSlot] : [];
   if (element.name === "document") {
     for (const child of element.children) {
       if (child.kind === "element") readChild(child);
@@ -243,10 +243,12 @@ function readPromptElement(element: XmlElement, outer: Around, report: Report): 
     }
     return readDocument(element);
   }
-  const children = settleText(element.children, { ...around, ends: "bare" }, roleInPrompt).flatMap((node): (Text | Comment | DocumentSlot)[] => {
-    if (node.kind === "comment") return [readComment(node.comment)];
-    return node.kind === "text" ? [readText(node)] : readChild(node.element);
-  });
+  const children = settleText(element.children, { ...around, ends: "bare" }, roleInPrompt).flatMap(
+    (node): (Text | Comment | DocumentSlot)[] => {
+      if (node.kind === "comment") return [readComment(node.comment)];
+      return node.kind === "text" ? [readText(node)] : readChild(node.element);
+    },
+  );
   return readMessage(element, children);
 }
 
@@ -300,7 +302,8 @@ function isKnown(grammar: Grammar, element: XmlElement, parent: XmlElement, repo
     const places = parents.length === 0 ? "is the file's one outermost element" : `stands in ${listElements(parents)}`;
     reportMisplaced(element, parent, places, report);
   } else {
-    const known = didYouMean(element.name, children) || (children.length > 0 ? `; it holds ${listElements(children)}` : "; it holds no elements");
+    const known =
+      didYouMean(element.name, children) || (children.length > 0 ? `; it holds ${listElements(children)}` : "; it holds no elements");
     report("unknown-element", `no element \`<${element.name}>\` in \`<${parent.name}>\`${known}`, element.origin);
   }
   return false;

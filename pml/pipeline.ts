@@ -59,7 +59,10 @@ export function compileMarkup(
     const { kind, file } = each;
     const layout = layouts.get(each);
     if (kind !== "prompt") return { kind, file, ...(layout && { layout }) };
-    const found = againstSchema(each.prompt, { data, budget, language }, files, layouts, { ...(language && { linkTokens: language.linkTokens }), ...(documents && { documents }) });
+    const found = againstSchema(each.prompt, { data, budget, language }, files, layouts, {
+      ...(language && { linkTokens: language.linkTokens }),
+      ...(documents && { documents }),
+    });
     diagnostics.push(...found.diagnostics);
     return { kind, file, ...(found.compiled && !hasErrors(each.diagnostics) && { compiled: found.compiled }) };
   });
@@ -79,16 +82,23 @@ function againstSchema(
   if (found && named.length === 1) {
     const layout = layouts.get(found);
     const { prompt, diagnostics } = data ? withData(found.schema, written, data) : { prompt: written, diagnostics: [] };
-    const compiled: CompiledPrompt = !layout || !language ? checkPrompt(found.schema, prompt)
-      : budget === undefined ? compilePrompt(layout, prompt, options)
-      : compileWithin(found.schema, prompt, budget, { ...language, ...options });
+    const compiled: CompiledPrompt =
+      !layout || !language
+        ? checkPrompt(found.schema, prompt)
+        : budget === undefined
+          ? compilePrompt(layout, prompt, options)
+          : compileWithin(found.schema, prompt, budget, { ...language, ...options });
     const all = [...diagnostics, ...compiled.diagnostics];
     return { diagnostics: all, ...(compiled.compiled && !hasErrors(all) && { compiled: compiled.compiled }) };
   }
   // A file without a tree may be the schema that is looked for, and a prompt without the attribute is told of already.
   if (written.schema === "" || (!found && files.some(({ kind }) => kind === "unknown"))) return { diagnostics: [] };
   const span = attributeSpans(written.origin, "schema").value;
-  return { diagnostics: [{ code: "wrong-schema", severity: "error", message: wrongSchema(written, given, named), ...(span && { place: placeOf(span) }) }] };
+  return {
+    diagnostics: [
+      { code: "wrong-schema", severity: "error", message: wrongSchema(written, given, named), ...(span && { place: placeOf(span) }) },
+    ],
+  };
 }
 
 type SchemaFile = Extract<Markup, { kind: "schema" }>;
@@ -119,5 +129,7 @@ function inOrder(diagnostics: readonly Diagnostic[], files: readonly Markup[]): 
     const key = JSON.stringify([code, message, place?.file, place?.line, place?.column]);
     return !seen.has(key) && seen.add(key);
   });
-  return once.sort((a, b) => rank(a) - rank(b) || (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0));
+  return once.sort(
+    (a, b) => rank(a) - rank(b) || (a.place?.line ?? 0) - (b.place?.line ?? 0) || (a.place?.column ?? 0) - (b.place?.column ?? 0),
+  );
 }

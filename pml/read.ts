@@ -17,7 +17,12 @@ export type ReadOptions = {
 
 /** Markup of either kind, told by its root element; `unknown` where it has no tree. */
 export type Markup =
-  | { readonly kind: "schema"; readonly file: string; /** With its files in it. */ readonly schema: Schema; readonly diagnostics: readonly Diagnostic[] }
+  | {
+      readonly kind: "schema";
+      readonly file: string;
+      /** With its files in it. */ readonly schema: Schema;
+      readonly diagnostics: readonly Diagnostic[];
+    }
   | { readonly kind: "prompt"; readonly file: string; readonly prompt: Prompt; readonly diagnostics: readonly Diagnostic[] }
   | { readonly kind: "unknown"; readonly file: string; readonly diagnostics: readonly Diagnostic[] };
 
@@ -43,7 +48,8 @@ export type OpenOptions = {
 /** As `readMarkup`, from its text. */
 export function openMarkup(markup: string | Uint8Array, { kind, file, files, from = file }: OpenOptions): Markup {
   const { diagnostics, append } = diagnosticList();
-  const parsed: ParsedSchema & ParsedPrompt = kind === "schema" ? parseSchema(markup, { file }) : kind === "prompt" ? parsePrompt(markup, { file }) : parseMarkup(markup, { file });
+  const parsed: ParsedSchema & ParsedPrompt =
+    kind === "schema" ? parseSchema(markup, { file }) : kind === "prompt" ? parsePrompt(markup, { file }) : parseMarkup(markup, { file });
   append(parsed.diagnostics);
   if (parsed.prompt) return { kind: "prompt", file, prompt: parsed.prompt, diagnostics };
   if (!parsed.schema) return { kind: "unknown", file, diagnostics };

@@ -52,7 +52,9 @@ export const LINE_END = "\n";
 
 /** What stands in a module that takes its text from a file, the file's text aside: content that may not. */
 export function contentBeside({ children }: Module): readonly SchemaNode[] {
-  return children.filter((child) => child.kind !== "comment" && child.kind !== "file" && !(child.kind === "text" && child.text === LINE_END));
+  return children.filter(
+    (child) => child.kind !== "comment" && child.kind !== "file" && !(child.kind === "text" && child.text === LINE_END),
+  );
 }
 
 /** Whether a message stands among the nodes, at any depth. */
@@ -61,14 +63,19 @@ export function hasMessages(nodes: readonly SchemaNode[]): boolean {
 }
 
 /** The first text, file or parameter that stands outside of messages, with the outermost module that it is in. */
-export function textOutsideMessages(nodes: readonly SchemaNode[], module?: Module): { readonly node: SchemaNode; readonly module?: Module } | undefined {
+export function textOutsideMessages(
+  nodes: readonly SchemaNode[],
+  module?: Module,
+): { readonly node: SchemaNode; readonly module?: Module } | undefined {
   for (const node of nodes) {
     const isText = node.kind === "parameter" || ((node.kind === "text" || node.kind === "file") && node.text.trim() !== "");
     if (isText) return { node, ...(module && { module }) };
     const found =
       node.kind === "module"
         ? textOutsideMessages(node.children, module ?? node)
-        : node.kind === "union" ? textOutsideMessages(node.children, module) : undefined;
+        : node.kind === "union"
+          ? textOutsideMessages(node.children, module)
+          : undefined;
     if (found) return found;
   }
   return undefined;

@@ -42,7 +42,13 @@ export type LineRole =
   | "nothing";
 
 export type Settled =
-  | { readonly kind: "text"; readonly text: string; /** Its lines before soft wraps were joined. */ readonly written?: string; readonly cdata?: true; readonly span: Span }
+  | {
+      readonly kind: "text";
+      readonly text: string;
+      /** Its lines before soft wraps were joined. */ readonly written?: string;
+      readonly cdata?: true;
+      readonly span: Span;
+    }
   | { readonly kind: "comment"; readonly comment: XmlComment }
   | { readonly kind: "element"; readonly element: XmlElement; /** Whether it has its lines to itself. */ readonly alone: boolean };
 
@@ -166,7 +172,8 @@ function kindOf({ nodes }: Line, roleOf: (element: XmlElement) => LineRole): Lin
   for (const node of nodes) {
     if (node.kind === "text") {
       if (!isBlank(node.raw)) return "text";
-    } else if (node.kind === "comment" || (node.kind === "element" && roleOf(node) === "nothing")) kind = kind === "blank" ? "comment" : kind;
+    } else if (node.kind === "comment" || (node.kind === "element" && roleOf(node) === "nothing"))
+      kind = kind === "blank" ? "comment" : kind;
     else if (node.kind === "cdata" || roleOf(node) === "word") return "text";
     else {
       kind = "tags";
@@ -247,7 +254,13 @@ function mergeTexts(pieces: readonly Piece[]): Settled[] {
     if (previous?.kind === "text" && previous.cdata === ("cdata" in cdata || undefined)) {
       const both = (previous.written ?? previous.text) + written;
       const joined = previous.text + text;
-      merged[merged.length - 1] = { kind: "text", text: joined, ...(both !== joined && { written: both }), ...cdata, span: { ...previous.span, end: piece.span.end } };
+      merged[merged.length - 1] = {
+        kind: "text",
+        text: joined,
+        ...(both !== joined && { written: both }),
+        ...cdata,
+        span: { ...previous.span, end: piece.span.end },
+      };
     } else merged.push({ kind: "text", text, ...(written !== text && { written }), ...cdata, span: piece.span });
   }
   return merged;

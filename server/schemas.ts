@@ -2,7 +2,19 @@ import { realpathSync } from "node:fs";
 import { relative, sep } from "node:path";
 import { globSync } from "tinyglobby";
 import { KvspliceError } from "../plan/index.js";
-import { compileMarkup, folderFiles, hasErrors, openMarkup, readMarkup, type Compiled, type Data, type Diagnostic, type Documents, type Markup, type MarkupLanguage } from "../pml/index.js";
+import {
+  compileMarkup,
+  folderFiles,
+  hasErrors,
+  openMarkup,
+  readMarkup,
+  type Compiled,
+  type Data,
+  type Diagnostic,
+  type Documents,
+  type Markup,
+  type MarkupLanguage,
+} from "../pml/index.js";
 import { ApiError } from "./error.js";
 
 /**
@@ -37,7 +49,14 @@ export class Schemas {
     const { files: compiled, diagnostics } = compileMarkup(files, { language: this.language, ...options });
     const found = compiled[1]?.compiled;
     if (found && !hasErrors(diagnostics)) return found;
-    throw new ApiError(400, diagnostics.filter(({ severity }) => severity === "error").map(sentence).join("\n"), { param: "prompt", code: "bad_markup" });
+    throw new ApiError(
+      400,
+      diagnostics
+        .filter(({ severity }) => severity === "error")
+        .map(sentence)
+        .join("\n"),
+      { param: "prompt", code: "bad_markup" },
+    );
   }
 
   private read(name: string): Markup {
@@ -48,14 +67,21 @@ export class Schemas {
       if (read?.kind === "schema" && read.schema.name === name) return read;
     }
     const known = [...this.fileOf.keys()].map((each) => `'${each}'`).join(", ");
-    throw new ApiError(404, `There is no schema of this name; this server has ${known || "none"}.`, { param: "schema", code: "schema_not_found" });
+    throw new ApiError(404, `There is no schema of this name; this server has ${known || "none"}.`, {
+      param: "schema",
+      code: "schema_not_found",
+    });
   }
 
   private root(): string {
     try {
       return realpathSync(this.dir);
     } catch (cause) {
-      throw new KvspliceError("bad_file", `The folder of schemas ${this.dir} cannot be read (${(cause as NodeJS.ErrnoException).code}); give another with --schemas.`, { cause });
+      throw new KvspliceError(
+        "bad_file",
+        `The folder of schemas ${this.dir} cannot be read (${(cause as NodeJS.ErrnoException).code}); give another with --schemas.`,
+        { cause },
+      );
     }
   }
 
@@ -69,7 +95,10 @@ export class Schemas {
       if (!file.startsWith(root + sep)) continue;
       const read = readMarkup(file);
       const [error] = read.diagnostics.filter(({ severity }) => severity === "error");
-      if (error) problems.add(`${shown}${error.place ? `:${error.place.line}` : ""} has errors, so it is of no use to prompts: ${error.message} [${error.code}]`);
+      if (error)
+        problems.add(
+          `${shown}${error.place ? `:${error.place.line}` : ""} has errors, so it is of no use to prompts: ${error.message} [${error.code}]`,
+        );
       if (read.kind !== "schema") continue;
       const { name } = read.schema;
       const other = this.fileOf.get(name);
