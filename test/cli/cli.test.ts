@@ -72,10 +72,10 @@ describe("ask", () => {
     expect(result["answer"]).toMatch(/four minutes/);
     expect(result.sources).toHaveLength(2);
     expect(result.sources[0]).toMatchObject({ ref: "ferry.txt#1", path: join(docs, "ferry.txt"), title: "Marten ferry", score: expect.any(Number), text: expect.stringContaining("four minutes") });
-    expect(Object.keys(result["timing"]!)).toEqual(["retrieve_ms", "fetch_ms", "splice_ms", "first_token_ms", "per_token_ms", "total_ms"]);
+    expect(Object.keys(result["timing"]!)).toEqual(["retrieve_ms", "fetch_ms", "splice_ms", "look_ms", "first_token_ms", "per_token_ms", "total_ms"]);
     for (const value of Object.values(result["timing"]!)) expect(value).toBeGreaterThanOrEqual(0);
     expect(result["store"]).toEqual({ memory: 0, disk: 3, missing: 0 });
-    expect(Object.keys(result["tokens"]!)).toEqual(["cached", "computed", "generated", "drafted", "accepted"]);
+    expect(Object.keys(result["tokens"]!)).toEqual(["cached", "computed", "recomputed", "generated", "drafted", "accepted"]);
     expect(result["full"]).toEqual({ answer: expect.stringContaining("four minutes"), first_token_ms: expect.any(Number) });
   });
 
