@@ -170,7 +170,7 @@ describe("an answer over the corpus", () => {
 
   test("takes link tokens after each document", async () => {
     // Asked nowhere else: what was asked before over the same documents is stored.
-    const messages = [{ role: "user", content: "For how many years was a diary kept at Brenna Point?" }];
+    const messages = [{ role: "user" as const, content: "For how many years was a diary kept at Brenna Point?" }];
     const computed = async (link_tokens: number) => (await create({ messages, corpus: true, top_k: 2, link_tokens })).kvsplice["computed_tokens"]!;
     expect(await computed(3)).toBe((await computed(0)) + 6);
     await expect(create({ corpus: true, link_tokens: 99 })).rejects.toMatchObject({ status: 400 });
