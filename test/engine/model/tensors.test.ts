@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
@@ -40,6 +41,8 @@ describe("a packed matrix", () => {
         const columns = blocks * ENCODINGS[type].elements;
         const form = formOf(randomTensor(type, rows, columns, seed));
         if (form.kind !== "packed") throw new Error("not packed");
+        // One product is of one form: a few random minima may be multiples of their scales, and the next tensor's not.
+        fc.pre(isDeepStrictEqual(form, formOf(randomTensor(type, rows, columns, seed + 1))));
         const rowOrder = shuffled(rows, random);
         const columnOrder = shuffled(columns / form.group, random).flatMap((group) => ascending(form.group).map((i) => group * form.group + i));
         const parts: Ordered[] = [
