@@ -10,7 +10,7 @@ export { DEFAULT_QUANTIZATION, type Quantization, QUANTIZATIONS } from "./model/
 export { type BuiltGraphs, builtGraphs, graphsFolder, removeGraphs } from "./backend/cpu/built-graphs.js";
 export { type HeldModel, isHeldSound, listModels, modelsFolder, pullModel, type PullProgress, removeHeld } from "./model/hub/index.js";
 export { readAdapter, type Adapter } from "./model/adapter/index.js";
-export { DEFAULT_LINK, linkText, NO_LINK, parseLink, type Link } from "./link/index.js";
+export { DEFAULT_LINK, isLink, linkText, NO_LINK, parseLink, type Link } from "./link/index.js";
 export type { ModelCard } from "./model/card.js";
 export { isBlockPiece, KvspliceError, tokensOf, withoutCache } from "../plan/index.js";
 export type { BlockPiece, BlockSource, ChatTemplate, ErrorCode, FreshPiece, Piece, Plan, Range, Role, Tokenizer } from "../plan/index.js";

@@ -81,8 +81,14 @@ export function splicePlan(plan: Plan, cached: ReadonlyMap<Piece, CachedPiece>, 
 
 /** What is cached of a plan that was made of another: its pieces are parts of the other's blocks, or the other's own. */
 export function cachedAgain({ pieces }: Plan, cached: ReadonlyMap<Piece, CachedPiece>): ReadonlyMap<Piece, CachedPiece> {
-  const byBlock = new Map([...cached].map(([piece, found]) => [isBlockPiece(piece) ? piece.block : piece, found]));
-  return new Map(pieces.flatMap((piece) => (byBlock.has(isBlockPiece(piece) ? piece.block : piece) ? [[piece, byBlock.get(isBlockPiece(piece) ? piece.block : piece)!]] : [])));
+  const sourceOf = (piece: Piece) => (isBlockPiece(piece) ? piece.block : piece);
+  const bySource = new Map([...cached].map(([piece, found]) => [sourceOf(piece), found]));
+  return new Map(
+    pieces.flatMap((piece) => {
+      const found = bySource.get(sourceOf(piece));
+      return found ? [[piece, found] as const] : [];
+    }),
+  );
 }
 
 /** Computes tokens of a cache: see `Scheduler.compute`. */

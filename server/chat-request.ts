@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { parseLink } from "../engine/index.js";
+import { isLink } from "../engine/index.js";
 
 /** Of the stop texts' number and length OpenAI limits the number; a long one would hold back as much of the answer. */
 const MAX_STOPS = 4;
@@ -33,14 +33,6 @@ const message = z.discriminatedUnion("role", [instruction, user, assistant], { e
 
 const givenText = z.strictObject({ title: z.string().max(1_000).default(""), text: z.string().min(1) });
 
-function isLink(text: string): boolean {
-  try {
-    return text === "auto" || parseLink(text) !== undefined;
-  } catch {
-    return false;
-  }
-}
-
 export const chatRequest = z
   .strictObject({
     model: z.string().optional(),
@@ -67,7 +59,7 @@ export const chatRequest = z
     top_k: z.int().min(1).max(MAX_DOCUMENTS).nullish(),
     link: z
       .string()
-      .refine(isLink, "expected none, auto, a share from 0 to 1 such as 0.15, 0.15+last, or head=8")
+      .refine((text) => text === "auto" || isLink(text), "expected none, auto, a share from 0 to 1 such as 0.15, 0.15+last, or head=8")
       .nullish(),
     link_tokens: z.int().min(0).nullish(),
     schema: z.string().nullish(),

@@ -32,6 +32,15 @@ export function parseLink(text: string): Link {
   return { kind: "question", share, ...(last && { last: true }) };
 }
 
+/** Whether a text names a link. */
+export function isLink(text: string): boolean {
+  try {
+    return parseLink(text) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
 export function linkText(link: Link): string {
   switch (link.kind) {
     case "none":

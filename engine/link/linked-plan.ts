@@ -1,8 +1,12 @@
-import { isBlockPiece, type FreshPiece, type Plan } from "../../plan/index.js";
+import { isBlockPiece, type BlockPiece, type FreshPiece, type Piece, type Plan } from "../../plan/index.js";
+
+export function isLoose(piece: Piece): piece is BlockPiece {
+  return isBlockPiece(piece) && piece.loose === true;
+}
 
 /** Whether there is anything to link. */
 export function hasLoose({ pieces }: Plan): boolean {
-  return pieces.some((piece) => isBlockPiece(piece) && piece.loose);
+  return pieces.some(isLoose);
 }
 
 /** The plan with nothing of it kept or taken from what was kept. */

@@ -1,4 +1,5 @@
-import { endOf, isBlockPiece, type BlockPiece, type Piece } from "../../plan/index.js";
+import { endOf, type BlockPiece, type Piece } from "../../plan/index.js";
+import { isLoose } from "./linked-plan.js";
 import type { Looks, Way } from "./way.js";
 
 /**
@@ -38,8 +39,4 @@ const SINK_TOKENS = 2;
 
 function lookedAt(weights: Float32Array): number {
   return weights.subarray(SINK_TOKENS).reduce((sum, weight) => sum + weight, 0);
-}
-
-function isLoose(piece: Piece): boolean {
-  return isBlockPiece(piece) && piece.loose === true;
 }

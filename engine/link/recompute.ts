@@ -1,4 +1,5 @@
-import { isBlockPiece, keptRuns, type BlockPiece, type FreshPiece, type Piece, type Plan, type Range } from "../../plan/index.js";
+import { keptRuns, type BlockPiece, type FreshPiece, type Piece, type Plan, type Range } from "../../plan/index.js";
+import { isLoose } from "./linked-plan.js";
 import type { Way } from "./way.js";
 
 /**
@@ -81,8 +82,4 @@ function runsOf(tokens: readonly number[]): Range[] {
 
 function keptTokens({ block, omit = [] }: BlockPiece): number[] {
   return keptRuns(block.tokens.length, omit).flatMap(([start, end]) => Array.from({ length: end - start }, (_, i) => start + i));
-}
-
-function isLoose(piece: Piece): piece is BlockPiece {
-  return isBlockPiece(piece) && piece.loose === true;
 }

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { type ChatTemplate, KvspliceError } from "../../plan/index.js";
-import { parseLink } from "../link/link.js";
+import { isLink } from "../link/link.js";
 
 /**
  * What a model was trained to be asked like: data beside the GGUF, `NAME.json` for `NAME.gguf`.
@@ -64,17 +64,9 @@ function missingField(card: Partial<ModelCard>): string | undefined {
   if (typeof card.chunkTokens !== "number") return "chunkTokens";
   if (typeof card.maxDocumentTokens !== "number") return "maxDocumentTokens";
   if (typeof card.maxAnswerTokens !== "number") return "maxAnswerTokens";
-  if (card.link !== undefined && !isLink(card.link)) return "link as none, a share or head=N";
+  if (card.link !== undefined && !(typeof card.link === "string" && isLink(card.link))) return "link as none, a share or head=N";
   if (card.stop !== undefined && !Array.isArray(card.stop)) return "stop as a list";
   return undefined;
-}
-
-function isLink(text: unknown): boolean {
-  try {
-    return typeof text === "string" && parseLink(text) !== undefined;
-  } catch {
-    return false;
-  }
 }
 
 /** For a model that was not trained to chat: documents, then questions and answers a line each, as texts have them. */

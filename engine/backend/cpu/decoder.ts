@@ -116,20 +116,23 @@ function productWriter(graph: GraphWriter, activations: Activations, purpose: Pu
 /** Sums how much the tokens that ask look at each row. */
 class LooksWriter {
   private readonly watched: ReadonlySet<number>;
+  private readonly kindOf: readonly number[];
   private readonly asks: readonly string[];
   private readonly sums: string[] = [];
 
   constructor(
     private readonly graph: GraphWriter,
-    private readonly layers: readonly LayerSpec[],
+    layers: readonly LayerSpec[],
   ) {
+    const { kinds, ofLayer } = maskKinds(layers);
+    this.kindOf = ofLayer;
     this.watched = new Set(watchedLayers(layers));
-    this.asks = maskKinds(layers).kinds.map((_, m) => graph.input(`asks.${m}`, "float32", [1, `Q${m}.0`]));
+    this.asks = kinds.map((_, m) => graph.input(`asks.${m}`, "float32", [1, `Q${m}.0`]));
   }
 
   readonly add: OnShares = (layer, shares) => {
     if (!this.watched.has(layer)) return;
-    const weighed = this.graph.node("MatMul", [this.asks[maskKinds(this.layers).ofLayer[layer]!]!, shares]);
+    const weighed = this.graph.node("MatMul", [this.asks[this.kindOf[layer]!]!, shares]);
     this.sums.push(this.graph.node("ReduceSum", [weighed, this.graph.integers([0, 1])], { keepdims: 0 }));
   };
 

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { KvspliceError } from "../../../plan/index.js";
 import { readFully } from "../../../storage/index.js";
-import { bytesOfFloats, openSafetensors, type StoredTensor } from "../files/safetensors.js";
+import { bytesOfFloats, openSafetensors, type StoredTensor } from "../files/huggingface/safetensors.js";
 import { dequantize } from "../tensors/index.js";
 import { WHERE, type Adapter, type LowRank, type Where } from "./adapter.js";
 
