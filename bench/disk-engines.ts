@@ -1,15 +1,15 @@
 /**
- * What may hold the blocks on disk: LMDB, a file a block, SQLite (where `better-sqlite3` is installed beside). Every
- * put is durable on its own when it returns. Times are medians, reads are warm.
+ * Options for storing blocks on disk: LMDB, one file per block, SQLite (if `better-sqlite3` is installed as well). Every
+ * put is durable when it returns. Times are medians, reads are warm.
  *
  *     npx tsx bench/disk-engines.ts [--count 200] [--folder DIR]
  */
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { open as openFile, rename, unlink } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { join } from "node:path";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { open } from "lmdb";
 
@@ -21,12 +21,12 @@ type Engine = {
   get(key: string): Promise<Uint8Array | undefined>;
   remove(key: string): Promise<unknown>;
   close(): Promise<unknown>;
-  /** Bytes of the file that holds all blocks; files of their own give theirs back. */
+  /** Bytes of the file that contains all blocks; separate files free theirs when deleted. */
   size?(): number;
 };
 
 const engines: Record<string, (dir: string) => Engine> = {
-  "LMDB": (dir) => {
+  LMDB: (dir) => {
     const root = open({ path: join(dir, "b.lmdb"), noSubdir: true, encoding: "binary" });
     const at = join(dir, "b.lmdb");
     return {
@@ -51,16 +51,16 @@ const engines: Record<string, (dir: string) => Engine> = {
       size: () => statSync(at).size,
     };
   },
-  "a file a block": (dir) => {
+  "one file per block": (dir) => {
     for (let i = 0; i < 256; i++) mkdirSync(join(dir, i.toString(16).padStart(2, "0")));
     const pathOf = (key: string) => join(dir, key.slice(0, 2), key);
     return {
       async put(key, bytes) {
-        const file = await openFile(pathOf(key) + ".tmp", "w");
+        const file = await openFile(`${pathOf(key)}.tmp`, "w");
         await file.write(bytes);
         await file.sync();
         await file.close();
-        await rename(pathOf(key) + ".tmp", pathOf(key));
+        await rename(`${pathOf(key)}.tmp`, pathOf(key));
       },
       async get(key) {
         const file = await openFile(pathOf(key), "r").catch(() => undefined);
@@ -83,7 +83,11 @@ try {
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = FULL");
     database.exec("create table if not exists blocks (key text primary key, bytes blob) without rowid");
-    const [put, get, remove] = ["insert or replace into blocks values (?, ?)", "select bytes from blocks where key = ?", "delete from blocks where key = ?"].map((sql) => database.prepare(sql));
+    const [put, get, remove] = [
+      "insert or replace into blocks values (?, ?)",
+      "select bytes from blocks where key = ?",
+      "delete from blocks where key = ?",
+    ].map((sql) => database.prepare(sql));
     return {
       put: async (key, bytes) => put.run(key, bytes),
       get: async (key) => get.get(key)?.bytes,
@@ -104,7 +108,7 @@ async function timed(run: () => Promise<unknown>): Promise<number> {
 }
 const keyOf = () => randomBytes(32).toString("hex");
 
-console.log("| engine | block | put, ms | get, ms | open, ms | after twice the count replaced: file / held |");
+console.log("| engine | block | put, ms | get, ms | open, ms | after replacing twice the count: file / stored |");
 console.log("|---|---|---|---|---|---|");
 for (const [name, openEngine] of Object.entries(engines)) {
   for (const bytes of [4 << 10, 1 << 20, 6 << 20]) {
@@ -139,7 +143,9 @@ for (const [name, openEngine] of Object.entries(engines)) {
       }
       const held = [...sizes.values()].reduce((sum, size) => sum + size, 0);
       const growth = engine.size ? (engine.size() / held).toFixed(2) : "1.00";
-      console.log(`| ${name} | ${bytes >> 10} KB | ${put_ms.toFixed(2)} | ${median(gets).toFixed(3)} | ${open_ms.toFixed(1)} | ${growth} |`);
+      console.log(
+        `| ${name} | ${bytes >> 10} KiB | ${put_ms.toFixed(2)} | ${median(gets).toFixed(3)} | ${open_ms.toFixed(1)} | ${growth} |`,
+      );
       await engine.close();
     } finally {
       rmSync(dir, { recursive: true });

@@ -1,11 +1,11 @@
 /**
- * Reads a corpus of real documents and prints what became of them: Debian's documentation packages (apt-get download; PDF,
- * HTML, text, books, office documents) and the Markdown of the npm packages that are installed here. Nothing is kept.
+ * Reads a corpus of real documents and prints the results: Debian's documentation packages (apt-get download; PDF,
+ * HTML, text, books, office documents) and the Markdown of the npm packages installed here. Nothing is kept.
  *
  *     npx tsx bench/documents.ts [--each 26] [--folder FOLDER]
  *
- * Files are loaded and split into chunks by the tokenizer of the model that kvsplice carries; KV is not encoded, which
- * would take hours and change nothing of the table. --folder keeps the packages between runs.
+ * Files are loaded and split into chunks with the tokenizer of the included model; KV is not encoded, which
+ * would take hours without changing the table. --folder keeps the packages between runs.
  */
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -23,20 +23,43 @@ const { values } = parseArgs({ options: { each: { type: "string", default: "26" 
 const each = Number(values.each);
 
 const PACKAGES = [
-  "bash-doc", "debian-faq", "debian-policy", "developers-reference", "ghostscript-doc", "git-doc", "maint-guide", "python-flask-doc", "python-werkzeug-doc",
-  "r-cran-officer", "r-cran-readr", "r-cran-readxl", "sqlite3-doc", "zsh-doc",
+  "bash-doc",
+  "debian-faq",
+  "debian-policy",
+  "developers-reference",
+  "ghostscript-doc",
+  "git-doc",
+  "maint-guide",
+  "python-flask-doc",
+  "python-werkzeug-doc",
+  "r-cran-officer",
+  "r-cran-readr",
+  "r-cran-readxl",
+  "sqlite3-doc",
+  "zsh-doc",
 ];
 const KINDS = [".csv", ".docx", ".epub", ".html", ".md", ".pdf", ".pptx", ".py", ".rst", ".sh", ".txt", ".xlsx"];
 const LEAST_BYTES = 1500;
 
-/** What a person would not miss of a text: dots that lead to page numbers, and lines that stand in it again and again. */
+/** Text that nobody would miss: dots that lead to page numbers, and lines that are repeated many times. */
 const DOTS = /(?:[.·•…]\s?){4,}/g;
 const REPEATS = 4;
 
-/** A page's head says its number: there, lines that differ in numbers alone are one. */
+/** Running heads contain page numbers: lines that differ only in numbers count as the same. */
 const withoutNumbers = (line: string) => line.replace(/\d+/g, "#");
 
-type Row = { files: number; read: number; refused: number; pages: number; documents: number; chunks: number; tokens: number; dots: number; repeated: number; ms: number };
+type Row = {
+  files: number;
+  read: number;
+  refused: number;
+  pages: number;
+  documents: number;
+  chunks: number;
+  tokens: number;
+  dots: number;
+  repeated: number;
+  ms: number;
+};
 const emptyRow = (): Row => ({ files: 0, read: 0, refused: 0, pages: 0, documents: 0, chunks: 0, tokens: 0, dots: 0, repeated: 0, ms: 0 });
 
 async function main(): Promise<void> {
@@ -84,7 +107,8 @@ async function report(folder: string): Promise<void> {
         reasons.push(`${basename(path)}${pages ? `, pages ${pages.join(" ")}` : ""}: ${reason}`);
       }
       const lineOf = kind === ".pdf" ? withoutNumbers : (line: string) => line;
-      for (const document of documents) count(row, document, await splitDocument(document, model), { lineOf, tokensOf: (text) => model.tokenizer.encode(text).length });
+      for (const document of documents)
+        count(row, document, await splitDocument(document, model), { lineOf, tokensOf: (text) => model.tokenizer.encode(text).length });
     }
   }
   await model.close();
@@ -92,10 +116,17 @@ async function report(folder: string): Promise<void> {
   if (reasons.length > 0) console.log(`\nTold:\n${reasons.map((reason) => `- ${reason}`).join("\n")}`);
   const { files, passedOver } = await listFiles([folder]);
   const passed = Object.entries(passedOver).sort((a, b) => b[1] - a[1]);
-  console.log(`\nOf the packages' folders as they are, ${files.length} files are read, ${passed.reduce((sum, [, n]) => sum + n, 0)} passed over: ${passed.map(([kind, n]) => `${n} ${kind}`).join(", ")}.`);
+  console.log(
+    `\nIn the packages' unmodified folders, ${files.length} files are read and ${passed.reduce((sum, [, n]) => sum + n, 0)} skipped: ${passed.map(([kind, n]) => `${n} ${kind}`).join(", ")}.`,
+  );
 }
 
-function count(row: Row, document: Document, chunks: readonly Chunk[], { lineOf, tokensOf }: { lineOf: (line: string) => string; tokensOf: (text: string) => number }): void {
+function count(
+  row: Row,
+  document: Document,
+  chunks: readonly Chunk[],
+  { lineOf, tokensOf }: { lineOf: (line: string) => string; tokensOf: (text: string) => number },
+): void {
   const columns = new Set(document.paragraphs.map((paragraph) => paragraph.columns));
   const seen = new Map<string, number>();
   for (const { text, tokens } of chunks) {
@@ -111,7 +142,7 @@ function count(row: Row, document: Document, chunks: readonly Chunk[], { lineOf,
   }
 }
 
-/** Files of a kind, at even distances in their order, so that no package has all of them. */
+/** Files of a kind, evenly spaced in their order, so that they come from different packages. */
 async function chosen(paths: readonly string[], kind: string): Promise<string[]> {
   const some: string[] = [];
   for (const path of [...new Set(paths)].sort()) {
@@ -134,12 +165,14 @@ async function readmes(): Promise<string[]> {
 function print(rows: ReadonlyMap<string, Row>): void {
   const all = emptyRow();
   for (const row of rows.values()) for (const key of Object.keys(all) as (keyof Row)[]) all[key] += row[key];
-  console.log("| kind | files | read | refused | pages named | documents | chunks | tokens | dots | repeated lines | ms a file |");
+  console.log("| kind | files | read | refused | pages reported | documents | chunks | tokens | dots | repeated lines | ms per file |");
   console.log("|---|---|---|---|---|---|---|---|---|---|---|");
   for (const [kind, row] of [...rows, ["all", all] as const]) {
     const share = (part: number) => `${row.tokens === 0 ? "0.0" : ((100 * part) / row.tokens).toFixed(1)} %`;
     const { files, read, refused, pages, documents, chunks, tokens, dots, repeated, ms } = row;
-    console.log(`| ${[kind, files, read, refused, pages, documents, chunks, tokens, share(dots), share(repeated), Math.round(ms / Math.max(1, files))].join(" | ")} |`);
+    console.log(
+      `| ${[kind, files, read, refused, pages, documents, chunks, tokens, share(dots), share(repeated), Math.round(ms / Math.max(1, files))].join(" | ")} |`,
+    );
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Tokens a second of a fleet of 1 and of 2 workers on this machine, and how long the jobs of a killed worker take to
- * arrive. The workers share the cores: two on one machine show what the queue costs, not what a second machine brings.
+ * Tokens per second of a fleet of 1 and of 2 workers on this machine, and how long the jobs of a killed worker take to
+ * arrive. The workers share the cores: two on one machine show the cost of the queue, not the benefit of a second machine.
  * Needs redis-server, and the build (`npm run build`).
  *
  *     npx tsx bench/fleet.ts [--chunks 40] [--lock 15]
@@ -12,17 +12,19 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { parseArgs } from "node:util";
 
-import { loadModel, openStore, type BlockSource } from "../engine/index.js";
+import { type BlockSource, loadModel, openBlockStore } from "../engine/index.js";
 import { openFleet } from "../fleet/index.js";
 import { listFiles, loadFile, splitDocument } from "../rag/index.js";
-import { startRedis } from "../test/redis-server.js";
+import { startRedis } from "../test/support/redis-server.js";
 
 const { values } = parseArgs({ options: { chunks: { type: "string", default: "40" }, lock: { type: "string", default: "15" } } });
 const root = join(import.meta.dirname, "..");
 const model = await loadModel();
 const sources = await chunksOf(join(root, "examples/corpus"), Number(values.chunks));
 const tokens = sources.reduce((sum, { tokens }) => sum + tokens.length, 0);
-console.log(`${sources.length} chunks, ${tokens} tokens of ${model.name} in ${model.precision}; ${cpus().length} cores, ${cpus()[0]!.model}`);
+console.log(
+  `${sources.length} chunks, ${tokens} tokens of ${model.name} in ${model.precision}; ${cpus().length} cores, ${cpus()[0]!.model}`,
+);
 
 await alone();
 for (const count of [1, 2]) await measure(count, false);
@@ -42,12 +44,12 @@ async function chunksOf(folder: string, count: number): Promise<BlockSource[]> {
 async function alone(): Promise<void> {
   const start = performance.now();
   for (const source of sources) await model.encode(source);
-  console.log(`this process alone, nothing stored: ${rate(start)} tokens/s`);
+  console.log(`this process only, nothing stored: ${rate(start)} tokens/s`);
 }
 
 async function measure(count: number, kill: boolean): Promise<void> {
   const redis = await startRedis();
-  const store = openStore({ redis: { url: redis.url, prefix: "kvsplice:" } });
+  const store = openBlockStore({ redis: { url: redis.url, prefix: "kvsplice:" } });
   const fleet = await openFleet({ url: redis.url, model, store });
   const workers = Array.from({ length: count }, () => work(redis.url));
   try {
@@ -56,7 +58,7 @@ async function measure(count: number, kill: boolean): Promise<void> {
     let arrived = 0;
     let killed = Number.NaN;
     const all = sources.map(async (source) => {
-      await fleet.supply(model.keyOf(source), source);
+      await fleet.encodeMissing(model.keyOf(source), source);
       arrived++;
       if (!kill || arrived !== sources.length >> 1) return;
       killed = performance.now();
@@ -66,7 +68,9 @@ async function measure(count: number, kill: boolean): Promise<void> {
     if (!kill) console.log(`${count} worker${count === 1 ? "" : "s"}: ${rate(start)} tokens/s`);
     else {
       const seconds = ((performance.now() - killed) / 1000).toFixed(1);
-      console.log(`2 workers, one killed when half was done: ${fleet.activity.redone} jobs were done again; all had arrived ${seconds} s after the kill (--lock ${values.lock})`);
+      console.log(
+        `2 workers, one killed halfway: ${fleet.activity.redone} jobs were repeated; all had arrived ${seconds} s after the kill (--lock ${values.lock})`,
+      );
     }
   } finally {
     await fleet.close();

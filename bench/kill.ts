@@ -1,6 +1,6 @@
 /**
- * Kills a process that encodes, puts and writes behind, at random moments (SIGKILL), and tells what was lost: nothing
- * may be. It starts a Redis server of its own; without the binary, the store has its disk tier alone.
+ * Kills a process that encodes, stores and writes in the background, at random moments (SIGKILL), and reports what was lost:
+ * nothing must be. It starts its own Redis server; without the binary, the store has only its disk tier.
  *
  *     npx tsx bench/kill.ts [--kills 200]
  */
@@ -8,8 +8,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { killAgainAndAgain } from "../test/engine/kills.js";
-import { hasRedis, startRedis } from "../test/redis-server.js";
+import { killAgainAndAgain } from "../test/support/engine/kills.js";
+import { hasRedis, startRedis } from "../test/support/redis-server.js";
 
 const { values } = parseArgs({ options: { kills: { type: "string", default: "200" } } });
 const dir = mkdtempSync(join(tmpdir(), "kvsplice-kill-"));

@@ -1,12 +1,12 @@
 /**
  * What guessing an answer's tokens from the prompt saves: the 40 questions of examples/questions.jsonl over
- * examples/corpus, with up to so many tokens at a time, in turns.
+ * examples/corpus, guessing up to a given number of tokens at a time, in turns.
  *
  *     npx tsx bench/lookup.ts
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { loadModel, openStore } from "../engine/index.js";
+import { loadModel, openBlockStore } from "../engine/index.js";
 import { openCorpus } from "../rag/index.js";
 
 const GUESSES = [0, 1, 2, 3, 5];
@@ -15,10 +15,13 @@ const examples = join(import.meta.dirname, "..", "examples");
 const folder = join(examples, "..", ".kvsplice", "demo");
 
 const model = await loadModel();
-const store = openStore({ memory: { budget: 2 ** 30 }, disk: { path: folder } });
+const store = openBlockStore({ memory: { budget: 2 ** 30 }, disk: { path: folder } });
 const corpus = await openCorpus(folder, { model, store, create: true });
 await corpus.precompute([join(examples, "corpus")]);
-const questions = readFileSync(join(examples, "questions.jsonl"), "utf8").trim().split("\n").map((line) => (JSON.parse(line) as { question: string }).question);
+const questions = readFileSync(join(examples, "questions.jsonl"), "utf8")
+  .trim()
+  .split("\n")
+  .map((line) => (JSON.parse(line) as { question: string }).question);
 
 const sums = new Map(GUESSES.map((guesses) => [guesses, { tokens: 0, drafted: 0, accepted: 0, ms: 0 }]));
 for (const question of questions) {
@@ -45,7 +48,11 @@ console.table(
   Object.fromEntries(
     [...sums].map(([guesses, { tokens, drafted, accepted, ms }]) => [
       `up to ${guesses} at a time`,
-      { "tokens a pass": (tokens / (tokens - accepted)).toFixed(2), "guesses right": drafted > 0 ? `${((100 * accepted) / drafted).toFixed(0)} %` : "", "ms a token": (ms / tokens).toFixed(1) },
+      {
+        "tokens per pass": (tokens / (tokens - accepted)).toFixed(2),
+        "guesses right": drafted > 0 ? `${((100 * accepted) / drafted).toFixed(0)} %` : "",
+        "ms per token": (ms / tokens).toFixed(1),
+      },
     ]),
   ),
 );

@@ -1,9 +1,9 @@
 /**
- * What of a page is read, beside Mozilla's Readability: HTML of Debian's documentation against the text that it was made of
- * (AsciiDoc of git-doc, reStructuredText in the _sources of sites by Sphinx). Recall is the share of the source's words that
- * the reader gives, precision the share of its words that the source has.
+ * How much of a page is read, compared with Mozilla's Readability: HTML of Debian's documentation against the text that it was
+ * made from (AsciiDoc of git-doc, reStructuredText in the _sources of Sphinx sites). Recall is the share of the source's words
+ * that the reader returns, precision the share of its words that are in the source.
  *
- *     npx tsx bench/documents.ts --folder FOLDER        # brings the packages
+ *     npx tsx bench/documents.ts --folder FOLDER        # downloads the packages
  *     npm install --no-save @mozilla/readability linkedom && npx tsx bench/pages.ts FOLDER
  */
 import { existsSync } from "node:fs";
@@ -19,7 +19,10 @@ const { Readability } = require("@mozilla/readability") as { Readability: new (d
 const { parseHTML } = require("linkedom") as { parseHTML: (html: string) => { readonly document: unknown } };
 
 const LEAST_WORDS = 100;
-const textOf = (html: string) => readHtml(html).paragraphs.map(({ text, columns = "" }) => `${text}\n${columns}`).join("\n");
+const textOf = (html: string) =>
+  readHtml(html)
+    .paragraphs.map(({ text, columns = "" }) => `${text}\n${columns}`)
+    .join("\n");
 const READERS: Readonly<Record<string, (html: string) => string>> = {
   kvsplice: textOf,
   Readability: (html) => textOf(new Readability(parseHTML(html).document).parse()?.content ?? ""),
@@ -32,15 +35,22 @@ function wordsOf(text: string): Map<string, number> {
 }
 
 const sizeOf = (words: ReadonlyMap<string, number>) => [...words.values()].reduce((sum, count) => sum + count, 0);
-const common = (a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>) => [...a].reduce((sum, [word, count]) => sum + Math.min(count, b.get(word) ?? 0), 0);
+const common = (a: ReadonlyMap<string, number>, b: ReadonlyMap<string, number>) =>
+  [...a].reduce((sum, [word, count]) => sum + Math.min(count, b.get(word) ?? 0), 0);
 
 const folder = process.argv[2]!;
-const files = (await readdir(folder, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
+  .filter((entry) => entry.isFile())
+  .map((entry) => join(entry.parentPath, entry.name));
 const sets: Readonly<Record<string, readonly (readonly [html: string, source: string])[]>> = {
-  Sphinx: files.filter((path) => path.includes("/_sources/")).map((path) => [path.replace("/_sources", "").replace(/\.rst(\.txt)?$/, ".html"), path]),
-  AsciiDoc: files.filter((path) => path.includes("/git-doc/") && path.endsWith(".txt")).map((path) => [path.replace(/\.txt$/, ".html"), path]),
+  Sphinx: files
+    .filter((path) => path.includes("/_sources/"))
+    .map((path) => [path.replace("/_sources", "").replace(/\.rst(\.txt)?$/, ".html"), path]),
+  AsciiDoc: files
+    .filter((path) => path.includes("/git-doc/") && path.endsWith(".txt"))
+    .map((path) => [path.replace(/\.txt$/, ".html"), path]),
 };
-console.log("| pages | reader | number | recall | precision | less than half read | ms a page |\n|---|---|---|---|---|---|---|");
+console.log("| pages | reader | number | recall | precision | less than half read | ms per page |\n|---|---|---|---|---|---|---|");
 for (const [set, pairs] of Object.entries(sets)) {
   for (const [reader, read] of Object.entries(READERS)) {
     let [pages, recall, precision, lost, ms] = [0, 0, 0, 0, 0];

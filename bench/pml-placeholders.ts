@@ -1,57 +1,107 @@
 /**
- * What the positions of parameters do to an answer: encoded as they are now, with nothing there, and with a placeholder
- * token in each that is left out of the KV afterwards, as Prompt Cache does. KL of the natural prompt's first token to
- * each, in nats, and CPU milliseconds of encoding:
+ * What takes the positions of parameters while modules are encoded, and its effect on an answer: nothing, spaces
+ * (Prompt Cache uses a special token), and a text that an author would write there. KL of the natural prompt's first
+ * token to each, in nats, and CPU milliseconds of encoding:
  *
- *     npx tsx bench/pml-placeholders.ts
+ *     npx tsx bench/pml-placeholders.ts [MODEL]
  */
-import { type BlockPiece, loadModel, type Plan } from "../engine/index.js";
-import { divergence } from "../cli/divergence.js";
-import { compileMarkup, type CompiledMarkup, type Layout, type ModuleLayout, naturalPlan, openMarkup } from "../pml/index.js";
 
-const model = await loadModel();
+import { divergence } from "../cli/divergence.js";
+import { type BlockPiece, loadModel, type Plan } from "../engine/index.js";
+import { type CompiledMarkup, compileMarkup, type Layout, type ModuleLayout, naturalPlan, openMarkup } from "../pml/index.js";
+
+const [file] = process.argv.slice(2);
+const model = await loadModel(file === undefined ? {} : { path: file });
 const { tokenizer, chat, contextLength } = model;
-const placeholder = tokenizer.encode(" ")[0]!;
+const space = tokenizer.encode(" ")[0]!;
 const files = { read: () => ({ problem: "unreadable-file", message: "none" }) as const };
 
+/** A module with its parameters, their arguments, placeholders that an author would write, and a question. */
 const FACTS = [
-  ["The customer bought the <parameter name='a' length='L'/> on <parameter name='b' length='L'/>.", { a: "Nettle router", b: "3 May" }, "What did the customer buy?"],
-  ["The traveller stays in <parameter name='a' length='L'/> for <parameter name='b' length='L'/> and pays in coins.", { a: "Tokyo", b: "three days" }, "How long does the traveller stay?"],
-  ["The meeting of <parameter name='a' length='L'/> begins at <parameter name='b' length='L'/>. Bring the report.", { a: "the board", b: "nine" }, "When does the meeting begin?"],
-  ["Dear <parameter name='a' length='L'/>, your parcel lies at <parameter name='b' length='L'/> until Friday.", { a: "Ada", b: "the station" }, "Where does the parcel lie?"],
-  ["Order: the shop sends <parameter name='a' length='L'/> to <parameter name='b' length='L'/> by train.", { a: "two lamps", b: "Ghent" }, "What does the shop send?"],
-  ["The course is taught by <parameter name='a' length='L'/> in room <parameter name='b' length='L'/>. Bring a pen.", { a: "Grace Hopper", b: "12" }, "Who teaches the course?"],
-  ["On <parameter name='a' length='L'/> the ferry leaves from <parameter name='b' length='L'/> at noon.", { a: "Monday", b: "Dinner Key" }, "Where does the ferry leave from?"],
-  ["The lamp costs <parameter name='a' length='L'/> and weighs <parameter name='b' length='L'/>.", { a: "40 crowns", b: "two kilograms" }, "How much does the lamp weigh?"],
+  ["The customer bought the A on B.", { a: "Nettle router", b: "3 May" }, { a: "product", b: "a day" }, "What did the customer buy?"],
+  [
+    "The traveller stays in A for B and pays in coins.",
+    { a: "Tokyo", b: "three days" },
+    { a: "a city", b: "some days" },
+    "How long does the traveller stay?",
+  ],
+  [
+    "The meeting of A begins at B. Bring the report.",
+    { a: "the board", b: "nine" },
+    { a: "a group", b: "an hour" },
+    "When does the meeting begin?",
+  ],
+  [
+    "Dear A, your parcel lies at B until Friday.",
+    { a: "Ada", b: "the station" },
+    { a: "customer", b: "a place" },
+    "Where does the parcel lie?",
+  ],
+  ["Order: the shop sends A to B by train.", { a: "two lamps", b: "Ghent" }, { a: "goods", b: "a city" }, "What does the shop send?"],
+  [
+    "The course is taught by A in room B. Bring a pen.",
+    { a: "Grace Hopper", b: "12" },
+    { a: "a teacher", b: "a number" },
+    "Who teaches the course?",
+  ],
+  [
+    "On A the ferry leaves from B at noon.",
+    { a: "Monday", b: "Dinner Key" },
+    { a: "a day", b: "a harbour" },
+    "Where does the ferry leave from?",
+  ],
+  [
+    "The lamp costs A and weighs B.",
+    { a: "40 crowns", b: "two kilograms" },
+    { a: "a price", b: "a weight" },
+    "How much does the lamp weigh?",
+  ],
 ] as const;
 
+const WAYS = ["nothing", "spaces", "text"] as const;
 const rows = [];
-for (const length of [6, 8, 16, 32, 64, 512]) {
-  const same = { gap: 0, placeholders: 0 };
-  const kl = { gap: 0, placeholders: 0 };
-  const ms = { gap: 0, placeholders: 0 };
-  for (const [text, given, question] of FACTS) {
-    const schema = `<schema name="s"><system>You answer questions from the given documents.</system><user open="true">\n<module name="m">Title: Note\n${text.replaceAll("L", String(length))}</module>\n</user></schema>`;
+for (const length of [4, 8, 16, 32, 64, 128, 512]) {
+  const cost = Object.fromEntries(WAYS.map((way) => [way, { same: 0, kl: 0, ms: 0 }]));
+  for (const [text, given, placeholders, question] of FACTS) {
     const prompt = `<prompt schema="s"><m a="${given.a}" b="${given.b}"/>Question: ${question}</prompt>`;
-    const { files: compiled } = compileMarkup(
-      [openMarkup(schema, { file: "schema", files }), openMarkup(prompt, { file: "prompt", files })],
-      { language: { tokenizer, chat, contextLength, linkTokens: [] } },
-    );
-    const [{ layout }, { compiled: now }] = compiled as [CompiledMarkup, CompiledMarkup];
-    if (!layout || !now) throw new Error("not compiled");
-    const natural = await model.logits(naturalPlan(now, model));
-    for (const [name, plan] of [["gap", now.plan], ["placeholders", withPlaceholders(now.plan, layout)]] as const) {
+    const compiled = (placeholder: (name: "a" | "b") => string) => {
+      const parameter = (name: "a" | "b") => `<parameter name="${name}" length="${length}" placeholder="${placeholder(name)}"/>`;
+      const module = text.replace(/\b[AB]\b/g, (letter) => parameter(letter.toLowerCase() as "a" | "b"));
+      const schema = `<schema name="s"><system>You answer questions from the given documents.</system><user open="true">\n<module name="m">Title: Note\n${module}</module>\n</user></schema>`;
+      const { files: results } = compileMarkup(
+        [openMarkup(schema, { file: "schema", files }), openMarkup(prompt, { file: "prompt", files })],
+        { language: { tokenizer, chat, contextLength, linkTokens: [] } },
+      );
+      const [{ layout }, { compiled: found }] = results as [CompiledMarkup, CompiledMarkup];
+      if (!layout || !found) throw new Error("not compiled");
+      return { layout, compiled: found };
+    };
+    const bare = compiled(() => "");
+    const natural = await model.logits(naturalPlan(bare.compiled, model));
+    const plans = {
+      nothing: bare.compiled.plan,
+      spaces: withSpaces(bare.compiled.plan, bare.layout),
+      text: compiled((name) => placeholders[name]).compiled.plan,
+    };
+    for (const way of WAYS) {
       const start = process.cpuUsage();
-      for (const piece of plan.pieces) if ("block" in piece) await model.encode(piece.block);
+      for (const piece of plans[way].pieces) if ("block" in piece) await model.encode(piece.block);
       const { user, system } = process.cpuUsage(start);
-      ms[name] += (user + system) / 1000 / FACTS.length;
-      const logits = await model.logits(plan);
-      kl[name] += divergence(natural, logits) / FACTS.length;
-      if (likeliest(logits) === likeliest(natural)) same[name]++;
+      const logits = await model.logits(plans[way]);
+      const own = cost[way]!;
+      own.ms += (user + system) / 1000 / FACTS.length;
+      own.kl += divergence(natural, logits) / FACTS.length;
+      if (likeliest(logits) === likeliest(natural)) own.same++;
     }
   }
-  rows.push({ length, "KL, nothing there": kl.gap.toFixed(4), "KL, placeholders": kl.placeholders.toFixed(4), "same first token": `${same.gap} and ${same.placeholders} of ${FACTS.length}`, "CPU ms, nothing there": ms.gap.toFixed(0), "CPU ms, placeholders": ms.placeholders.toFixed(0) });
+  const cells = WAYS.flatMap((way) => [
+    [`KL, ${way}`, cost[way]!.kl.toFixed(2)],
+    [`same, ${way}`, cost[way]!.same],
+    [`CPU ms, ${way}`, cost[way]!.ms.toFixed(0)],
+  ]);
+  rows.push({ length, ...Object.fromEntries(cells) });
 }
+console.log(model.name);
 console.table(rows);
 await model.close();
 
@@ -59,7 +109,7 @@ function likeliest(logits: Float32Array): number {
   return logits.reduce((best, logit, i) => (logit > logits[best]! ? i : best), 0);
 }
 
-function withPlaceholders(plan: Plan, layout: Layout): Plan {
+function withSpaces(plan: Plan, layout: Layout): Plan {
   const lengths = new Map<number, number>();
   const visit = ({ parts }: ModuleLayout): void => {
     for (const part of parts) {
@@ -77,7 +127,7 @@ function fill({ block, at }: BlockPiece, lengths: ReadonlyMap<number, number>): 
   const end = all.at(-1)!.position;
   for (const [start, length] of lengths) {
     if (start < at || start > end) continue;
-    for (let i = 0; i < length; i++) all.push({ token: placeholder, position: start + i, filled: true });
+    for (let i = 0; i < length; i++) all.push({ token: space, position: start + i, filled: true });
   }
   all.sort((a, b) => a.position - b.position);
   const omit = all.flatMap(({ filled }, i) => (filled ? [[i, i + 1] as const] : []));

@@ -1,6 +1,6 @@
 /**
- * Imports every schema and prompt of a checkout of Prompt Cache (https://github.com/yale-sys/prompt-cache), with no
- * change by hand, and checks what comes out:
+ * Imports every schema and prompt of a checkout of Prompt Cache (https://github.com/yale-sys/prompt-cache) without
+ * manual changes, and checks the results:
  *
  *     npx tsx bench/prompt-cache-import.ts ../prompt-cache
  */
@@ -12,21 +12,25 @@ import { compileMarkup, folderFiles, importPromptCache, openMarkup } from "../pm
 
 const checkout = process.argv[2];
 if (checkout === undefined) {
-  console.error("Say where the checkout is: npx tsx bench/prompt-cache-import.ts DIR");
+  console.error("Name the checkout: npx tsx bench/prompt-cache-import.ts DIR");
   process.exit(1);
 }
 const { tokenizer, chat, contextLength } = await loadTokenizer();
-const rows = globSync("**/*.xml", { cwd: checkout }).sort().map((path) => {
-  try {
-    const { markup, notes } = importPromptCache(readFileSync(join(checkout, path), "utf8"), path);
-    const opened = openMarkup(markup, { file: path, files: folderFiles(checkout) });
-    const { files, diagnostics } = compileMarkup(opened.kind === "schema" ? [opened] : [], { language: { tokenizer, chat, contextLength, linkTokens: [] } });
-    const errors = [...opened.diagnostics, ...diagnostics].filter(({ severity }) => severity === "error").length;
-    return { path, kind: opened.kind, positions: files[0]?.layout?.length ?? "", notes: notes.length, errors };
-  } catch (error) {
-    return { path, kind: "refused", positions: "", notes: 0, errors: (error as Error).message.split("\n").length };
-  }
-});
+const rows = globSync("**/*.xml", { cwd: checkout })
+  .sort()
+  .map((path) => {
+    try {
+      const { markup, notes } = importPromptCache(readFileSync(join(checkout, path), "utf8"), path);
+      const opened = openMarkup(markup, { file: path, files: folderFiles(checkout) });
+      const { files, diagnostics } = compileMarkup(opened.kind === "schema" ? [opened] : [], {
+        language: { tokenizer, chat, contextLength, linkTokens: [] },
+      });
+      const errors = [...opened.diagnostics, ...diagnostics].filter(({ severity }) => severity === "error").length;
+      return { path, kind: opened.kind, positions: files[0]?.layout?.length ?? "", notes: notes.length, errors };
+    } catch (error) {
+      return { path, kind: "refused", positions: "", notes: 0, errors: (error as Error).message.split("\n").length };
+    }
+  });
 console.table(rows);
 const failed = rows.filter(({ errors }) => errors > 0).length;
 console.log(`${rows.length} files, ${failed} with errors.`);

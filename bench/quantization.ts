@@ -1,6 +1,6 @@
 /**
- * How far int8 is off the default model's K and V, by what values share a scale: root mean square of the error over that
- * of the values, and bytes of scales for each value. Over 24 articles of examples/corpus, up to 256 tokens each.
+ * The error of int8 for the default model's K and V, by which values share a scale: root mean square of the error divided by
+ * that of the values, and bytes per value including scales. Over 24 articles of examples/corpus, up to 256 tokens each.
  *
  *     npx tsx bench/quantization.ts
  */
@@ -16,7 +16,7 @@ const GROUPS = [16, 32, 64, 128, 160, 256];
 
 const sums = new Map<string, { error: number; square: number; values: number; scales: number }>();
 
-/** Rounds the values at these places to multiples of one scale; `asymmetric` has a zero point beside it. */
+/** Rounds the values at these places to multiples of one scale; `asymmetric` also has a zero point. */
 function round(scheme: string, values: Float32Array, places: readonly number[], asymmetric: boolean): void {
   const chosen = places.map((place) => values[place]!);
   const [low, high] = [Math.min(...chosen), Math.max(...chosen)];
@@ -35,7 +35,7 @@ function round(scheme: string, values: Float32Array, places: readonly number[], 
 const range = (from: number, count: number, step = 1) => Array.from({ length: count }, (_, i) => from + i * step);
 
 function measure({ k, v, layers: { length: layers, 0: layer }, tokens }: Float32Block): void {
-  const width = widthOf(layer!); // the default model's layers are alike
+  const width = widthOf(layer!); // all of the default model's layers have the same width
   for (const asymmetric of [false, true]) {
     const form = asymmetric ? "asymmetric" : "symmetric";
     for (let row = 0; row < layers * tokens; row++) {
@@ -68,9 +68,11 @@ await model.close();
 
 console.table(
   Object.fromEntries(
-    [...sums].sort(([a], [b]) => a.localeCompare(b)).map(([scheme, { error, square, values, scales }]) => [
-      scheme,
-      { "relative error": Math.sqrt(error / square).toFixed(4), "bytes a value": (1 + (scales * SCALE_BYTES) / values).toFixed(3) },
-    ]),
+    [...sums]
+      .sort(([a], [b]) => a.localeCompare(b))
+      .map(([scheme, { error, square, values, scales }]) => [
+        scheme,
+        { "relative error": Math.sqrt(error / square).toFixed(4), "bytes per value": (1 + (scales * SCALE_BYTES) / values).toFixed(3) },
+      ]),
   ),
 );

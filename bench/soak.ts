@@ -1,5 +1,5 @@
 /**
- * A server among users who ask, chat, hang up and send nonsense, for minutes: memory stays, and no request is stuck.
+ * A server with users who ask, chat, hang up and send nonsense, for minutes: memory stays constant, and no request gets stuck.
  *
  *     npx tsx cli/main.ts precompute examples/corpus --store .kvsplice/load.kv
  *     npx tsx bench/soak.ts --minutes 10
@@ -10,10 +10,10 @@ import { MODEL, numberOption, questions, startServer, textOption, timed } from "
 const minutes = numberOption("minutes", 10);
 const USERS = 6;
 const REPORT_s = 30;
-/** Far beyond four answers of this load: what takes longer is stuck. */
+/** Far longer than four answers under this load: anything longer is stuck. */
 const STUCK_ms = 300_000;
 
-// Small budgets, which are full after a minute: what grows later is no cache.
+// Small budgets, which are full after a minute: later growth is not from caches.
 const BUDGETS = ["--memory", "64MB", "--chat-tokens", "5000", "--max-context", "2048"];
 const server = await startServer("--store", textOption("store", ".kvsplice/load.kv"), ...BUDGETS);
 const asked = questions();
@@ -24,7 +24,7 @@ const end = performance.now() + minutes * 60_000;
 
 const kinds = [
   async function asks() {
-    await timed(server.client, { messages: [{ role: "user", content: asked[next++ % asked.length] }], corpus: true, top_k: 5 });
+    await timed(server.client, { messages: [{ role: "user", content: asked[next++ % asked.length] }], corpus: { documents: 5 } });
     counts.asked++;
   },
   async function chats() {
@@ -37,13 +37,23 @@ const kinds = [
     counts.chats++;
   },
   async function hangsUp() {
-    const stream = await server.client.chat.completions.create({ model: MODEL, messages: [{ role: "user", content: `Write a very long story, number ${next++}.` }], max_tokens: 400, stream: true });
+    const stream = await server.client.chat.completions.create({
+      model: MODEL,
+      messages: [{ role: "user", content: `Write a very long story, number ${next++}.` }],
+      max_tokens: 400,
+      stream: true,
+    });
     let chunks = 0;
     for await (const _ of stream) if (++chunks === 5) break;
     counts["hung up"]++;
   },
   async function refused() {
-    const nonsense = [{ messages: "none" }, { messages: [], schema: "none", prompt: "<x/>" }, { messages: [{ role: "user", content: "word ".repeat(3000) }] }, { documents: ["none.md"], messages: [{ role: "user", content: "a" }] }];
+    const nonsense = [
+      { messages: "none" },
+      { messages: [], schema: "none", prompt: "<x/>" },
+      { messages: [{ role: "user", content: "word ".repeat(3000) }] },
+      { documents: ["none.md"], messages: [{ role: "user", content: "a" }] },
+    ];
     await timed(server.client, nonsense[next++ % nonsense.length]!).catch(() => counts.refused++);
   },
 ];
@@ -61,7 +71,9 @@ const rss: number[] = [];
 const watch = setInterval(() => void report(), REPORT_s * 1000);
 async function report(): Promise<void> {
   rss.push((await server.metric("process_resident_memory_bytes")) / 2 ** 20);
-  console.log(`${Math.round((rss.length * REPORT_s) / 6) / 10} min: RSS ${rss.at(-1)!.toFixed(0)} MiB, waiting ${await server.metric("kvsplice_waiting_answers")}, batch ${await server.metric("kvsplice_batch_size")}, ${JSON.stringify(counts)}`);
+  console.log(
+    `${Math.round((rss.length * REPORT_s) / 6) / 10} min: RSS ${rss.at(-1)!.toFixed(0)} MiB, waiting ${await server.metric("kvsplice_waiting_answers")}, batch ${await server.metric("kvsplice_batch_size")}, ${JSON.stringify(counts)}`,
+  );
 }
 try {
   await Promise.all(Array.from({ length: USERS }, (_, seed) => user(seed)));
@@ -70,8 +82,13 @@ try {
   const stuck = (await server.metric("kvsplice_waiting_answers")) + (await server.metric("kvsplice_batch_size"));
   const mean = (part: readonly number[]) => part.reduce((sum, each) => sum + each, 0) / part.length;
   const third = Math.max(1, Math.floor(rss.length / 3));
-  console.log(`Stuck: ${stuck}. Slowest: ${(slowest_ms / 1000).toFixed(1)} s (a chat of four turns counts as one). KV kept for conversations: ${await server.metric("kvsplice_conversation_tokens")} tokens.`);
-  if (rss.length >= 3) console.log(`RSS, mean of the middle third ${mean(rss.slice(third, 2 * third)).toFixed(0)} MiB, of the last ${mean(rss.slice(-third)).toFixed(0)} MiB.`);
+  console.log(
+    `Stuck: ${stuck}. Slowest: ${(slowest_ms / 1000).toFixed(1)} s (a chat of four turns counts as one). KV kept for conversations: ${await server.metric("kvsplice_conversation_tokens")} tokens.`,
+  );
+  if (rss.length >= 3)
+    console.log(
+      `RSS, mean of the middle third ${mean(rss.slice(third, 2 * third)).toFixed(0)} MiB, of the last ${mean(rss.slice(-third)).toFixed(0)} MiB.`,
+    );
   if (stuck > 0) process.exitCode = 1;
 } finally {
   clearInterval(watch);

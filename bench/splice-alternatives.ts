@@ -1,21 +1,21 @@
 /**
- * Other ways to splice 10 documents of 130 tokens (the default model's shape) beside the one that kvsplice has: plain
+ * Alternative ways to splice 10 documents of 130 tokens (the default model's shape), compared with kvsplice's: plain
  * JavaScript, WebAssembly that writes to its own memory and is copied from there, and ONNX Runtime. Medians of
  * interleaved rounds.
  *
  *     npx tsx bench/splice-alternatives.ts [rounds]
  *
- * Worker threads are not among them: onnxruntime-node refuses tensors over a SharedArrayBuffer ("Invalid argument"), so
- * that what they write would have to be copied once more.
+ * Worker threads are not included: onnxruntime-node refuses tensors over a SharedArrayBuffer ("Invalid argument"), so
+ * their output would have to be copied once more.
  */
 import "../runtime/telemetry.js";
 import ort from "onnxruntime-node";
-import { GraphWriter } from "../engine/backend/cpu/onnx.js";
-import { allocateBlock, GROUP_TOKENS, type Float32Block, type Int8Block } from "../engine/kv/block.js";
 import { KvCache } from "../engine/backend/cpu/cache.js";
 import { createKernels } from "../engine/backend/cpu/kernels.js";
-import { keptAs, likeLayers } from "../test/engine/plain-kv.js";
+import { GraphWriter } from "../engine/backend/cpu/onnx.js";
+import { allocateBlock, type Float32Block, GROUP_TOKENS, type Int8Block } from "../engine/kv/block.js";
 import { RotaryTable, rotaryFrequencies } from "../engine/kv/rotary.js";
+import { keptAs, likeLayers } from "../test/support/engine/plain-kv.js";
 
 const ROUNDS = Number(process.argv[2] ?? 31);
 const [DOCUMENTS, TOKENS, LAYERS, HEADS, HEAD_SIZE] = [10, 130, 30, 3, 64];
@@ -43,7 +43,10 @@ const [k, v] = [rowsOf(), rowsOf()];
 
 const variants = new Map<string, () => void | Promise<void>>();
 
-for (const [name, blocks] of [["float32", floats], ["int8", bytes]] as const) {
+for (const [name, blocks] of [
+  ["float32", floats],
+  ["int8", bytes],
+] as const) {
   const cache = new KvCache(FORM, [rotary]);
   const positions = blocks.map((_, i) => Int32Array.from({ length: TOKENS }, (_, token) => i * TOKENS + token));
   variants.set(`${name}: kvsplice`, () => {
@@ -67,11 +70,25 @@ variants.set("int8: JavaScript", () => {
   bytes.forEach((block, document) => {
     for (let layer = 0; layer < LAYERS; layer++) {
       for (let row = 0; row < TOKENS * HEADS; row++) {
-        widen(block.v, layer * LAYER + row * HEAD_SIZE, v[layer]!, document * LAYER + row * HEAD_SIZE, block.vScales[layer * TOKENS * HEADS + row]!);
+        widen(
+          block.v,
+          layer * LAYER + row * HEAD_SIZE,
+          v[layer]!,
+          document * LAYER + row * HEAD_SIZE,
+          block.vScales[layer * TOKENS * HEADS + row]!,
+        );
       }
       for (let token = 0; token < TOKENS; token++) {
         const scales = (layer * GROUPS + Math.floor(token / GROUP_TOKENS)) * WIDTH;
-        turnScaled(block.k, (layer * TOKENS + token) * WIDTH, k[layer]!, (document * TOKENS + token) * WIDTH, document * TOKENS + token, block.kScales, scales);
+        turnScaled(
+          block.k,
+          (layer * TOKENS + token) * WIDTH,
+          k[layer]!,
+          (document * TOKENS + token) * WIDTH,
+          document * TOKENS + token,
+          block.kScales,
+          scales,
+        );
       }
     }
   });
@@ -135,7 +152,13 @@ const session = await ort.InferenceSession.create(graph.encodeWhole());
 variants.set("float32: ONNX Runtime", async () => {
   for (const [document, block] of floats.entries()) {
     const tensor = (values: Float32Array, at: number) => new ort.Tensor("float32", values.subarray(at, at + LAYER), [1, TOKENS, WIDTH]);
-    const feeds: Record<string, ort.Tensor> = { positions: new ort.Tensor("int64", BigInt64Array.from({ length: TOKENS }, (_, i) => BigInt(document * TOKENS + i)), [1, TOKENS]) };
+    const feeds: Record<string, ort.Tensor> = {
+      positions: new ort.Tensor(
+        "int64",
+        BigInt64Array.from({ length: TOKENS }, (_, i) => BigInt(document * TOKENS + i)),
+        [1, TOKENS],
+      ),
+    };
     const fetches: Record<string, ort.Tensor> = {};
     for (let layer = 0; layer < LAYERS; layer++) {
       feeds[`in_k.${layer}`] = tensor(block.k, layer * LAYER);
@@ -148,7 +171,7 @@ variants.set("float32: ONNX Runtime", async () => {
 });
 
 const times = new Map([...variants.keys()].map((name): [string, number[]] => [name, []]));
-// ONNX Runtime's threads go on waiting for work a while after a run, so that it would slow what comes after it.
+// ONNX Runtime's threads keep spinning for a while after a run, which would slow down whatever comes next.
 const runtime = [...variants].filter(([name]) => name.includes("ONNX"));
 for (const interleaved of [[...variants].filter((each) => !runtime.some(([name]) => name === each[0])), runtime]) {
   for (let round = -3; round < ROUNDS; round++) {
@@ -161,10 +184,12 @@ for (const interleaved of [[...variants].filter((each) => !runtime.some(([name])
 }
 console.table(
   Object.fromEntries(
-    [...times].sort(([a], [b]) => a.localeCompare(b)).map(([name, ms]) => {
-      const sorted = ms.toSorted((a, b) => a - b);
-      return [name, { "median ms": sorted[sorted.length >> 1]!.toFixed(1), "fastest ms": sorted[0]!.toFixed(1) }];
-    }),
+    [...times]
+      .sort(([a], [b]) => a.localeCompare(b))
+      .map(([name, ms]) => {
+        const sorted = ms.toSorted((a, b) => a - b);
+        return [name, { "median ms": sorted[sorted.length >> 1]!.toFixed(1), "fastest ms": sorted[0]!.toFixed(1) }];
+      }),
   ),
 );
 
@@ -185,7 +210,15 @@ function turn(values: Float32Array, from: number, into: Float32Array, to: number
   }
 }
 
-function turnScaled(values: Int8Array, from: number, into: Float32Array, to: number, position: number, scales: Float32Array, scalesAt: number): void {
+function turnScaled(
+  values: Int8Array,
+  from: number,
+  into: Float32Array,
+  to: number,
+  position: number,
+  scales: Float32Array,
+  scalesAt: number,
+): void {
   const { cos, sin } = table;
   const row = position * HALF;
   for (let head = 0; head < WIDTH; head += HEAD_SIZE) {

@@ -1,17 +1,16 @@
 /**
  * Time to fetch 10 documents of 130 tokens from memory and splice them (the default model's shape), at each precision,
- * beside a plain memory copy of as many bytes as the splice writes; the same into a new cache, whose memory the system
- * has yet to give; and to take one document out of the cache, as happens when it was encoded. Medians of interleaved
- * rounds.
+ * compared with a plain memory copy of the bytes that the splice writes; the same into a new cache, whose memory is not yet
+ * allocated; and to extract one document from the cache, as happens after encoding. Medians of interleaved rounds.
  *
  *     npx tsx bench/splice.ts [rounds]
  */
 import { cpus } from "node:os";
-import { openStore, PRECISIONS } from "../engine/index.js";
-import { allocateBlock, blockBytes } from "../engine/kv/block.js";
 import { KvCache } from "../engine/backend/cpu/cache.js";
-import { keptAs, likeLayers } from "../test/engine/plain-kv.js";
+import { openBlockStore, PRECISIONS } from "../engine/index.js";
+import { allocateBlock, blockBytes } from "../engine/kv/block.js";
 import { RotaryTable, rotaryFrequencies } from "../engine/kv/rotary.js";
+import { keptAs, likeLayers } from "../test/support/engine/plain-kv.js";
 
 const ROUNDS = Number(process.argv[2] ?? 51);
 const [DOCUMENTS, TOKENS, HEAD_SIZE] = [10, 130, 64];
@@ -41,7 +40,7 @@ const copyRows = () =>
 runs.set("copy of each document's layers", { run: copyRows, bytes: spliced_bytes, tokens: DOCUMENTS * TOKENS, times_ms: [] });
 
 for (const precision of PRECISIONS) {
-  const store = openStore({ memory: { budget: 2 ** 30 } });
+  const store = openBlockStore({ memory: { budget: 2 ** 30 } });
   const blocks = documents.map((block) => keptAs(block, precision));
   for (const [i, block] of blocks.entries()) await store.put(String(i), block);
   const positions = documents.map((_, i) => Int32Array.from({ length: TOKENS }, (_, token) => i * TOKENS + token));
@@ -66,7 +65,7 @@ for (const precision of PRECISIONS) {
   const cache = new KvCache(FORM, [table]);
   const positions = Int32Array.from({ length: TOKENS }, (_, token) => token);
   cache.splice(documents[0]!, positions);
-  runs.set(`take out one document as ${precision}`, {
+  runs.set(`extract one document as ${precision}`, {
     run: () => void cache.extract(0, TOKENS, precision),
     bytes: blockBytes(cache.extract(0, TOKENS, precision)),
     tokens: TOKENS,
@@ -85,17 +84,19 @@ for (let round = -3; round < ROUNDS; round++) {
 const quantile = (values: readonly number[], share: number) => values.toSorted((a, b) => a - b)[Math.round(share * (values.length - 1))]!;
 const medianOf = (name: string) => quantile(runs.get(name)!.times_ms, 0.5);
 const fastest_copy = Math.min(medianOf("copy in one piece"), medianOf("copy of each document's layers"));
-console.log(`${cpus()[0]!.model}, Node ${process.version}, ${DOCUMENTS * TOKENS} tokens, ${(spliced_bytes / 2 ** 20).toFixed(1)} MiB of float32 KV, ${ROUNDS} rounds`);
+console.log(
+  `${cpus()[0]!.model}, Node ${process.version}, ${DOCUMENTS * TOKENS} tokens, ${(spliced_bytes / 2 ** 20).toFixed(1)} MiB of float32 KV, ${ROUNDS} rounds`,
+);
 console.table(
   Object.fromEntries(
     [...runs].map(([name, { bytes, tokens, times_ms }]) => [
       name,
       {
-        "bytes a token": Math.round(bytes / tokens),
+        "bytes per token": Math.round(bytes / tokens),
         "median ms": medianOf(name).toFixed(2),
         "10th to 90th percentile": `${quantile(times_ms, 0.1).toFixed(2)} to ${quantile(times_ms, 0.9).toFixed(2)}`,
         "fastest ms": Math.min(...times_ms).toFixed(2),
-        "over the faster copy": (medianOf(name) / fastest_copy).toFixed(2),
+        "relative to the faster copy": (medianOf(name) / fastest_copy).toFixed(2),
       },
     ]),
   ),

@@ -1,7 +1,7 @@
 /**
  * The store in figures: how it grows with the number of blocks, and what ten documents (1,300 tokens) cost from each
- * tier, at each precision, beside encoding them again. Cold is after `dd iflag=nocache` has let the page cache go
- * (posix_fadvise); Redis is a server of this program on loopback, left out where the binary is missing.
+ * tier, at each precision, compared with encoding them again. Cold means after `dd iflag=nocache` has dropped the page cache
+ * (posix_fadvise); Redis is a server started here on loopback, left out if the binary is missing.
  *
  *     npx tsx bench/store.ts [--most 100000] [--runs 7] [--only growth|tiers]
  */
@@ -11,18 +11,20 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { loadModel, openDiskStore, openStore, PRECISIONS, storeBlock, type BlockSource, type StoreConfig } from "../engine/index.js";
-import { numberedBlock } from "../test/engine/numbered-blocks.js";
-import { hasRedis, startRedis } from "../test/redis-server.js";
+import { type BlockSource, loadModel, openBlockStore, openDiskStore, PRECISIONS, type StoreConfig, storeBlock } from "../engine/index.js";
+import { numberedBlock } from "../test/support/engine/numbered-blocks.js";
+import { hasRedis, startRedis } from "../test/support/redis-server.js";
 
-const { values } = parseArgs({ options: { most: { type: "string", default: "100000" }, runs: { type: "string", default: "7" }, only: { type: "string" } } });
+const { values } = parseArgs({
+  options: { most: { type: "string", default: "100000" }, runs: { type: "string", default: "7" }, only: { type: "string" } },
+});
 const RUNS = Number(values.runs);
 const [DOCUMENTS, TOKENS] = [10, 130];
 
 const median = (times: number[]) => times.sort((a, b) => a - b)[times.length >> 1]!;
 const keyOf = (number: number) => createHash("sha256").update(String(number)).digest("hex");
 
-/** Memory of this process alone, without the pages of files that it has mapped, in MB. */
+/** Memory of this process, without the pages of mapped files, in MiB. */
 function ownMemory(): number {
   globalThis.gc?.();
   const [, kilobytes] = /RssAnon:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))!;
@@ -32,7 +34,9 @@ function ownMemory(): number {
 async function growth(): Promise<void> {
   const dir = mkdtempSync(join(tmpdir(), "kvsplice-growth-"));
   try {
-    console.log(`\n| blocks of ${Math.round(numberedBlock(0).k.byteLength / 512)} KB | open, ms | lookup (get), µs | has, µs | own memory, MB | file, MB |`);
+    console.log(
+      `\n| blocks of ${Math.round(numberedBlock(0).k.byteLength / 512)} KiB | open, ms | lookup (get), µs | has, µs | own memory, MiB | file, MiB |`,
+    );
     console.log("|---|---|---|---|---|---|");
     let stored = 0;
     for (let count = 1000; count <= Number(values.most); count *= 10) {
@@ -56,7 +60,9 @@ async function growth(): Promise<void> {
       const memory = ownMemory() - before;
       await store.close();
       const bytes = Number(execFileSync("stat", ["-c", "%s", join(dir, "blocks.lmdb")], { encoding: "utf8" }));
-      console.log(`| ${count} | ${open_ms.toFixed(1)} | ${(1000 * median(gets)).toFixed(0)} | ${(1000 * median(hass)).toFixed(0)} | ${Math.max(0, memory).toFixed(1)} | ${(bytes / 2 ** 20).toFixed(0)} |`);
+      console.log(
+        `| ${count} | ${open_ms.toFixed(1)} | ${(1000 * median(gets)).toFixed(0)} | ${(1000 * median(hass)).toFixed(0)} | ${Math.max(0, memory).toFixed(1)} | ${(bytes / 2 ** 20).toFixed(0)} |`,
+      );
     }
   } finally {
     rmSync(dir, { recursive: true, force: true });
@@ -66,20 +72,26 @@ async function growth(): Promise<void> {
 async function tiers(): Promise<void> {
   const server = hasRedis ? await startRedis() : undefined;
   console.log(`\n${DOCUMENTS} documents of ${TOKENS} tokens, fetch + splice in ms, median of ${RUNS} (first token in brackets)\n`);
-  console.log("| precision | MB | memory | disk, warm | disk, cold | Redis | encoded again |\n|---|---|---|---|---|---|---|");
+  console.log("| precision | MiB | memory | disk, warm | disk, cold | Redis | encoded again |\n|---|---|---|---|---|---|---|");
   for (const precision of PRECISIONS) {
     const model = await loadModel({ precision });
     const dir = mkdtempSync(join(tmpdir(), "kvsplice-tiers-"));
     try {
       const file = join(dir, "blocks.lmdb");
-      const sources = Array.from({ length: DOCUMENTS }, (_, i): BlockSource => ({ tokens: Array.from({ length: TOKENS }, (_, j) => 1000 + ((i * 7919 + j * 104_729) % 40_000)) }));
+      const sources = Array.from(
+        { length: DOCUMENTS },
+        (_, i): BlockSource => ({ tokens: Array.from({ length: TOKENS }, (_, j) => 1000 + ((i * 7919 + j * 104_729) % 40_000)) }),
+      );
       const question = model.tokenizer.encode("\nQuestion: What is it?", { control: true });
-      // Each run in an order of its own, so that no run goes on from the KV of the one before.
+      // Each run in a different order, so that none reuses the spliced KV of the previous one.
       const planOf = (run: number) => ({
-        pieces: [...sources.map((_, i) => ({ block: sources[(i + run) % DOCUMENTS]!, at: i * TOKENS })), { tokens: question, at: DOCUMENTS * TOKENS }],
+        pieces: [
+          ...sources.map((_, i) => ({ block: sources[(i + run) % DOCUMENTS]!, at: i * TOKENS })),
+          { tokens: question, at: DOCUMENTS * TOKENS },
+        ],
       });
       const redis = server && { redis: { url: server.url, prefix: `${precision}:` } };
-      const filling = openStore({ disk: { path: dir }, ...redis });
+      const filling = openBlockStore({ disk: { path: dir }, ...redis });
       for (const source of sources) await storeBlock(model, source, { store: filling });
       await filling.flush();
       const bytes = await filling.tiers[0]!.bytes();
@@ -87,10 +99,10 @@ async function tiers(): Promise<void> {
 
       const measure = async (config: StoreConfig | undefined, before: () => void = () => undefined, keep = false, runs = RUNS) => {
         const [times, firsts]: [number[], number[]] = [[], []];
-        const kept = config && keep ? openStore(config) : undefined;
+        const kept = config && keep ? openBlockStore(config) : undefined;
         for (let run = 0; run <= runs; run++) {
           before();
-          const store = kept ?? (config && openStore(config));
+          const store = kept ?? (config && openBlockStore(config));
           const generation = model.generate(planOf(run), { ...(store && { store }), maxNewTokens: 1 });
           for await (const _ of generation);
           const { fetch_ms, splice_ms, first_token_ms } = await generation.stats;

@@ -7,16 +7,16 @@ type Options = { readonly store: string; readonly json?: boolean };
 
 export function chunksCommand(): Command {
   return new Command("chunks")
-    .description("list the chunks of a corpus by their refs, as prompts name them: <document ref=\"...\"/>")
-    .argument("[refs...]", "show the text of these instead")
+    .description('list the chunks of a corpus by their refs, as prompts name them: <document ref="..."/>')
+    .argument("[refs...]", "show the text of these chunks instead")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled")
-    .option("--json", "print one JSON object a line")
+    .option("--json", "print one JSON object per line")
     .addHelpText(
       "after",
       `
-A ref is a file and the chunk's number in it. Of the file's path its name is
-enough, or as much of its end as no other file has; a file of one chunk needs
-no number.
+A ref is a file and the chunk's number in it. The file's name is enough, or as
+much of the end of its path as makes it unique. A file with one chunk needs no
+number.
 
 Examples:
   $ kvsplice chunks --store bridges.kv

@@ -1,27 +1,37 @@
 import type { Model, Precision, TieredStore } from "../engine/index.js";
-import { openCorpus, peekCorpus, type Corpus } from "../rag/index.js";
+import { type Corpus, mustOpen, openCorpus, peekCorpus } from "../rag/index.js";
+import { type EmbedderOptions, type LoadedEmbedder, openEmbedder } from "./embedder.js";
 import { withInterrupt } from "./interrupt.js";
 import { chooseModel, type ModelOptions, withModel } from "./model.js";
-import { openStore, type StoreOptions } from "./store.js";
+import { openConfiguredStore, type StoreOptions } from "./store.js";
 
-export type OpenOptions = StoreOptions & ModelOptions & { readonly store: string; readonly precision?: Precision; readonly create: boolean; readonly json?: boolean };
+export type OpenOptions = StoreOptions &
+  ModelOptions &
+  EmbedderOptions & { readonly store: string; readonly precision?: Precision; readonly create: boolean; readonly json?: boolean };
 
-/** Opens the corpus of a store folder with its model for one command, and closes all of it afterwards. */
-export async function withCorpus(options: OpenOptions, use: (corpus: Corpus, model: Model, signal: AbortSignal, store: TieredStore) => Promise<void>): Promise<void> {
+/** Opens a store folder's corpus and its model for one command, and closes everything afterwards. */
+export async function withCorpus(
+  options: OpenOptions,
+  use: (corpus: Corpus, model: Model, signal: AbortSignal, store: TieredStore) => Promise<void>,
+): Promise<void> {
   const choice = await chooseModel(options, options.store);
+  const found = await peekCorpus(options.store);
+  const onIdentified = (model: Pick<Model, "id" | "name" | "encoding">) => mustOpen(options.store, model, choice.source);
   await withInterrupt((signal) =>
-    withModel({ ...choice, ...(options.json && { json: true }), signal }, async (model) => {
-      // Where there is none, this says so before a store is made there.
-      if (!options.create && !(await peekCorpus(options.store))) await openCorpus(options.store, { model });
-      const store = openStore(options.store, options);
+    withModel({ ...choice, ...(options.json && { json: true }), signal, onIdentified }, async (model) => {
+      // If there is no corpus, this reports it before a store is created there.
+      if (!options.create && !found) await openCorpus(options.store, { model });
+      const store = openConfiguredStore(options.store, options);
+      const chosen: Partial<LoadedEmbedder> = options.embedder === undefined ? {} : await openEmbedder(options, options.store, signal);
       try {
-        const corpus = await openCorpus(options.store, { model, modelSource: choice.source, store, create: options.create });
+        const corpus = await openCorpus(options.store, { model, modelSource: choice.source, store, create: options.create, ...chosen });
         try {
           await use(corpus, model, signal, store);
         } finally {
           await corpus.close();
         }
       } finally {
+        await chosen.embedder?.close();
         await store.close();
       }
     }),

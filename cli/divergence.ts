@@ -1,6 +1,6 @@
 /**
  * Kullback-Leibler divergence KL(P || Q) of two next-token distributions, in nats, from their logits `[vocabulary]`:
- * how much is lost where Q stands for P.
+ * how much is lost when Q replaces P.
  */
 export function divergence(p: Float32Array, q: Float32Array): number {
   const [logP, logQ] = [logSoftmax(p), logSoftmax(q)];

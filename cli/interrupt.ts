@@ -1,9 +1,13 @@
-/** Runs one command with a signal that Ctrl-C aborts; a second Ctrl-C ends the process at once. */
+/**
+ * Runs one command with a signal that Ctrl-C aborts. A second Ctrl-C ends the process as if the signal were not handled:
+ * `process.exit` would wait for the pass that a model's thread is running.
+ */
 export async function withInterrupt<T>(use: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const interrupt = new AbortController();
-  const onInterrupt = () => {
-    if (interrupt.signal.aborted) process.exit(130);
-    interrupt.abort();
+  const onInterrupt = (name: NodeJS.Signals) => {
+    if (!interrupt.signal.aborted) return interrupt.abort();
+    process.removeAllListeners(name);
+    process.kill(process.pid, name);
   };
   process.on("SIGINT", onInterrupt);
   process.on("SIGTERM", onInterrupt);

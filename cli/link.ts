@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "commander";
-import { parseLink, type Link } from "../engine/index.js";
+import { type Link, parseLink } from "../engine/index.js";
 
-/** A way of linking as an option names it; `auto` leaves the choice to the corpus and the model's card. */
+/** Parses a way of linking given as an option. `auto` leaves the choice to the corpus and the model's card. */
 export function linkOf(text: string): Link | undefined {
   if (text === "auto") return undefined;
   try {

@@ -8,9 +8,9 @@ type Options = { readonly store: string; readonly json?: boolean };
 
 export function listCommand(): Command {
   return new Command("list")
-    .description("list the documents' files of a corpus, with their chunks and tokens, and those that are gone from the disk")
+    .description("list a corpus's files with their chunks and tokens, and mark those that are no longer on disk")
     .requiredOption("--store <dir>", "folder that `kvsplice precompute` filled")
-    .option("--json", "print one JSON object a line")
+    .option("--json", "print one JSON object per line")
     .addHelpText(
       "after",
       `
@@ -34,6 +34,9 @@ async function list(options: Options): Promise<void> {
 }
 
 function line({ path, chunks, tokens, problems }: CorpusFile, gone: boolean): string {
-  const notes = [gone ? pc.yellow("gone from the disk") : "", problems.length > 0 ? pc.yellow(counted(problems.length, "problem")) : ""].filter((note) => note !== "");
+  const notes = [
+    gone ? pc.yellow("no longer on disk") : "",
+    problems.length > 0 ? pc.yellow(counted(problems.length, "problem")) : "",
+  ].filter((note) => note !== "");
   return [path, pc.dim(`${counted(chunks, "chunk")}, ${counted(tokens, "token")}`), ...notes].join("  ");
 }

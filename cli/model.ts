@@ -1,70 +1,179 @@
-import { availableMemory } from "node:process";
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
+import { availableMemory } from "node:process";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import pc from "picocolors";
-import { type Activations, DEFAULT_QUANTIZATION, KvspliceError, type Language, loadModel, type LoadProgress, loadTokenizer, type Model, modelNeeds, type Precision, pullModel, type Quantization, QUANTIZATIONS } from "../engine/index.js";
-import { type ModelSource, peekCorpus } from "../rag/index.js";
+import {
+  type Activations,
+  type AdapterChoice,
+  DEFAULT_DEVICE,
+  DEFAULT_ENCODING,
+  DEFAULT_QUANTIZATION,
+  DEVICES,
+  type DeviceChoice,
+  ENCODINGS,
+  type Encoding,
+  KvspliceError,
+  type Language,
+  type LoadProgress,
+  loadModel,
+  loadTokenizer,
+  type Model,
+  modelNeeds,
+  type Precision,
+  parseBytes,
+  pullAdapter,
+  pullModel,
+  QUANTIZATIONS,
+  type Quantization,
+} from "../engine/index.js";
+import { type AdapterSource, type ModelSource, peekCorpus } from "../rag/index.js";
+import { positiveNumber } from "./positive-number.js";
 import { progressBar, sizeText } from "./progress.js";
 
-/** Options of every command that takes a model. */
-export type ModelOptions = { readonly model?: string; readonly quantize?: Quantization; readonly context?: number; readonly adapter?: string };
+/** The options of every command that takes a model. */
+export type ModelOptions = {
+  readonly model?: string | undefined;
+  readonly quantize?: Quantization;
+  readonly context?: number;
+  readonly adapter?: readonly AdapterSource[];
+  readonly encoding?: Encoding;
+  readonly device?: DeviceChoice;
+  readonly deviceMemory?: number;
+};
 
-/** How a command's model is opened; `source` is undefined for the one that kvsplice carries. */
-export type ModelChoice = { readonly source?: ModelSource | undefined; readonly precision?: Precision | undefined };
+/** How a command opens its model. `source` is undefined for the model that comes with kvsplice. */
+export type ModelChoice = {
+  readonly source?: ModelSource | undefined;
+  readonly precision?: Precision | undefined;
+  readonly encoding?: Encoding | undefined;
+  readonly device?: DeviceChoice | undefined;
+  readonly deviceMemory?: number | undefined;
+};
 
-type LoadOptions = ModelChoice & { readonly activations?: Activations; readonly signal?: AbortSignal; readonly json?: boolean };
+export type LoadOptions = ModelChoice & {
+  readonly activations?: Activations;
+  readonly onIdentified?: ((model: Pick<Model, "id" | "name" | "encoding">) => void | Promise<void>) | undefined;
+  readonly signal?: AbortSignal;
+  readonly json?: boolean;
+};
 
-/** The model of a new corpus, and of commands without one, unless `--model` says otherwise. */
+/** The model of a new corpus, and of commands without a corpus, unless `--model` names another. */
 const VARIABLE = "KVSPLICE_MODEL";
 
-export function withModelOptions(command: Command): Command {
+export function withModelOptions(command: Command, option: Option = modelOption()): Command {
   return command
-    .addOption(modelOption())
-    .addOption(new Option("--quantize <bits>", `how the weights of a Hugging Face folder are kept (default: ${DEFAULT_QUANTIZATION})`).choices(QUANTIZATIONS))
-    .option("--adapter <path>", "a low-rank adapter of the model: a folder of PEFT's, a .safetensors or a .gguf file (default: the corpus's)")
-    .option("--context <tokens>", "positions that the model is used with (default: as many as it was trained on)", positions);
+    .addOption(option)
+    .addOption(
+      new Option(
+        "--quantize <bits>",
+        `how to store float weights (default: ${DEFAULT_QUANTIZATION} for a Hugging Face folder, none for a GGUF file)`,
+      ).choices(QUANTIZATIONS),
+    )
+    .addOption(adapterOption())
+    .addOption(
+      new Option(
+        "--encoding <name>",
+        `how documents are encoded: exact, or in 8 bits (w8a8), which is several times faster on processors with VNNI or AMX (default: the corpus's, or ${DEFAULT_ENCODING})`,
+      ).choices(ENCODINGS),
+    )
+    .addOption(
+      new Option(
+        "--device <name>",
+        `where documents are encoded: cpu, webgpu (a graphics processor, through Vulkan, Metal or Direct3D), or auto, which uses a graphics processor if it is faster; see kvsplice devices (default: ${DEFAULT_DEVICE})`,
+      ).choices(DEVICES),
+    )
+    .addOption(
+      new Option("--device-memory <size>", "maximum device memory for encoding, such as 8GB (default: unlimited)").argParser(bytesOf),
+    )
+    .option("--context <tokens>", "context length to use the model with (default: the length it was trained on)", positiveNumber);
 }
 
-export function modelOption(): Option {
-  const names = "hf:OWNER/NAME:QUANTISATION, a .gguf file, a Hugging Face folder, an address, or ollama:NAME";
-  return new Option("--model <name>", `${names} (default: the corpus's, ${VARIABLE}, or the one that kvsplice carries)`);
+function bytesOf(text: string): number {
+  const bytes = parseBytes(text);
+  if (bytes === undefined || bytes === 0) throw new InvalidArgumentError("Give a size such as 8GB.");
+  return bytes;
 }
 
-function positions(text: string): number {
-  if (!/^[1-9]\d*$/.test(text)) throw new InvalidArgumentError("Give a whole number from 1.");
-  return Number(text);
+/** @param several whether several names may be given */
+export function modelOption({ several = false } = {}): Option {
+  const names = "hf:OWNER/NAME:QUANTISATION, a .gguf file, a Hugging Face folder, a URL, or ollama:NAME";
+  return new Option(
+    several ? "--model <name...>" : "--model <name>",
+    `${names} (default: the corpus's, ${VARIABLE}, or the one that comes with kvsplice)`,
+  );
 }
 
-/** What was asked for; or what the corpus in the folder was made with; or what `KVSPLICE_MODEL` names. */
-export async function chooseModel({ model, quantize, context, adapter, precision }: ModelOptions & { readonly precision?: Precision }, folder: string | undefined): Promise<ModelChoice> {
+function adapterOption(): Option {
+  const what =
+    "a low-rank adapter for the model: a PEFT folder, a .safetensors or .gguf file, hf:OWNER/NAME or a URL; append =0.5 to scale it; can be repeated (default: the corpus's)";
+  return new Option("--adapter <name[=scale]>", what).argParser((text: string, before: readonly AdapterSource[] = []) => [
+    ...before,
+    adapterOf(text),
+  ]);
+}
+
+/** An adapter's name, and the number after its last `=`, if there is one and no file has the whole name. */
+function adapterOf(text: string): AdapterSource {
+  const [, name, scale] = /^(.+)=(-?(?:\d+\.?\d*|\.\d+))$/.exec(text) ?? [];
+  return name === undefined || existsSync(text) ? { name: text } : { name, scale: Number(scale) };
+}
+
+/** The requested model, or the one the corpus in the folder was made with, or the one that `KVSPLICE_MODEL` names. */
+export async function chooseModel(
+  { model, quantize, context, adapter, encoding, device, deviceMemory, precision }: ModelOptions & { readonly precision?: Precision },
+  folder: string | undefined,
+): Promise<ModelChoice> {
   const corpus = folder === undefined ? undefined : await peekCorpus(folder);
-  const asked = { ...(quantize && { quantize }), ...(context && { contextLength: context }), ...(adapter !== undefined && { adapter: resolve(adapter) }) };
+  const asked = {
+    ...(quantize && { quantize }),
+    ...(context && { contextLength: context }),
+    ...(adapter && { adapters: adapter.map((each) => ({ ...each, name: absolute(each.name) })) }),
+  };
   const name = model ?? (corpus ? undefined : process.env[VARIABLE]);
   const remembered = model === undefined ? corpus?.modelSource : undefined;
   if (remembered && isPath(remembered.name) && !existsSync(remembered.name)) {
-    throw new KvspliceError("bad_model", `The corpus in ${folder} was made with ${corpus!.modelName}, and ${remembered.name} is not there any more. Say with --model where it is.`);
+    throw new KvspliceError(
+      "bad_model",
+      `The corpus in ${folder} was made with ${corpus!.modelName}, and ${remembered.name} no longer exists. Use --model to say where it is now.`,
+    );
   }
-  const source = name ? { name: isPath(name) ? resolve(name) : name, ...asked } : remembered && { ...remembered, ...asked };
-  if (adapter !== undefined && !source) throw new KvspliceError("bad_argument", "An adapter belongs to a model: name that with --model as well.");
-  return { source, precision: precision ?? corpus?.precision };
+  const lost = adapter ? undefined : remembered?.adapters?.find((each) => isPath(each.name) && !existsSync(each.name));
+  if (lost)
+    throw new KvspliceError(
+      "bad_model",
+      `The corpus in ${folder} was made with the adapter ${lost.name}, which no longer exists. Use --adapter to say where it is now.`,
+    );
+  const source = name ? { name: absolute(name), ...asked } : remembered && { ...remembered, ...asked };
+  if (adapter && !source) throw new KvspliceError("bad_argument", "An adapter belongs to a model. Name the model too, with --model.");
+  return { source, precision: precision ?? corpus?.precision, encoding: encoding ?? corpus?.encoding, device, deviceMemory };
+}
+
+function absolute(name: string): string {
+  return isPath(name) ? resolve(name) : name;
 }
 
 function isPath(name: string): boolean {
   return !/^(hf:|ollama:|https?:\/\/)/i.test(name);
 }
 
-/** The chosen model's place on this machine, fetched first where it is not here; undefined for the one that kvsplice carries. */
-export async function fetchModel({ source }: ModelChoice, options: { readonly signal?: AbortSignal | undefined; readonly json?: boolean | undefined } = {}): Promise<string | undefined> {
-  if (!source) return undefined;
+type FetchOptions = { readonly signal?: AbortSignal | undefined; readonly json?: boolean | undefined };
+
+/** The path of the chosen model, fetched first if needed; undefined for the model that comes with kvsplice. */
+export async function fetchModel({ source }: ModelChoice, options: FetchOptions = {}): Promise<string | undefined> {
+  return source && fetchNamed(source.name, pullModel, options);
+}
+
+/** The path of a named model or adapter on this machine, fetched first if needed. */
+export async function fetchNamed(name: string, pull: typeof pullModel, options: FetchOptions = {}): Promise<string> {
   const bar = progressBar("{bar} {percentage}% | {file} | {size} | {eta_formatted} left", options);
   let told = false;
   try {
-    return await pullModel(source.name, {
+    return await pull(name, {
       signal: options.signal,
       onNotice: (notice) => process.stderr.write(`${notice}\n`),
       onProgress({ file, bytes: { done, total } }) {
-        if (!told) process.stderr.write(`Fetching ${source.name}${total === undefined ? "" : `, ${sizeText(total)}`}.\n`);
+        if (!told) process.stderr.write(`Fetching ${name}${total === undefined ? "" : `, ${sizeText(total)}`}.\n`);
         told = true;
         bar.tell(done, total ?? done, { file, size: sizeText(done) });
       },
@@ -74,7 +183,7 @@ export async function fetchModel({ source }: ModelChoice, options: { readonly si
   }
 }
 
-/** What counts and lays out tokens, of the model that `chooseModel` would choose. */
+/** The tokenizer and chat template of the model that `chooseModel` would choose. */
 export async function loadLanguage(options: ModelOptions, folder: string | undefined): Promise<Language> {
   const path = await fetchModel(await chooseModel(options, folder));
   return loadTokenizer(path === undefined ? {} : { path });
@@ -82,13 +191,7 @@ export async function loadLanguage(options: ModelOptions, folder: string | undef
 
 /** Loads the model for one command and closes it afterwards. */
 export async function withModel<T>(options: LoadOptions, use: (model: Model) => Promise<T>): Promise<T> {
-  const path = await fetchModel(options, options);
-  const { quantize, contextLength, adapter } = options.source ?? {};
-  const how = { ...(path !== undefined && { path }), quantize, contextLength, ...(adapter !== undefined && { adapter }) };
-  if (path !== undefined) tellNeeds(path, how);
-  const { precision, activations } = options;
-  const progress = loadingProgress(options);
-  const model = await loadModel({ onProgress: progress.tell, ...how, ...(precision !== undefined && { precision }), ...(activations !== undefined && { activations }) }).finally(progress.stop);
+  const model = await openModel(options);
   try {
     return await use(model);
   } finally {
@@ -96,13 +199,39 @@ export async function withModel<T>(options: LoadOptions, use: (model: Model) => 
   }
 }
 
+/** Loads a model, fetching it first if needed, and reports progress. */
+export async function openModel(options: LoadOptions): Promise<Model> {
+  const path = await fetchModel(options, options);
+  const { quantize, contextLength, adapters = [] } = options.source ?? {};
+  const how = { ...(path !== undefined && { path }), quantize, contextLength, adapters: await fetchAdapters(adapters, options) };
+  if (path !== undefined) tellNeeds(path, how);
+  const { precision, encoding, device, deviceMemory, activations, onIdentified } = options;
+  const progress = loadingProgress(options);
+  const chosen = {
+    ...(precision !== undefined && { precision }),
+    encoding,
+    device,
+    deviceMemory,
+    ...(activations !== undefined && { activations }),
+  };
+  const onNotice = (notice: string) => void process.stderr.write(`${notice}\n`);
+  return loadModel({ onProgress: progress.tell, onIdentified, onNotice, ...how, ...chosen }).finally(progress.stop);
+}
+
+async function fetchAdapters(adapters: readonly AdapterSource[], options: FetchOptions): Promise<AdapterChoice[]> {
+  const found: AdapterChoice[] = [];
+  for (const { name, scale } of adapters)
+    found.push({ path: await fetchNamed(name, pullAdapter, options), scale, ...(!isPath(name) && { name }) });
+  return found;
+}
+
 const STEPS: Readonly<Record<LoadProgress["step"], string | undefined>> = {
   hash: undefined, // a second for a gigabyte
-  wait: "Another process prepares this model; it is waited for.",
-  build: "Preparing the model for this processor, once.",
+  wait: "Another process is preparing this model; waiting for it.",
+  build: "Preparing the model for this processor (once).",
 };
 
-/** A bar for what takes long when a model is loaded the first time, and a line for each step of it. */
+/** A progress bar for the slow first load of a model, and a line for each step. */
 function loadingProgress(options: { readonly json?: boolean | undefined }): { tell(progress: LoadProgress): void; stop(): void } {
   const bar = progressBar("{bar} {percentage}% | {size} | {left} left", options);
   let told: LoadProgress["step"] | undefined;
@@ -113,17 +242,22 @@ function loadingProgress(options: { readonly json?: boolean | undefined }): { te
         if (STEPS[step]) process.stderr.write(`${pc.dim(STEPS[step])}\n`);
         told = step;
       }
-      if (total > 0) bar.tell(done, total, { size: sizeText(done), left: remaining_ms === undefined ? "?" : `${Math.ceil(remaining_ms / 1000)} s` });
+      if (total > 0)
+        bar.tell(done, total, { size: sizeText(done), left: remaining_ms === undefined ? "?" : `${Math.ceil(remaining_ms / 1000)} s` });
     },
     stop: bar.stop,
   };
 }
 
-/** Says what memory a model will take, before it does. */
+/** Reports how much memory a model will take, before loading it. */
 function tellNeeds(path: string, how: { readonly quantize?: Quantization | undefined; readonly contextLength?: number | undefined }): void {
   const { name, memory_bytes, token_bytes } = modelNeeds(path, how);
-  process.stderr.write(pc.dim(`${name} takes some ${sizeText(memory_bytes)} of memory, and ${sizeText(token_bytes * 1000)} for each 1,000 tokens of a prompt.`) + "\n");
+  process.stderr.write(
+    `${pc.dim(`${name} takes about ${sizeText(memory_bytes)} of memory, plus ${sizeText(token_bytes * 1000)} for each 1,000 tokens of a prompt.`)}\n`,
+  );
   if (memory_bytes > availableMemory()) {
-    process.stderr.write(`${pc.yellow("warning:")} ${sizeText(availableMemory())} of memory are free on this machine: it may be slow, or be ended by the system. A smaller quantisation takes less.\n`);
+    process.stderr.write(
+      `${pc.yellow("warning:")} ${sizeText(availableMemory())} of memory is free on this machine: it may be slow, or the system may kill it. A smaller quantisation takes less.\n`,
+    );
   }
 }

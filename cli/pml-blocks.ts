@@ -1,4 +1,4 @@
-import { storeBlock, type BlockSource, type BlockStore, type Encoder } from "../engine/index.js";
+import { type BlockSource, type BlockStore, type Encoder, storeBlock } from "../engine/index.js";
 
 export type Encoded = {
   readonly blocks: number;
@@ -10,12 +10,12 @@ export type Encoded = {
 
 export type EncodeOptions = {
   readonly signal: AbortSignal;
-  /** Pins the blocks, those too that are there already: what was precomputed is not evicted for what clients bring. */
+  /** Pins the blocks, including those already stored, so that clients' blocks do not evict precomputed ones. */
   readonly pinned?: boolean;
   readonly onBlock?: (done: Encoded) => void;
 };
 
-/** Encodes those of the blocks that the store does not have. Equal blocks count once. */
+/** Encodes the blocks that are missing from the store. Equal blocks count once. */
 export async function encodeMissing(
   model: Encoder,
   store: BlockStore,

@@ -2,25 +2,25 @@ import { Command } from "commander";
 import { checkMarkupUsage, compileMarkup, type Diagnostic, hasErrors, renderDiagnostics } from "../pml/index.js";
 import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
-import { languageOf, readFile, type ReadOptions } from "./pml-files.js";
+import { languageOf, type ReadOptions, readFile } from "./pml-files.js";
 
 type Options = ReadOptions & ModelOptions & { readonly corpus?: string; readonly usage?: boolean; readonly json?: boolean };
 
 export function pmlCheckCommand(): Command {
   return new Command("check")
-    .description("tell all errors and warnings of schemas and prompts")
-    .argument("<files...>", "schemas, and prompts of these schemas, in any order; - is standard input")
-    .option("--corpus <dir>", "the corpus that has the documents, which are looked up there")
-    .option("--usage", "warn of each module and parameter that no given prompt uses")
-    .option("--allow-outside", "read src and imports from outside of a schema's folder")
+    .description("report all errors and warnings in schemas and prompts")
+    .argument("<files...>", "schemas and their prompts, in any order; - is standard input")
+    .option("--corpus <dir>", "the corpus to look documents up in")
+    .option("--usage", "warn about modules and parameters that none of the prompts uses")
+    .option("--allow-outside", "allow src and imports from outside a schema's folder")
     .addOption(modelOption())
     .option("--json", "print one JSON object, for editors")
     .addHelpText(
       "after",
       `
-Ends with exit code 1 when there is an error. A prompt is checked against the
-schema that it names, found among the files. Without --corpus, documents are
-taken to exist.
+The exit code is 1 if there is an error. Each prompt is checked against the schema
+that it names, which must be among the files. Without --corpus, documents are
+assumed to exist.
 
 Examples:
   $ kvsplice pml check trip.pml packing.pml
@@ -38,7 +38,7 @@ async function check(paths: string[], options: Options): Promise<void> {
   const { diagnostics: found } = await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, async (documents) =>
     compileMarkup(files, { ...(language && { language }), documents: documents ?? (() => ({ tokens: [0] })) }),
   );
-  // A misspelt name leaves a module unused: one fault, told once.
+  // A misspelt name also leaves a module unused. That is one mistake, reported once.
   const unused = hasErrors(found) ? [] : checkMarkupUsage(files);
   const diagnostics: readonly Diagnostic[] = options.usage || options.json ? [...found, ...unused] : found;
   const errors = diagnostics.filter(({ severity }) => severity === "error").length;
@@ -47,7 +47,7 @@ async function check(paths: string[], options: Options): Promise<void> {
     process.stdout.write(`${JSON.stringify({ files: files.map(({ file, kind }) => ({ file, kind })), errors, warnings, diagnostics })}\n`);
   else {
     if (diagnostics.length > 0) process.stdout.write(`${renderDiagnostics(diagnostics)}\n\n`);
-    const summary = options.usage || unused.length === 0 ? "" : ` No given prompt uses ${usageLine(unused)}; --usage lists them.`;
+    const summary = options.usage || unused.length === 0 ? "" : ` ${usageLine(unused)} not used by any prompt; --usage lists them.`;
     process.stdout.write(`${count(files.length, "file")}: ${count(errors, "error")}, ${count(warnings, "warning")}.${summary}\n`);
   }
   if (errors > 0) process.exitCode = 1;

@@ -4,11 +4,11 @@ import { Chunks, openCorpus } from "../rag/index.js";
 
 type Given = {
   readonly corpus?: string;
-  /** The one that will read their states, which must be the corpus's; left out where tokens are counted alone. */
+  /** The model that will read their KV states, which must be the corpus's. Omitted if tokens are only counted. */
   readonly model?: Model;
 };
 
-/** The documents of a corpus for one command; none where no folder is given. */
+/** The documents of a corpus for one command; undefined if no folder is given. */
 export async function withDocuments<T>({ corpus, model }: Given, use: (documents: Documents | undefined) => Promise<T>): Promise<T> {
   if (corpus === undefined) return use(undefined);
   const opened = model ? await openCorpus(corpus, { model }) : await Chunks.open(corpus);

@@ -7,14 +7,14 @@ type Options = { readonly check?: boolean; readonly write?: boolean };
 
 export function pmlFormatCommand(): Command {
   return new Command("format")
-    .description("print files in the one layout that PML has; what they mean stays the same")
+    .description("print files in the standard PML layout; their meaning does not change")
     .argument("<files...>", "schemas and prompts; - is standard input")
-    .option("--check", "change nothing: name the files that are laid out otherwise, with exit code 1")
+    .option("--check", "change nothing; list files that differ from the layout and exit with code 1")
     .option("--write", "write the files in place")
     .addHelpText(
       "after",
       `
-A file with errors is left as it is.
+Files with errors are not changed.
 
 Examples:
   $ kvsplice pml format trip.pml

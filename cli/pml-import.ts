@@ -8,14 +8,14 @@ type Options = { readonly from: "prompt-cache" | "jinja"; readonly out?: string 
 
 export function pmlImportCommand(): Command {
   return new Command("import")
-    .description("make PML of a schema or prompt of Prompt Cache, or of a static Jinja template")
-    .argument("<file>", "what to import; - is standard input")
-    .addOption(new Option("--from <format>", "what it is").choices(["prompt-cache", "jinja"]).default("prompt-cache"))
-    .option("--out <file>", "where the markup is written, in place of standard output")
+    .description("convert a Prompt Cache schema or prompt, or a static Jinja template, to PML")
+    .argument("<file>", "the file to import; - is standard input")
+    .addOption(new Option("--from <format>", "the file's format").choices(["prompt-cache", "jinja"]).default("prompt-cache"))
+    .option("--out <file>", "write the markup to this file instead of standard output")
     .addHelpText(
       "after",
       `
-What PML says otherwise is told on standard error, with its line.
+Differences in PML are reported on standard error, with line numbers.
 
 Examples:
   $ kvsplice pml import persona.xml --out persona.pml
@@ -32,7 +32,9 @@ function run(file: string, options: Options): void {
     throw new KvspliceError("bad_file", `${file} cannot be read (${(cause as NodeJS.ErrnoException).code}); name another.`, { cause });
   }
   const shown = file === "-" ? "stdin" : file;
-  const name = basename(shown).replace(/\..*$/, "").replace(/[^\p{L}\p{N}_.-]/gu, "-");
+  const name = basename(shown)
+    .replace(/\..*$/, "")
+    .replace(/[^\p{L}\p{N}_.-]/gu, "-");
   const { markup, notes } = options.from === "jinja" ? importJinja(text, name) : importPromptCache(text, shown);
   for (const { line, message } of notes) process.stderr.write(`${shown}${line === undefined ? "" : `:${line}`}: ${message}\n`);
   if (options.out === undefined) process.stdout.write(markup);

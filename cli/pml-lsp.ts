@@ -6,29 +6,29 @@ import {
   CompletionItemKind,
   createConnection,
   DiagnosticSeverity,
+  type Diagnostic as LspDiagnostic,
   type Position,
   ProposedFeatures,
   type Range,
-  TextDocuments,
   TextDocumentSyncKind,
-  type Diagnostic as LspDiagnostic,
+  TextDocuments,
 } from "vscode-languageserver/node";
 import { TextDocument } from "vscode-languageserver-textdocument";
 import {
   compileMarkup,
   completionsAt,
-  definitionOf,
-  describe,
   type Description,
   type Diagnostic,
+  definitionOf,
+  describe,
   draftOf,
   folderFiles,
   formatPml,
   hasErrors,
   type Markup,
   openMarkup,
-  parseMarkup,
   type Place,
+  parseMarkup,
   placeOf,
   readMarkup,
   referenceAt,
@@ -39,15 +39,15 @@ import { languageOf } from "./pml-files.js";
 
 export function pmlLspCommand(): Command {
   return new Command("lsp")
-    .description("serve editors over standard input and output: the Language Server Protocol")
-    .option("--stdio", "what editors add; there is no other way")
+    .description("serve editors with the Language Server Protocol over standard input and output")
+    .option("--stdio", "added by editors; the only transport")
     .addOption(modelOption())
     .addHelpText(
       "after",
       `
-Diagnostics, completion, hover with tokens and positions, definitions, formatting.
-editors/vscode in the package is an extension for VS Code; docs/pml.md says how
-other editors start it.
+Offers diagnostics, completion, hover with tokens and positions, definitions and
+formatting. The package contains an extension for VS Code in editors/vscode;
+docs/pml.md shows how to start the server from other editors.
 
 Examples:
   $ kvsplice pml lsp --stdio`,
@@ -55,10 +55,10 @@ Examples:
     .action(serve);
 }
 
-/** Files of one workspace that are looked through for a prompt's schema. */
+/** Maximum files of a workspace that are searched for a prompt's schema. */
 const MAX_FILES = 500;
 
-/** After the last keystroke. */
+/** Wait after the last keystroke. */
 const PAUSE_MS = 150;
 
 const KINDS = {
@@ -75,12 +75,12 @@ async function serve(options: ModelOptions): Promise<void> {
   const documents = new TextDocuments(TextDocument);
   const roots = new Set<string>();
 
-  /** A file's markup: as it is in the editor, or else on the disk. */
+  /** A file's markup: from the editor if it is open there, otherwise from disk. */
   const markupOf = (file: string): Markup => {
     const open = documents.get(pathToFileURL(file).href);
     return open ? openMarkup(open.getText(), { file, files: folderFiles(dirname(file)) }) : readMarkup(file);
   };
-  /** Schemas of the workspace, and of the folder that the file lies in, by their names; the first of a name counts. */
+  /** The schemas of the workspace and of the file's folder, by name. The first schema of a name counts. */
   const schemasNear = (file: string): Map<string, { readonly file: string; readonly schema: Schema; readonly markup: Markup }> => {
     const folders = [dirname(file), ...roots];
     const files = folders.flatMap((cwd) =>
@@ -112,7 +112,7 @@ async function serve(options: ModelOptions): Promise<void> {
   const checkAll = () => {
     for (const document of documents.all()) void connection.sendDiagnostics({ uri: document.uri, diagnostics: check(document) });
   };
-  // A schema's change is its prompts' too.
+  // A change to a schema affects its prompts too.
   documents.onDidChangeContent(() => {
     clearTimeout(timer);
     timer = setTimeout(checkAll, PAUSE_MS);
@@ -144,7 +144,7 @@ async function serve(options: ModelOptions): Promise<void> {
     }));
   });
 
-  /** What stands at a place, with the schema that it is of. */
+  /** The reference at a position, with its schema. */
   const lookUp = (uri: string, position: Position) => {
     const document = documents.get(uri);
     if (!document) return undefined;
@@ -224,11 +224,11 @@ function descriptionAt(tree: Description, path: readonly string[], parameter: st
 
 function hoverText(description: Description | undefined): string | undefined {
   if (!description) return undefined;
-  const { kind, name, start = 0, end = 0, tokens, cached, modules } = description;
+  const { kind, name, start = 0, end = 0, tokens, cached, sees, modules } = description;
   const places = end > start ? `positions ${start}–${end - 1}` : "no positions";
   const state =
     kind === "parameter"
       ? `reserves ${tokens} tokens, computed with the prompt`
-      : `${tokens} tokens of its own, ${cached ? "cached" : "computed with each prompt"}`;
-  return `**${kind} \`${name}\`**: ${places}; ${state}${modules > 0 ? `; ${modules} modules within` : ""}`;
+      : `${tokens} own tokens, ${cached ? "cached" : "computed with each prompt"}${sees === undefined ? "" : `, seeing ${sees} before it`}`;
+  return `**${kind} \`${name}\`**: ${places}; ${state}${modules > 0 ? `; ${modules} nested modules` : ""}`;
 }

@@ -5,27 +5,29 @@ import { KvspliceError } from "../engine/index.js";
 import { type Compiled, type Documents, type RenderedPart, renderPrompt, textOfPrompt } from "../pml/index.js";
 import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
-import { openSchema, positiveNumber, readFile, type ReadOptions } from "./pml-files.js";
+import { openSchema, type ReadOptions, readFile } from "./pml-files.js";
+import { positiveNumber } from "./positive-number.js";
 
 type Options = ReadOptions & ModelOptions & { readonly corpus?: string; readonly diff?: string; readonly json?: boolean };
 
 export function pmlRenderCommand(): Command {
   return new Command("render")
-    .description("print the text that the model reads: roles, control tokens, positions, gaps, and what comes from the cache")
+    .description("print the text that the model reads, with roles, control tokens, positions, gaps, and what comes from the cache")
     .argument("<schema>", "the schema's file")
-    .argument("<prompt>", "the file of a prompt of it")
-    .option("--diff <file>", "another prompt, or another version of the schema: print what its text has otherwise")
-    .option("--corpus <dir>", "the corpus that has the documents")
-    .option("--data <file>", "values for the prompt: a JSON object of modules with their arguments; - is standard input")
-    .option("--budget <tokens>", "tokens that the prompt may have; modules with a priority are left out until it fits", positiveNumber)
-    .option("--allow-outside", "read src and imports from outside of the schema's folder")
+    .argument("<prompt>", "the prompt's file")
+    .option("--diff <file>", "another prompt or another version of the schema; print how its text differs")
+    .option("--corpus <dir>", "the corpus of the documents")
+    .option("--data <file>", "values for the prompt: a JSON object of modules and their arguments; - is standard input")
+    .option("--budget <tokens>", "maximum tokens of the prompt; modules with a priority are dropped until it fits", positiveNumber)
+    .option("--allow-outside", "allow src and imports from outside the schema's folder")
     .addOption(modelOption())
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
       `
-Each row has the first position of its text, whether it comes from the cache, and
-where it was written. A line feed of the text is shown as ↵.
+Each row shows the first position of its text, whether it comes from the cache,
+and where it was written. "cached after 14" means that the block saw 14 tokens
+before it. A line feed in the text is shown as ↵.
 
 Examples:
   $ kvsplice pml render trip.pml packing.pml
@@ -66,7 +68,10 @@ async function render(schemaFile: string, promptFile: string, options: Options):
 async function compiledOf(schema: string, prompt: string, opened: ReturnType<typeof openSchema>): Promise<Compiled> {
   const { compiled } = await opened;
   if (!compiled)
-    throw new KvspliceError("bad_markup", `${prompt} has no prompt of ${schema}; kvsplice pml check ${schema} ${prompt} tells why.`);
+    throw new KvspliceError(
+      "bad_markup",
+      `${prompt} does not contain a valid prompt for ${schema}; kvsplice pml check ${schema} ${prompt} shows why.`,
+    );
   return compiled;
 }
 
@@ -88,24 +93,25 @@ type Row = { readonly gutter: readonly string[]; readonly paint: (text: string) 
 
 function rowsOf(part: RenderedPart): Row[] {
   if (part.kind === "gap") {
-    const text = pc.dim(`(${part.end - part.start} positions that nothing takes)`);
+    const text = pc.dim(`(${part.end - part.start} unused positions)`);
     return [{ gutter: [String(part.start), "gap"], paint: pc.dim, text }];
   }
-  const { text, control, cached, from, role, start } = part;
+  const { text, control, cached, from, role, start, sees } = part;
   const paint = cached ? pc.green : pc.yellow;
   const shown = from.kind === "link" ? "(link tokens)" : text;
   const lines = shown.split(/(?<=\n)/);
   return lines.map((line, i) => {
     const drawn = line.replace("\n", "↵");
     const name = `${from.kind === "prompt" ? "prompt" : from.name}${role && control ? ` <${role}>` : ""}`;
-    return { gutter: i === 0 ? [String(start), cached ? "cached" : "new", name] : [], paint, text: control ? pc.dim(drawn) : paint(drawn) };
+    const state = cached ? `cached${sees === undefined ? "" : ` after ${sees}`}` : "new";
+    return { gutter: i === 0 ? [String(start), state, name] : [], paint, text: control ? pc.dim(drawn) : paint(drawn) };
   });
 }
 
-/** Blocks that both prompts take from the cache, and those of the second alone. */
+/** The number of blocks that both prompts take from the cache, and of those only in the second. */
 function sharedBlocks(before: Compiled, after: Compiled): { readonly shared: number; readonly other: number } {
   const keyOf = (piece: Compiled["plan"]["pieces"][number]) =>
-    "block" in piece ? [JSON.stringify([piece.block.tokens, piece.block.offsets])] : [];
+    "block" in piece ? [JSON.stringify([piece.block.tokens, piece.block.offsets, piece.block.after])] : [];
   const known = new Set(before.plan.pieces.flatMap(keyOf));
   const keys = after.plan.pieces.flatMap(keyOf);
   const shared = keys.filter((key) => known.has(key)).length;
@@ -120,5 +126,5 @@ function drawChanges(changes: ReturnType<typeof diffLines>, { shared, other }: R
       .split("\n")
       .map((line) => paint(`${mark} ${line}`));
   });
-  return `${lines.join("\n")}\n\nBlocks that are the same: ${shared}; others: ${other}.\n`;
+  return `${lines.join("\n")}\n\nIdentical blocks: ${shared}; others: ${other}.\n`;
 }

@@ -1,21 +1,22 @@
 import { Command } from "commander";
-import { blocksOf, type Compiled, describe, type Description, type Layout } from "../pml/index.js";
+import { blocksOf, type Compiled, type Description, describe, type Layout } from "../pml/index.js";
 import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
 import { openSchema, type ReadOptions } from "./pml-files.js";
 import { renderTree } from "./pml-tree.js";
+import { counted } from "./words.js";
 
 type Options = ReadOptions & ModelOptions & { readonly all?: boolean; readonly corpus?: string; readonly json?: boolean };
 
 export function pmlShowCommand(): Command {
   return new Command("show")
-    .description("show a schema's modules with their tokens and positions, and what of a prompt comes from the cache")
+    .description("show a schema's modules with their tokens and positions, and which parts of a prompt come from the cache")
     .argument("<schema>", "the schema's file")
-    .argument("[prompt]", "the file of a prompt of it")
-    .option("--all", "all modules of a large schema too")
-    .option("--corpus <dir>", "the corpus that has the documents")
-    .option("--data <file>", "values for the prompt: a JSON object of modules with their arguments; - is standard input")
-    .option("--allow-outside", "read src and imports from outside of the schema's folder")
+    .argument("[prompt]", "the prompt's file")
+    .option("--all", "show all modules, even of a large schema")
+    .option("--corpus <dir>", "the corpus of the documents")
+    .option("--data <file>", "values for the prompt: a JSON object of modules and their arguments; - is standard input")
+    .option("--allow-outside", "allow src and imports from outside the schema's folder")
     .addOption(modelOption())
     .option("--json", "print one JSON object, with all modules")
     .addHelpText(
@@ -67,14 +68,14 @@ function cachedShare({ cachedTokens, computedTokens }: Compiled): number {
   return cachedTokens / (cachedTokens + computedTokens);
 }
 
-/** Scaffolds that are listed; a schema may have as many as modules. */
+/** Maximum scaffolds to list; a schema may have as many as it has modules. */
 const MAX_SCAFFOLDS = 10;
 
 function summary(layout: Layout, compiled: Compiled | undefined, contextLength: number): string[] {
   const used = new Set(compiled?.scaffolds);
   const scaffolds = layout.scaffolds.slice(0, MAX_SCAFFOLDS).map(({ path, modules, block }) => {
     const use = compiled ? (used.has(path) ? ", used" : ", not used") : "";
-    return `scaffold ${path}: ${modules.join(" ")} (${block.tokens.length} tokens${use})`;
+    return `scaffold ${path}: ${modules.join(" ")} (${counted(block.tokens.length, "token")}${use})`;
   });
   const more = layout.scaffolds.length - scaffolds.length;
   const tokens = blocksOf(layout).reduce((sum, block) => sum + block.tokens.length, 0);
@@ -82,7 +83,7 @@ function summary(layout: Layout, compiled: Compiled | undefined, contextLength: 
     "",
     ...scaffolds,
     ...(more > 0 ? [`… ${more} more scaffolds`] : []),
-    `${layout.schema.name}: ${layout.length} positions of the context's ${contextLength}; ${blocksOf(layout).length} blocks of ${tokens} tokens to store.`,
+    `${layout.schema.name}: ${layout.length} of the context's ${contextLength} positions; ${counted(blocksOf(layout).length, "block")} with ${counted(tokens, "token")} to store.`,
     ...(compiled ? [promptLine(compiled)] : []),
   ];
 }

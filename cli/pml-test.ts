@@ -10,11 +10,12 @@ import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./m
 import { encodeMissing } from "./pml-blocks.js";
 import { withDocuments } from "./pml-documents.js";
 import { languageOf, type ReadOptions } from "./pml-files.js";
-import { openStore, withStoreOptions, type StoreOptions } from "./store.js";
+import { progressBar } from "./progress.js";
+import { openConfiguredStore, type StoreOptions, withStoreOptions } from "./store.js";
 
 type Options = ReadOptions & StoreOptions & ModelOptions & { readonly store?: string; readonly corpus?: string; readonly json?: boolean };
 
-/** A file of cases; paths are relative to it. */
+/** A file of test cases. Paths are relative to it. */
 const suite = z.strictObject({
   schema: z.string(),
   cases: z.array(
@@ -27,9 +28,9 @@ const suite = z.strictObject({
       expect: z.strictObject({
         contains: z.union([z.string(), z.array(z.string())]).optional(),
         equals: z.string().optional(),
-        /** A JSON schema of the answer, which is then JSON. */
+        /** The answer must be JSON that matches this JSON Schema. */
         json: z.record(z.string(), z.unknown()).optional(),
-        /** The same answer with nothing cached. */
+        /** The answer must be the same with nothing cached. */
         same: z.literal(true).optional(),
       }),
     }),
@@ -41,23 +42,23 @@ type Result = { readonly name: string; readonly answer: string; readonly failure
 
 export function pmlTestCommand(): Command {
   return withModelOptions(withStoreOptions(new Command("test")))
-    .description("answer the cases of files and hold the answers against what they expect")
-    .argument("<files...>", "JSON files of cases")
-    .option("--store <dir>", "folder that keeps the states of modules")
-    .option("--corpus <dir>", "the corpus that has the documents")
-    .option("--allow-outside", "read src and imports from outside of a schema's folder")
+    .description("run test cases: answer prompts and compare the answers with what is expected")
+    .argument("<files...>", "JSON files of test cases")
+    .option("--store <dir>", "folder for the KV states of modules")
+    .option("--corpus <dir>", "the corpus of the documents")
+    .option("--allow-outside", "allow src and imports from outside a schema's folder")
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
       `
-A file names a schema and has cases: a prompt, values for it, and what is expected of the answer: that it contains a
-text or several, equals one, is JSON of a JSON schema, or is the same with nothing cached.
+A file names a schema and lists cases. Each case has a prompt, values for it, and what is expected of the answer: that
+it contains one or more texts, equals a text, matches a JSON Schema, or is the same with nothing cached.
 
   {"schema": "schema.pml",
    "cases": [{"prompt": "reset.pml", "data": {"order": {"product": "Nettle router"}},
               "expect": {"contains": "ten seconds", "same": true}}]}
 
-Ends with exit code 1 when a case fails.
+The exit code is 1 if a case fails.
 
 Examples:
   $ kvsplice pml test examples/pml/support/cases.json
@@ -71,19 +72,25 @@ async function test(files: string[], options: Options): Promise<void> {
   const choice = await chooseModel(options, options.corpus ?? options.store);
   await withInterrupt((signal) =>
     withModel({ ...choice, ...(options.json && { json: true }), signal }, async (model) => {
-      const store = openStore(options.store ?? options.corpus, options);
+      const store = openConfiguredStore(options.store ?? options.corpus, options);
       const results: Result[] = [];
+      // On a terminal, the results show the progress, so there is no bar.
+      const bar = progressBar("{value}/{total} cases | {eta_formatted} left", { json: true });
+      const total = suites.reduce((sum, { cases }) => sum + cases.length, 0);
+      bar.tell(0, total, {});
       try {
         await withDocuments({ model, ...(options.corpus !== undefined && { corpus: options.corpus }) }, async (documents) => {
           for (const { file, schema, cases } of suites) {
             for (const each of cases) {
               const result = await answerCase(each, { file, schema, model, store, documents, options, signal });
               results.push(result);
+              bar.tell(results.length, total, {});
               if (!options.json) process.stdout.write(drawResult(result));
             }
           }
         });
       } finally {
+        bar.stop();
         await store.close();
       }
       const failed = results.filter(({ failures }) => failures.length > 0).length;
@@ -99,7 +106,7 @@ function readSuite(file: string): z.output<typeof suite> {
     return suite.parse(JSON.parse(readFileSync(file, "utf8")));
   } catch (cause) {
     const reason = cause instanceof z.ZodError ? z.prettifyError(cause) : (cause as Error).message;
-    throw new KvspliceError("bad_file", `${file} is not a file of cases: ${reason}`, { cause });
+    throw new KvspliceError("bad_file", `${file} is not a file of test cases: ${reason}`, { cause });
   }
 }
 
@@ -107,7 +114,7 @@ type Setting = {
   readonly file: string;
   readonly schema: string;
   readonly model: Model;
-  readonly store: ReturnType<typeof openStore>;
+  readonly store: ReturnType<typeof openConfiguredStore>;
   readonly documents: Documents | undefined;
   readonly options: Options;
   readonly signal: AbortSignal;
@@ -125,7 +132,11 @@ async function answerCase(
   );
   const compiled = files[1]?.compiled;
   if (!compiled)
-    return { name: called, answer: "", failures: [hasErrors(diagnostics) ? renderDiagnostics(diagnostics) : `${prompt} has no prompt`] };
+    return {
+      name: called,
+      answer: "",
+      failures: [hasErrors(diagnostics) ? renderDiagnostics(diagnostics) : `${prompt} does not contain a prompt`],
+    };
   await encodeMissing(
     model,
     store,

@@ -1,13 +1,13 @@
 import pc from "picocolors";
 import type { Description } from "../pml/index.js";
 
-/** Elements that a large schema shows, and how many of one parent: what a screen holds. */
+/** Maximum elements shown of a large schema, and of one parent, so that they fit on a screen. */
 const MAX_LINES = 60;
 const MAX_CHILDREN = 12;
 
 /**
- * A schema as a table: positions, own tokens, and the tree. Of a large one the outer levels come first, of many
- * siblings those that the prompt includes, then the first ones; the rest is counted.
+ * A schema as a table of positions, own tokens, and the tree. In a large schema, the outer levels come first. Among many
+ * siblings, those that the prompt includes come first, then the others in order; the rest is only counted.
  */
 export function renderTree(root: Description, options: { readonly all?: boolean } = {}): string {
   const shown = options.all ? undefined : choose(root);
@@ -24,7 +24,7 @@ export function renderTree(root: Description, options: { readonly all?: boolean 
 
 type Row = { readonly place: string; readonly tokens: string; readonly branch: string; readonly label: string; readonly left: boolean };
 
-/** Children that are shown, for each element whose children are; level by level until the lines are used up. */
+/** The children to show of each element, chosen level by level until the lines are used up. */
 function choose(root: Description): ReadonlyMap<Description, ReadonlySet<Description>> {
   const shown = new Map<Description, ReadonlySet<Description>>();
   let lines = 1;
@@ -63,15 +63,17 @@ function addChildren(parent: Description, indent: string, shown: ReturnType<type
   if (hidden.length > 0) rows.push(restRow(hidden, indent));
 }
 
-function rowOf({ kind, name, start, end, tokens, cached, included }: Description, indent: string, branch: string): Row {
+function rowOf({ kind, name, start, end, tokens, cached, included, sees, repeat }: Description, indent: string, branch: string): Row {
   const label = kind === "module" || kind === "schema" ? name : `${kind} ${name}`.trim();
   const computed = kind === "module" && !cached ? " (computed each time)" : "";
   const left = included === false;
+  const times = repeat === undefined ? "" : ` (up to ${repeat} times)`;
+  const seen = sees === undefined ? "" : ` (sees ${sees} tokens before it)`;
   return {
     place: placeOf(start, end),
     tokens: kind === "union" || (kind === "document" && tokens === 0) ? "" : String(tokens),
     branch: indent + branch,
-    label: label + computed + (left ? " – left out" : ""),
+    label: label + computed + times + seen + (left ? " – left out" : ""),
     left,
   };
 }
@@ -84,7 +86,7 @@ function restRow(hidden: readonly Description[], indent: string): Row {
   return { place: placeOf(start, end), tokens: "", branch: `${indent}└ `, label: `… ${what}`, left: true };
 }
 
-/** First and last position; empty for what has none. */
+/** The first and last position; empty if there are none. */
 function placeOf(start: number | undefined, end: number | undefined): string {
   if (start === undefined || end === undefined || end <= start) return "";
   return end - start === 1 ? `${start}` : `${start}–${end - 1}`;

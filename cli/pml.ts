@@ -1,4 +1,5 @@
 import { Command } from "commander";
+import { pmlAuditCommand } from "./pml-audit.js";
 import { pmlCheckCommand } from "./pml-check.js";
 import { pmlExportCommand } from "./pml-export.js";
 import { pmlFormatCommand } from "./pml-format.js";
@@ -12,7 +13,7 @@ import { pmlTestCommand } from "./pml-test.js";
 
 export function pmlCommand(): Command {
   return new Command("pml")
-    .description("prompts of modules whose KV states are computed once (docs/pml.md describes the language)")
+    .description("prompts built from modules whose KV states are computed once (language: docs/pml.md)")
     .addCommand(pmlCheckCommand())
     .addCommand(pmlFormatCommand())
     .addCommand(pmlShowCommand())
@@ -20,6 +21,7 @@ export function pmlCommand(): Command {
     .addCommand(pmlPrecomputeCommand())
     .addCommand(pmlRunCommand())
     .addCommand(pmlTestCommand())
+    .addCommand(pmlAuditCommand())
     .addCommand(pmlImportCommand())
     .addCommand(pmlExportCommand())
     .addCommand(pmlLspCommand())

@@ -4,53 +4,65 @@ import { type Estimate, LOADABLE, type LoadProblem, type Report } from "../rag/i
 import { durationText, sizeText } from "./progress.js";
 import { counted } from "./words.js";
 
-/** What a run did, for people. */
+/** Prints what a run did. */
 export function printReport(report: Report, store: string, seconds: number): void {
   printOmissions(report);
   const { files, unchanged, moved, removed, encoded, chunks, tokens } = report;
-  const came = moved === 0 ? "" : `, ${moved} of them from elsewhere`;
+  const came = moved === 0 ? "" : `, ${moved} of them moved`;
   process.stdout.write(
     `${counted(files, "file")} (${unchanged} unchanged${came}, ${removed} removed): ${counted(encoded, "chunk")} encoded in ${seconds.toFixed(1)} s.\n` +
-      `${store} holds ${counted(chunks, "chunk")}, ${counted(tokens, "token")}.\n`,
+      `${store} contains ${counted(chunks, "chunk")}, ${counted(tokens, "token")}.\n`,
   );
 }
 
-/** Above these, a run is one that people want to know of before it begins. */
+/** Above these limits, people want a warning before a run begins. */
 const LONG_SECONDS = 3600;
 const MOST_OF_DISK = 0.9;
 
-/** What a run would do, for people. */
+/** Prints what a run would do. */
 export function printEstimate(estimate: Estimate, store: string): void {
   printOmissions(estimate);
   const { files, changed, refused, chunks, tokens, bytes, seconds } = estimate;
   process.stdout.write(
-    `${counted(files, "file")}, ${changed} to be read (${refused} of them without text): ${counted(chunks, "chunk")} to be encoded, ${counted(tokens, "token")}, ` +
+    `${counted(files, "file")}, ${changed} to read (${refused} of them without text): ${counted(chunks, "chunk")} to encode, ${counted(tokens, "token")}, ` +
       `${sizeText(bytes)} in ${store}, about ${durationText(seconds)}. Nothing was changed.\n`,
   );
 }
 
-/** Warnings of a run that takes more than people expect. */
+/** Warnings about a run that takes more time or disk than people expect. */
 export function warningsOf({ bytes, seconds }: Pick<Estimate, "bytes" | "seconds">, free_bytes: number): string[] {
   const warnings: string[] = [];
-  if (seconds > LONG_SECONDS) warnings.push(`this takes about ${durationText(seconds)} here; kvsplice worker processes on other machines share it (--queue).`);
-  if (bytes > MOST_OF_DISK * free_bytes) warnings.push(`this takes ${sizeText(bytes)} of the ${sizeText(free_bytes)} that are free; free some, or name fewer files.`);
+  if (seconds > LONG_SECONDS)
+    warnings.push(
+      `this takes about ${durationText(seconds)} on this machine; kvsplice worker processes on other machines can share the work (--queue).`,
+    );
+  if (bytes > MOST_OF_DISK * free_bytes)
+    warnings.push(`this takes ${sizeText(bytes)} of ${sizeText(free_bytes)} free disk space; free some, or name fewer files.`);
   return warnings;
 }
 
 function printOmissions({ problems, passedOver }: Pick<Report, "problems" | "passedOver">): void {
   for (const problem of problems) process.stderr.write(`${pc.yellow("skipped")} ${placeOf(problem)}: ${problem.reason}\n`);
   const passed = passedOverText(passedOver);
-  if (passed !== "") process.stderr.write(`${pc.yellow("passed over")} ${passed}\n`);
+  if (passed !== "") process.stderr.write(`${pc.yellow("ignored")} ${passed}\n`);
 }
 
-/** @throws KvspliceError where a run read nothing, or, strictly, anything was left out: said once all is printed */
+/** Called after the report is printed. @throws KvspliceError if nothing was read or, if `strict`, if anything was left out */
 export function mustHaveRead(report: Report, strict: boolean): void {
   const { files, refused, removed, chunks, problems, passedOver } = report;
-  if (chunks === 0 && removed === 0) throw new KvspliceError("empty_corpus", `No text was found in these files, so there is nothing to ask. Name files of ${LOADABLE}.`);
-  if (refused === files && removed === 0) throw new KvspliceError("bad_file", `None of ${counted(files, "file")} could be read; what the store held before is kept.`);
+  if (chunks === 0 && removed === 0)
+    throw new KvspliceError(
+      "empty_corpus",
+      `No text was found in these files, so there is nothing to answer from. Name files of ${LOADABLE}.`,
+    );
+  if (refused === files && removed === 0)
+    throw new KvspliceError("bad_file", `None of ${counted(files, "file")} could be read. What was already stored is kept.`);
   const passed = Object.values(passedOver).reduce((sum, count) => sum + count, 0);
   if (strict && problems.length + passed > 0) {
-    throw new KvspliceError("bad_file", `${counted(problems.length, "problem")}, ${counted(passed, "file")} passed over (--strict); what could be read is stored.`);
+    throw new KvspliceError(
+      "bad_file",
+      `${counted(problems.length, "problem")}, ${counted(passed, "file")} ignored (--strict). What could be read is stored.`,
+    );
   }
 }
 
@@ -71,5 +83,8 @@ function rangesOf(numbers: readonly number[]): string {
 }
 
 function passedOverText(passedOver: Report["passedOver"]): string {
-  return Object.entries(passedOver).sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${count} ${kind}`).join(", ");
+  return Object.entries(passedOver)
+    .sort((a, b) => b[1] - a[1])
+    .map(([kind, count]) => `${count} ${kind}`)
+    .join(", ");
 }

@@ -1,15 +1,15 @@
 import { SingleBar } from "cli-progress";
 
 export type ProgressBar = {
-  /** Begins the bar when first called. */
+  /** Starts the bar on the first call. */
   tell(done: number, total: number, payload: Readonly<Record<string, string | number>>): void;
   stop(): void;
 };
 
-/** How often a command says how far it is where there is no terminal, in a log that people read. */
+/** How often a command reports progress if there is no terminal, for people who read a log. */
 const LINE_EVERY_MS = 60_000;
 
-/** A bar on the terminal, but not beside `--json`; where there is none, a line a minute. */
+/** A progress bar on a terminal (none with `--json`); without a terminal, one line per minute. */
 export function progressBar(format: string, { json }: { readonly json?: boolean | undefined }): ProgressBar {
   if (!process.stderr.isTTY) return progressLines(format);
   return json ? { tell: () => undefined, stop: () => undefined } : terminalBar(format);
@@ -50,7 +50,13 @@ function progressLines(format: string): ProgressBar {
   };
 }
 
-/** The names of cli-progress, without its bar. */
+/** Calls `say` once a minute until `work` is done. */
+export async function everyMinute<T>(say: () => void, work: Promise<T>): Promise<T> {
+  const timer = setInterval(say, LINE_EVERY_MS);
+  return work.finally(() => clearInterval(timer));
+}
+
+/** Fills in a format of cli-progress, without its bar. */
 function lineOf(format: string, values: Readonly<Record<string, string | number>>): string {
   return format.replace("{bar} ", "").replace(/\{(\w+)\}/g, (whole, name: string) => String(values[name] ?? whole));
 }
@@ -66,9 +72,9 @@ export function durationText(seconds: number): string {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-const UNITS = ["B", "KB", "MB", "GB", "TB"];
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-/** Bytes for people, in powers of 1024 as the store's budgets are written. */
+/** A number of bytes in a readable unit, a power of 1024. */
 export function sizeText(bytes: number): string {
   const power = bytes < 1 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), UNITS.length - 1);
   const value = bytes / 1024 ** power;

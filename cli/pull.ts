@@ -4,16 +4,16 @@ import { fetchModel } from "./model.js";
 
 export function pullCommand(): Command {
   return new Command("pull")
-    .description("fetch a model, and print where it lies")
-    .argument("<model>", "hf:OWNER/NAME:QUANTISATION, or an address")
+    .description("download a model and print its path")
+    .argument("<model>", "hf:OWNER/NAME:QUANTISATION, or a URL")
     .option("--json", "print one JSON object")
     .addHelpText(
       "after",
       `
-Models are kept in Hugging Face's own cache, ~/.cache/huggingface/hub unless HF_HUB_CACHE or HF_HOME says otherwise;
-what is there, or in LM Studio's or Ollama's folders, is not fetched again. A fetch that was ended goes on where it was,
-and each file is checked by its hash. HF_TOKEN is for models that ask for one, HF_ENDPOINT for a mirror, HTTPS_PROXY for
-a proxy; with HF_HUB_OFFLINE=1 nothing is fetched.
+Models are stored in the Hugging Face cache: ~/.cache/huggingface/hub, unless HF_HUB_CACHE or HF_HOME is set. Models
+that are already there, or in the folders of LM Studio or Ollama, are not downloaded again. An interrupted download
+resumes where it stopped, and each file's hash is checked. HF_TOKEN is sent for models that require it, HF_ENDPOINT
+sets a mirror, and HTTPS_PROXY a proxy. With HF_HUB_OFFLINE=1, nothing is downloaded.
 
 Examples:
   $ kvsplice pull hf:Qwen/Qwen3-1.7B-GGUF:Q4_K_M

@@ -1,10 +1,10 @@
 import pc from "picocolors";
 import { KvspliceError } from "../engine/index.js";
 
-/** Exit code of a command that Ctrl-C ended, as shells have it: 128 + SIGINT. */
+/** Exit code of a command ended by Ctrl-C, as shells set it: 128 + SIGINT. */
 const INTERRUPTED = 130;
 
-/** Says what went wrong on stderr and sets the exit code. Stack traces are for `KVSPLICE_DEBUG=1`. */
+/** Reports an error on stderr and sets the exit code. `KVSPLICE_DEBUG=1` adds the stack trace. */
 export function reportError(error: unknown): void {
   const cancelled = error instanceof KvspliceError && error.code === "cancelled";
   const message = error instanceof Error ? error.message : String(error);

@@ -7,7 +7,7 @@ import { storeVerifyCommand } from "./store-verify.js";
 
 export function storeCommand(): Command {
   return new Command("store")
-    .description("care for what is stored: figures, checksums, room, and the way to another machine")
+    .description("maintain a store: statistics, verification, garbage collection, export and import")
     .addCommand(storeStatsCommand())
     .addCommand(storeVerifyCommand())
     .addCommand(storeGcCommand())

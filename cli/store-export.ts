@@ -1,5 +1,5 @@
-import { Command } from "commander";
 import { relative } from "node:path";
+import { Command } from "commander";
 import { sealOf } from "../engine/index.js";
 import { withCorpus } from "./corpus.js";
 import { type ModelOptions, withModelOptions } from "./model.js";
@@ -11,15 +11,15 @@ type Options = StoreOptions & ModelOptions & { readonly store: string; readonly 
 
 export function storeExportCommand(): Command {
   return withModelOptions(withStoreOptions(new Command("export")))
-    .description("write a corpus with its blocks as one file of safetensors, for another machine")
+    .description("write a corpus with its blocks to a safetensors file, for another machine")
     .argument("<file>", "the file to write; it must not exist")
-    .requiredOption("--store <dir>", "folder that keeps the corpus")
+    .requiredOption("--store <dir>", "folder of the corpus")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
       "after",
       `
-docs/store-format.md describes the file. Where its header would pass the 100 MB that readers of safetensors take (some
-180,000 blocks), it is written as several: corpus-00001-of-00002.safetensors, ...
+docs/store-format.md describes the file. Readers of safetensors accept headers of up to 100 MB (about 180,000 blocks). A
+larger corpus is written as several files: corpus-00001-of-00002.safetensors, ...
 
 Examples:
   $ kvsplice store export handbook.safetensors --store handbook.kv
@@ -32,7 +32,11 @@ async function exportStore(file: string, options: Options): Promise<void> {
   await withCorpus({ ...options, create: false }, async (corpus, _model, signal) => {
     const bar = progressBar("{bar} {percentage}% | {value}/{total} blocks, {size} | {eta_formatted} left", options);
     const report = await corpus
-      .exportTo(file, { seal: sealOf(), signal, onProgress: ({ blocks, total, bytes }) => bar.tell(blocks, total, { size: sizeText(bytes) }) })
+      .exportTo(file, {
+        seal: sealOf(),
+        signal,
+        onProgress: ({ blocks, total, bytes }) => bar.tell(blocks, total, { size: sizeText(bytes) }),
+      })
       .finally(() => bar.stop());
     if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
     else {

@@ -7,29 +7,29 @@ import { sizeText } from "./progress.js";
 import { type StoreOptions, withStoreOptions } from "./store.js";
 import { counted } from "./words.js";
 
-type Options = StoreOptions & ModelOptions & {
-  readonly store: string;
-  readonly olderThan?: number;
-  readonly budget?: number;
-  readonly dryRun?: boolean;
-  readonly json?: boolean;
-};
+type Options = StoreOptions &
+  ModelOptions & {
+    readonly store: string;
+    readonly olderThan?: number;
+    readonly budget?: number;
+    readonly dryRun?: boolean;
+    readonly json?: boolean;
+  };
 
 export function storeGcCommand(): Command {
   return withModelOptions(withStoreOptions(new Command("gc")))
-    .description("remove blocks of this machine's disk that the corpus does not refer to")
-    .requiredOption("--store <dir>", "folder that keeps the corpus")
-    .option("--older-than <time>", "only those that were not used for so long: 30d, 12h, 45m", duration)
-    .option("--budget <size>", "only as many, those longest unused first, as bring the disk tier down to this: 2GB", bytes)
-    .option("--dry-run", "remove nothing, and tell what would be")
+    .description("remove blocks from this machine's disk that the corpus does not use")
+    .requiredOption("--store <dir>", "folder of the corpus")
+    .option("--older-than <time>", "only blocks that have been unused for this long: 30d, 12h, 45m", duration)
+    .option("--budget <size>", "only until the disk tier is no larger than this, least recently used first: 2GB", bytes)
+    .option("--dry-run", "remove nothing; report what would be removed")
     .option("--json", "print the report as one JSON object")
     .addHelpText(
       "after",
       `
-Chunks of files that changed or went are removed by precompute itself. What is left to gc is what others put into the
-store: modules of PML (kvsplice pml precompute), conversations of kvsplice serve, blocks of an import or a run that was
-ended. What is needed again is encoded again. The shared tier stays as it is: other corpora may refer to it, and it has
-a budget of its own.
+precompute itself removes the chunks of changed and deleted files. gc removes the other blocks: PML modules (kvsplice
+pml precompute), conversations of kvsplice serve, and blocks of an interrupted import or run. Blocks that are needed
+later are encoded again. The shared tier is not changed: other corpora may use it, and it has its own budget.
 
 Examples:
   $ kvsplice store gc --store handbook.kv --dry-run
@@ -56,16 +56,31 @@ function bytes(text: string): number {
 async function collectStore(options: Options): Promise<void> {
   await withCorpus({ ...options, create: false }, async (corpus, _model, signal, store) => {
     const disk = store.tiers.find(({ name }) => name === "disk");
-    if (!disk) throw new KvspliceError("bad_store", "The store has no disk tier here, and gc leaves the shared tier alone: its budget clears it.");
-    const report = await corpus.collect(disk, { olderThan_ms: options.olderThan, budget_bytes: options.budget, dryRun: options.dryRun, signal });
+    if (!disk)
+      throw new KvspliceError(
+        "bad_store",
+        "This store has no disk tier. gc does not change the shared tier, which is limited by its budget.",
+      );
+    const report = await corpus.collect(disk, {
+      olderThan_ms: options.olderThan,
+      budget_bytes: options.budget,
+      dryRun: options.dryRun,
+      signal,
+    });
     if (options.json) process.stdout.write(`${JSON.stringify(report)}\n`);
     else printReport(report, options);
   });
 }
 
-function printReport({ unreferenced, removed, removed_bytes, before_bytes, after_bytes }: CollectReport, { dryRun, budget }: Options): void {
-  process.stdout.write(`${counted(unreferenced, "block")} that nothing refers to; ${removed} of them (${sizeText(removed_bytes)}) ${dryRun ? "would be" : "are"} removed.\n`);
+function printReport(
+  { unreferenced, removed, removed_bytes, before_bytes, after_bytes }: CollectReport,
+  { dryRun, budget }: Options,
+): void {
+  process.stdout.write(
+    `${counted(unreferenced, "block")} not in use; ${removed} of them (${sizeText(removed_bytes)}) ${dryRun ? "would be removed" : "removed"}.\n`,
+  );
   const left = dryRun ? before_bytes - removed_bytes : after_bytes;
-  process.stdout.write(`The disk ${dryRun ? "would hold" : "holds"} ${sizeText(left)} of ${sizeText(before_bytes)}.\n`);
-  if (budget !== undefined && left > budget) process.stdout.write(`The rest is what the corpus refers to, so ${sizeText(budget)} is not reached.\n`);
+  process.stdout.write(`The disk tier ${dryRun ? "would shrink" : "shrank"} from ${sizeText(before_bytes)} to ${sizeText(left)}.\n`);
+  if (budget !== undefined && left > budget)
+    process.stdout.write(`The corpus uses the rest, so the budget of ${sizeText(budget)} cannot be reached.\n`);
 }

@@ -1,4 +1,4 @@
-/** Prints tokens as they come; the whole text at the end. */
+/** Prints tokens as they arrive, and returns the whole text. */
 export async function stream(tokens: AsyncIterable<{ readonly text: string }>, print: (text: string) => void): Promise<string> {
   let all = "";
   for await (const { text } of tokens) {
@@ -8,7 +8,7 @@ export async function stream(tokens: AsyncIterable<{ readonly text: string }>, p
   return all;
 }
 
-/** Whether a model said nothing: then no empty line stands for it. */
+/** Whether an answer is empty. */
 export function isSilence(answer: string): boolean {
   return answer.trim() === "";
 }

@@ -6,13 +6,18 @@ import type { LoadProgress } from "./load-progress.js";
 import type { ModelFile } from "./model/files/model-file.js";
 
 /**
- * A model's content hash, which is kept by its files' paths, sizes and times, so that files which have not changed are
- * read for it once.
+ * A model's content hash. It is cached by the files' paths, sizes and times, so that files which have not changed are read
+ * only once.
  */
 export async function contentHash(file: ModelFile, cacheDir: string, onProgress?: (progress: LoadProgress) => void): Promise<string> {
   const stamps = await Promise.all(file.parts.map(stampOf));
   const folder = join(cacheDir, "hashes");
-  const path = join(folder, createHash("sha256").update(stamps.map((stamp) => stamp.path).join("\n")).digest("hex"));
+  const path = join(
+    folder,
+    createHash("sha256")
+      .update(stamps.map((stamp) => stamp.path).join("\n"))
+      .digest("hex"),
+  );
   const own = stamps.map((stamp) => JSON.stringify(stamp)).join("\n");
   const [hash, ...kept] = (await readFile(path, "utf8").catch(() => "")).split("\n");
   if (hash && kept.join("\n") === own) return hash;
@@ -20,7 +25,7 @@ export async function contentHash(file: ModelFile, cacheDir: string, onProgress?
   onProgress?.({ step: "hash", done: 0, total, remaining_ms: undefined });
   const found = await file.contentHash();
   onProgress?.({ step: "hash", done: total, total, remaining_ms: 0 });
-  await keep(folder, path, `${found}\n${own}`).catch(() => undefined); // it is read again then
+  await keep(folder, path, `${found}\n${own}`).catch(() => undefined); // then it is read again next time
   return found;
 }
 

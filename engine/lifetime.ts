@@ -1,22 +1,22 @@
 import { setMaxListeners } from "node:events";
 import { KvspliceError } from "../plan/index.js";
 
-/** A piece of work of something that can be closed. */
+/** One piece of work of an object that can be closed. */
 export type Work = {
-  /** Aborted when the caller's signal is, or when what it belongs to is closed. */
+  /** Aborted when the caller's signal is, or when the owner is closed. */
   readonly signal: AbortSignal;
-  /** Ends it from within. */
+  /** Ends it from inside. */
   abort(reason: KvspliceError): void;
-  /** It has ended, and holds nothing. */
+  /** Marks it as ended, with nothing left to free. */
   done(): void;
 };
 
-/** What is open until it is closed: closing lets no further work begin, ends what runs, and waits for its end. */
+/** Something that is open until closed. Closing it lets no more work begin, ends what is running, and waits for that. */
 export class Lifetime {
   private readonly works = new Map<Work, Promise<void>>();
   private readonly closer = new AbortController();
 
-  /** @param closed says what is closed and what to do */
+  /** @param closed error message: what was closed, and what to do */
   constructor(private readonly closed: string) {}
 
   /** Aborted when it is closed. */
@@ -29,12 +29,17 @@ export class Lifetime {
     if (this.signal.aborted) throw this.signal.reason;
   }
 
-  /** @throws KvspliceError `closed` */
-  begin(signal?: AbortSignal): Work {
+  /**
+   * @param within another owner of the work: closing that ends the work too, and waits for it
+   * @throws KvspliceError `closed`
+   */
+  begin(caller?: AbortSignal, within?: Lifetime): Work {
     this.mustBeOpen();
+    const around = within?.begin(caller);
+    const signal = around?.signal ?? caller;
     const controller = new AbortController();
     const forward = () => controller.abort(signal?.reason);
-    if (signal) setMaxListeners(0, signal); // an answer's signal is listened to by each of the blocks that it encodes
+    if (signal) setMaxListeners(0, signal); // each block that an answer encodes listens to the answer's signal
     signal?.addEventListener("abort", forward, { once: true });
     if (signal?.aborted) forward();
     let end!: () => void;
@@ -46,13 +51,14 @@ export class Lifetime {
         signal?.removeEventListener("abort", forward);
         this.works.delete(work);
         end();
+        around?.done();
       },
     };
     this.works.set(work, ended);
     return work;
   }
 
-  /** Does some work that ends by itself, or by the signal that it is given. */
+  /** Runs work that ends by itself or by the signal it is given. */
   async run<T>(signal: AbortSignal | undefined, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     const { signal: own, done } = this.begin(signal);
     try {
@@ -65,7 +71,7 @@ export class Lifetime {
     }
   }
 
-  /** Ends all work with KvspliceError `closed`, and resolves when none is left. Again, it waits too. */
+  /** Ends all work with KvspliceError `closed`, and resolves when none is left. Later calls wait too. */
   async close(): Promise<void> {
     const reason = new KvspliceError("closed", this.closed);
     if (!this.signal.aborted) this.closer.abort(reason);

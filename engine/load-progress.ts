@@ -1,20 +1,23 @@
-/** How far loading a model is; the first load of a model builds its graphs, which takes the longest. */
+/** The progress of loading a model. The first load of a model builds its graphs, which takes the longest. */
 export type LoadProgress = {
   /**
-   * `hash` reads the model's files to know which model they are; `wait` is for another process that builds the same
-   * model; `build` writes its weights in the layout that this processor multiplies in.
+   * `hash` reads the model's files to identify the model; `wait` waits for another process that is building the same model;
+   * `build` writes its weights in the layout that this processor multiplies in.
    */
   readonly step: "hash" | "wait" | "build";
   /** Bytes. */
   readonly done: number;
-  /** Bytes; 0 where it is not known. */
+  /** Bytes; 0 if unknown. */
   readonly total: number;
-  /** The time that the rest of the step will take, if it goes on as before; undefined at its beginning. */
+  /** Estimated time for the rest of the step at its present speed; undefined at its start. */
   readonly remaining_ms: number | undefined;
 };
 
-/** Tells how far a step is, with the time that is left. */
-export function timed(step: LoadProgress["step"], onProgress: ((progress: LoadProgress) => void) | undefined): (done: number, total: number) => void {
+/** Reports the progress of a step, with the time that is left. */
+export function timed(
+  step: LoadProgress["step"],
+  onProgress: ((progress: LoadProgress) => void) | undefined,
+): (done: number, total: number) => void {
   const start = performance.now();
   return (done, total) => {
     const passed = performance.now() - start;

@@ -1,21 +1,21 @@
 import { KvspliceError } from "../plan/index.js";
 
-/** A pass over more takes longer than what they could save. */
+/** A pass over more tokens takes longer than they could save. */
 const MOST_GUESSED = 32;
 
-/** Tokens that must have stood together for a guess to prefer that place to another. */
+/** Longest run of tokens whose match makes one place better than another. */
 const LONGEST_MATCH = 4;
 
 /**
- * Guesses how an answer goes on: with what followed in the prompt, or in the answer itself, where the answer's last
- * tokens stood before. Answers over documents often repeat them (prompt lookup decoding, Saxena 2023).
+ * Guesses how an answer continues: with what followed the answer's last tokens earlier, in the prompt or in the answer
+ * itself. Answers over documents often repeat them (prompt lookup decoding, Saxena 2023).
  */
 export class PromptLookup {
   private readonly text: number[];
   private readonly promptLength: number;
 
   /**
-   * @param most tokens of one guess
+   * @param most tokens in one guess
    * @throws KvspliceError `bad_argument`
    */
   constructor(
@@ -23,7 +23,10 @@ export class PromptLookup {
     private readonly most: number,
   ) {
     if (!Number.isInteger(most) || most < 1 || most > MOST_GUESSED) {
-      throw new KvspliceError("bad_argument", `Prompt lookup guesses ${most} tokens at a time; choose a whole number from 1 to ${MOST_GUESSED}, or 0 for none.`);
+      throw new KvspliceError(
+        "bad_argument",
+        `Prompt lookup is set to guess ${most} tokens at a time; choose a whole number from 1 to ${MOST_GUESSED}, or 0 for none.`,
+      );
     }
     this.text = [...prompt];
     this.promptLength = prompt.length;
@@ -34,7 +37,7 @@ export class PromptLookup {
     this.text.push(token);
   }
 
-  /** What may follow: from the place where most of the answer's last tokens stand, of several the latest. */
+  /** What may follow: from the place that matches most of the answer's last tokens; the latest if there are several. */
   guess(): number[] {
     const { text } = this;
     const last = text.length - 1;

@@ -1,17 +1,25 @@
 import type { ChatTemplate, Tokenizer } from "../plan/index.js";
 import { withoutThought } from "./thought.js";
 
-/** Makes text of tokens one by one, up to the first of the stop texts; a character that spans several tokens comes with its last. */
+export type TextStreamOptions = {
+  /** Stop texts: each ends the text. */
+  readonly stops?: readonly string[];
+  /** A passage between these tags at the start is left out. */
+  readonly thought?: ChatTemplate["thought"];
+  /** The text continues another: it begins with a space if its tokens do, and with no thought. */
+  readonly continues?: boolean | undefined;
+};
+
+/** Turns tokens into text one by one, up to the first stop text. A character that spans several tokens comes with its last one. */
 export class TextStream {
   private readonly ids: number[] = [];
   private emitted = 0;
-  /** Whether a stop text has come: it and what follows it are not part of the text. */
+  /** Whether a stop text has appeared: it and what follows are not part of the text. */
   stopped = false;
 
   constructor(
     private readonly tokenizer: Pick<Tokenizer, "decode">,
-    private readonly stops: readonly string[] = [],
-    private readonly thought?: ChatTemplate["thought"],
+    private readonly options: TextStreamOptions = {},
   ) {}
 
   push(id: number): string {
@@ -26,19 +34,24 @@ export class TextStream {
     return this.advance(text, text.length - this.heldBack(text));
   }
 
-  /** What is left when no further token comes. */
+  /** What is left when no more tokens come. */
   end(): string {
     if (this.stopped) return "";
     const text = this.text();
     return this.advance(text, text.length);
   }
 
-  private text(): string {
-    const text = this.tokenizer.decode(this.ids);
-    return this.thought ? withoutThought(text, this.thought) : text;
+  private get stops(): readonly string[] {
+    return this.options.stops ?? [];
   }
 
-  /** Length of the text's end that may be the beginning of a stop text. */
+  private text(): string {
+    const { thought, continues = false } = this.options;
+    const text = this.tokenizer.decode(this.ids, { continues });
+    return thought && !continues ? withoutThought(text, thought) : text;
+  }
+
+  /** Length of the text's end that may begin a stop text. */
   private heldBack(text: string): number {
     let held = 0;
     for (const stop of this.stops) {

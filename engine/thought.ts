@@ -1,8 +1,8 @@
 import type { ChatTemplate } from "../plan/index.js";
 
 /**
- * An answer, or as much of it as there is, without what the model thought before it. White space between the two goes
- * too. Empty while the text may still turn out to begin a thought.
+ * A complete or partial answer without what the model thought before it. White space between the two is removed too. Empty
+ * while the text may still turn out to begin a thought.
  */
 export function withoutThought(text: string, { begin, end, begun }: NonNullable<ChatTemplate["thought"]>): string {
   const start = text.trimStart();

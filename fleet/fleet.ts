@@ -1,88 +1,92 @@
 import { setTimeout } from "node:timers/promises";
 
-import { Queue, QueueEvents } from "bullmq";
 import pLimit from "p-limit";
 
-import { KvspliceError, type BlockKey, type BlockSource, type BlockStore, type Model } from "../engine/index.js";
-import type { BlockSupply, SupplyOptions } from "../rag/index.js";
-import { type Encoded, type EncodeJob, kindOf, PREFIX, queueOf } from "./job.js";
-import { connectionNames, connectionTo, mustReach, withoutPassword } from "./redis.js";
+import { type BlockKey, type BlockSource, type BlockStore, KvspliceError, type Model } from "../engine/index.js";
+import type { BlockEncoder, EncodeMissingOptions } from "../rag/index.js";
+import { type Bullmq, importBullmq } from "./bullmq.js";
+import { adapterOptions, type Encoded, type EncodeJob, jobOf, kindOf, LATER, PREFIX } from "./job.js";
+import { JobQueue } from "./queue.js";
+import { connectionNames, mustReach, withoutPassword } from "./redis.js";
 
+/** The queue, and the model whose blocks its workers encode. */
 export type FleetOptions = {
   /** The queue's Redis. */
   readonly url: string;
-  /** Names the blocks; it encodes none of them here. */
-  readonly model: Pick<Model, "id" | "name" | "precision" | "keyOf">;
-  /** Has the shared tier that the workers put blocks into. */
+  /** Gives the blocks their keys. It does not encode anything here. */
+  readonly model: Pick<Model, "id" | "name" | "precision" | "adapters" | "keyOf">;
+  /** The store with the shared tier that workers put blocks into. */
   readonly store: BlockStore;
-  /** Told, in a sentence, of what a person may want to mend: no worker is there, Redis is away. */
+  /** Called with a sentence about problems that a person may want to fix: there is no worker, or Redis cannot be reached. */
   readonly onNotice?: ((notice: string) => void) | undefined;
 };
 
-/** What the fleet has done since it was opened, for whomever. */
+/** What the fleet has done since it was opened, for this or any other client. */
 export type FleetActivity = {
-  /** Workers of this kind of block that are at the queue now. */
+  /** Workers for this kind of block that are connected now. */
   readonly workers: number;
-  /** Blocks encoded, and their tokens. */
+  /** Encoded blocks and their tokens. */
   readonly blocks: number;
   readonly tokens: number;
-  /** Jobs that were given to another worker because theirs fell silent. */
+  /** Jobs given to another worker because theirs stopped responding. */
   readonly redone: number;
 };
 
-/** Blocks asked for and not yet here: enough for a large fleet to be busy, and a bound on what lies in Redis. */
+/** Maximum requested blocks that have not arrived: enough to keep a large fleet busy, and a limit on the data in Redis. */
 const MOST_ASKED = 1024;
 
-/** Blocks on their way from the shared tier: each is megabytes. */
+/** Maximum blocks fetched from the shared tier at once. Each has several megabytes. */
 const MOST_PULLED = 4;
 
-/** A failed job is tried again by whichever worker is free, after 2, 4, 8 and 16 s. */
+/** A failed job is retried by any free worker, after 2, 4, 8 and 16 s. */
 const ATTEMPTS = 5;
 const BACKOFF_MS = 2000;
 
 /**
- * Times that a block is asked for where the shared tier does not give it. It may have been evicted, or the tier is away
- * for a moment; each time is waited for longer.
+ * Maximum requests for a block that is not in the shared tier afterwards. It may have been evicted, or the tier may be
+ * unreachable for a moment. The wait grows each time.
  */
 const MOST_LOSSES = 4;
 const LOSS_WAIT_MS = 5000;
 
-const LOOK_EVERY_MS = 1000;
 const NO_WORKER_AFTER_MS = 8000;
 
-/** What has been asked for longer is looked up in the queue, whether it is still there. */
+/** After this time, a request is checked for whether it is still in the queue. */
 const OVERDUE_MS = 10_000;
 
-/** A Redis that is away is not waited for at the end. */
-const CLOSE_WITHIN_MS = 3000;
-
-type Ask = { readonly job: EncodeJob; readonly result: Promise<Encoded>; resolve(encoded: Encoded): void; reject(error: unknown): void; asked_ms: number };
+type Ask = {
+  readonly job: EncodeJob;
+  readonly result: Promise<Encoded>;
+  resolve(encoded: Encoded): void;
+  reject(error: unknown): void;
+  asked_ms: number;
+};
 
 /**
- * Leaves the encoding to workers, on any machine, by a BullMQ queue in Redis; they put the blocks into the shared
- * tier, and the fleet pulls them from there into the tiers of its store.
+ * Lets workers on any machine do the encoding, through a BullMQ queue in Redis. They put blocks into the shared tier, and
+ * the fleet pulls them from there into the other tiers of its store.
  *
  *     const fleet = await openFleet({ url: "redis://host:6379", model, store });
- *     await corpus.precompute(["docs/"], { supply: fleet });
+ *     await corpus.precompute(["docs/"], { encoder: fleet });
  *     await fleet.close();
  *
- * @throws KvspliceError `bad_argument` for what is not a Redis URL, `unreachable`
+ * @throws KvspliceError `bad_argument` for an invalid Redis URL or if bullmq is not installed, `unreachable`
  */
 export async function openFleet(options: FleetOptions): Promise<Fleet> {
+  const bullmq = await importBullmq();
   await mustReach(options.url);
-  const fleet = new Fleet(options);
+  const fleet = new Fleet(options, bullmq);
   await fleet.ready();
   return fleet;
 }
 
-export class Fleet implements BlockSupply {
+/** Encodes blocks through workers: see `openFleet`. It is an `encoder` for `Corpus.precompute`. */
+export class Fleet implements BlockEncoder {
   readonly atOnce = 64;
-  private readonly queue: Queue<EncodeJob, Encoded>;
-  private readonly events: QueueEvents;
+  private readonly jobs: JobQueue;
   private readonly asks = new Map<BlockKey, Ask>();
   private readonly room = pLimit(MOST_ASKED);
   private readonly pulls = pLimit(MOST_PULLED);
-  private readonly timer: NodeJS.Timeout;
   private done = { workers: 0, blocks: 0, tokens: 0, redone: 0 };
   private failure: unknown;
   private looking = false;
@@ -92,45 +96,34 @@ export class Fleet implements BlockSupply {
   private readonly noticed = new Set<"no worker" | "away">();
 
   /** @internal Use `openFleet`. */
-  constructor(private readonly options: FleetOptions) {
-    const name = queueOf(options.model);
-    const connection = connectionTo(options.url);
-    this.queue = new Queue(name, {
-      connection,
-      prefix: PREFIX,
-      defaultJobOptions: {
-        attempts: ATTEMPTS,
-        backoff: { type: "exponential", delay: BACKOFF_MS },
-        // Blocks are the result, and whoever waits hears of the end: a job that stayed would only hinder its repetition.
-        removeOnComplete: true,
-        removeOnFail: true,
-      },
-    });
-    this.events = new QueueEvents(name, { connection, prefix: PREFIX });
-    this.queue.on("error", this.onAway);
-    this.events.on("error", this.onAway);
-    this.events.on("completed", ({ jobId, returnvalue }) => this.onCompleted(jobId, returnvalue as unknown as Encoded));
-    this.events.on("failed", ({ jobId, failedReason }) => this.onFailed(jobId, failedReason));
-    this.events.on("stalled", () => this.done.redone++);
-    this.events.on("removed", ({ jobId }) => void this.putAgain(jobId));
-    this.timer = setInterval(() => void this.look(), LOOK_EVERY_MS);
+  constructor(
+    private readonly options: FleetOptions,
+    bullmq: Bullmq,
+  ) {
+    const jobs = { attempts: ATTEMPTS, backoff: { type: "exponential", delay: BACKOFF_MS } };
+    this.jobs = new JobQueue({ ...options, jobs, look: () => this.look(), onAway: this.onAway }, bullmq);
+    const { events } = this.jobs;
+    events.on("completed", ({ jobId, returnvalue }) => this.onCompleted(jobId, returnvalue as unknown as Encoded));
+    events.on("failed", ({ jobId, failedReason }) => this.onFailed(jobId, failedReason));
+    events.on("stalled", () => this.done.redone++);
+    events.on("removed", ({ jobId }) => void this.putAgain(jobId));
   }
 
+  /** What workers have done for this fleet so far. */
   get activity(): FleetActivity {
     return { ...this.done };
   }
 
-  /** @internal Events are heard from here on. */
-  async ready(): Promise<void> {
-    await Promise.all([this.queue.waitUntilReady(), this.events.waitUntilReady()]);
-    await this.look();
+  /** @internal Resolves when events are received. */
+  ready(): Promise<void> {
+    return this.jobs.ready();
   }
 
   /**
-   * @throws KvspliceError `job_failed` where the workers cannot make the block, `bad_store` where the shared tier does
-   *   not keep what they put, `cancelled`
+   * @throws KvspliceError `job_failed` if the workers cannot encode the block, `bad_store` if it is missing from the shared
+   *   tier afterwards, `cancelled`
    */
-  async supply(key: BlockKey, source: BlockSource, { signal }: SupplyOptions = {}): Promise<boolean> {
+  async encodeMissing(key: BlockKey, source: BlockSource, { signal }: EncodeMissingOptions = {}): Promise<boolean> {
     return this.room(async () => {
       if ((await this.options.store.has(key)) && (await this.pull(key))) return false;
       for (let losses = 0; losses < MOST_LOSSES; losses++) {
@@ -140,24 +133,16 @@ export class Fleet implements BlockSupply {
       }
       throw new KvspliceError(
         "bad_store",
-        `A worker put block ${key.slice(0, 12)}, and it is not in the shared tier of this store; give both the same one, with room for more blocks.`,
+        `A worker stored block ${key.slice(0, 12)}, but it is not in the shared tier of this store. Give both the same shared tier, with room for more blocks.`,
       );
     });
   }
 
-  /** Takes back what no worker has begun. What is begun is finished into the shared tier, where the next run finds it. */
+  /** Withdraws the jobs that no worker has begun. The others still go to the shared tier, where the next run finds them. */
   async close(): Promise<void> {
-    clearInterval(this.timer);
     this.closed.abort();
     this.fail(new KvspliceError("cancelled", "The fleet was closed."));
-    const leave = async () => {
-      await Promise.all([...this.asks.keys()].map((key) => this.queue.remove(key).catch(() => 0)));
-      await Promise.all([this.queue.close(), this.events.close()]);
-    };
-    const atMost = (left: Promise<unknown>) => Promise.race([left, setTimeout(CLOSE_WITHIN_MS, undefined, { ref: false })]);
-    await atMost(leave());
-    // A connection that came and went while it closed may never say that it has ended.
-    await atMost(Promise.allSettled([this.queue.disconnect(), this.events.disconnect()]));
+    await this.jobs.close([...this.asks.keys()]);
   }
 
   private async pull(key: BlockKey): Promise<boolean> {
@@ -170,23 +155,24 @@ export class Fleet implements BlockSupply {
     return (this.asks.get(key) ?? (await this.put(key, source))).result;
   }
 
-  /** One listener a signal, however many blocks are asked for with it. */
+  /** Adds one listener per signal, however many blocks are requested with it. */
   private hear(signal: AbortSignal): void {
     if (this.heard.has(signal)) return;
     this.heard.add(signal);
-    const onAbort = () => this.fail(new KvspliceError("cancelled", "Cancelled. What was encoded is kept; run again to go on.", { cause: signal.reason }));
+    const onAbort = () =>
+      this.fail(new KvspliceError("cancelled", "Cancelled. What was encoded is kept; run again to continue.", { cause: signal.reason }));
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true, signal: this.closed.signal });
   }
 
-  private async put(key: BlockKey, { tokens, offsets, after, adapted }: BlockSource): Promise<Ask> {
-    const job: EncodeJob = { model: kindOf(this.options.model), key, tokens: [...tokens], ...(offsets && { offsets: [...offsets] }), ...(after && { after: [...after] }), ...(adapted && { adapted }) };
+  private async put(key: BlockKey, source: BlockSource): Promise<Ask> {
+    const job = jobOf(this.options.model, key, source);
     let settle!: Pick<Ask, "resolve" | "reject">;
     const result = new Promise<Encoded>((resolve, reject) => (settle = { resolve, reject }));
-    result.catch(() => undefined); // told to whoever awaits it
+    result.catch(() => undefined); // reported to the caller that awaits it
     const ask: Ask = { job, result, ...settle, asked_ms: performance.now() };
     this.asks.set(key, ask);
-    await Promise.race([this.queue.add("encode", job, { jobId: key }), result]);
+    await Promise.race([this.jobs.queue.add("encode", job, { jobId: key, priority: LATER }), result]);
     return ask;
   }
 
@@ -201,17 +187,25 @@ export class Fleet implements BlockSupply {
 
   private onFailed(key: string, reason: string): void {
     if (!this.asks.has(key)) return;
-    this.fail(new KvspliceError("job_failed", `The workers cannot make block ${key.slice(0, 12)}: ${reason} What was encoded is kept; mend that and run again.`));
+    this.fail(
+      new KvspliceError(
+        "job_failed",
+        `The workers cannot encode block ${key.slice(0, 12)}: ${reason} What was encoded is kept. Fix the problem and run again.`,
+      ),
+    );
   }
 
-  /** One block that cannot be had ends the run: the corpus would not be whole. */
+  /** Ends the run: without this block, the corpus would be incomplete. */
   private fail(error: unknown): void {
     this.failure ??= error;
     for (const ask of this.asks.values()) ask.reject(this.failure);
   }
 
   private readonly onAway = (error: Error): void => {
-    this.notice("away", `The queue at ${withoutPassword(this.options.url)} does not answer (${error.message}); waiting for it. Ctrl-C ends; what is encoded is kept.`);
+    this.notice(
+      "away",
+      `The queue at ${withoutPassword(this.options.url)} does not answer (${error.message}); waiting for it. Press Ctrl-C to stop; what was encoded is kept.`,
+    );
   };
 
   private notice(what: "no worker" | "away", sentence: string): void {
@@ -220,13 +214,13 @@ export class Fleet implements BlockSupply {
     this.options.onNotice?.(sentence);
   }
 
-  /** Counts the workers, and sees to what has been waited for too long. */
+  /** Counts the workers, and repeats requests that have waited too long. */
   private async look(): Promise<void> {
     if (this.looking) return;
     this.looking = true;
     try {
       const now = performance.now();
-      this.done.workers = await this.queue.getWorkersCount();
+      this.done.workers = await this.jobs.queue.getWorkersCount();
       this.noticed.delete("away");
       if (this.done.workers > 0 || this.asks.size === 0) {
         this.lastWorker_ms = now;
@@ -246,27 +240,28 @@ export class Fleet implements BlockSupply {
     const others = (await connectionNames(url)).filter((name) => name.startsWith(`${PREFIX}:`) && name.includes(":w:"));
     this.notice(
       "no worker",
-      `No worker of ${kindOf(model)} is at ${withoutPassword(url)}` +
-        (others.length === 0 ? "" : `; the ${others.length} there have another model, or keep blocks in another precision`) +
-        `. Start some: kvsplice worker --queue ${withoutPassword(url)}`,
+      `There is no worker for ${kindOf(model)} at ${withoutPassword(url)}` +
+        (others.length === 0 ? "" : `; the ${others.length} there use a different model or precision`) +
+        `. Start some: kvsplice worker --queue ${withoutPassword(url)}${adapterOptions(model.adapters)}`,
     );
   }
 
   /**
-   * An event may be missed (its stream is bounded), and a Redis that was started anew without its data has lost the
-   * queue: what is no longer in it is asked for again. Where the block was made, the worker that takes the job says so.
+   * Repeats requests that are no longer in the queue. An event may have been missed (its stream is bounded), or Redis may have
+   * been restarted without its data. If the block exists already, the worker that takes the job reports that.
    */
   private async askAgain(now: number): Promise<void> {
     for (const [key, ask] of [...this.asks]) {
       if (now - ask.asked_ms < OVERDUE_MS) continue;
       ask.asked_ms = now;
-      if ((await this.queue.getJobState(key)) === "unknown") await this.putAgain(key);
+      if ((await this.jobs.queue.getJobState(key)) === "unknown") await this.putAgain(key);
     }
   }
 
-  /** Another precompute that was ended may take back a job that this one waits for, too. */
+  /** Another precompute that was stopped may have withdrawn a job that this one also waits for. */
   private async putAgain(key: BlockKey): Promise<void> {
     const ask = this.asks.get(key);
-    if (ask && !this.closed.signal.aborted) await this.queue.add("encode", ask.job, { jobId: key }).catch(this.onAway);
+    if (ask && !this.closed.signal.aborted)
+      await this.jobs.queue.add("encode", ask.job, { jobId: key, priority: LATER }).catch(this.onAway);
   }
 }

@@ -1,51 +1,66 @@
 import { hostname } from "node:os";
 
-import { UnrecoverableError, Worker } from "bullmq";
+import pLimit, { type LimitFunction } from "p-limit";
 
 import type { Model, TieredStore } from "../engine/index.js";
-import { EncodeJob, type Encoded, kindOf, PREFIX, queueOf } from "./job.js";
+import { type Bullmq, importBullmq } from "./bullmq.js";
+import { adapterOptions, type Encoded, EncodeJob, kindOf, PREFIX, queueOf } from "./job.js";
 import { connectionTo, mustReach, withoutPassword } from "./redis.js";
+import { tracedEncode } from "./trace.js";
 
+/** What a worker encodes, and how many jobs it takes. */
 export type WorkerOptions = {
   /** The queue's Redis. */
   readonly url: string;
   readonly model: Model;
-  /** Has the shared tier. */
+  /** The store with the shared tier. */
   readonly store: Pick<TieredStore, "has" | "put" | "flush">;
-  /** Jobs at once. One is encoded while the block of another travels; 2 by default. */
+  /**
+   * Concurrent jobs: one block is encoded while others are sent; by default 2, or the model's `encodesAtOnce` if
+   * that is more.
+   */
   readonly concurrency?: number | undefined;
   /**
-   * A worker that has been silent for so long has its jobs given to another; 15 s by default. One pass of the model
-   * (256 tokens) must take less than half of it: the worker does not speak meanwhile.
+   * The jobs of a worker that does not respond for this long are given to another; 15 s by default. One pass of the model
+   * (256 tokens) must take less than half of this time, because the worker cannot respond meanwhile.
    */
   readonly lock_ms?: number | undefined;
+  /** Called after each block. */
   readonly onBlock?: ((block: Encoded) => void) | undefined;
-  /** Told, in a sentence, of a job that failed and of a Redis that is away. */
+  /** Called with a sentence when a job fails or Redis cannot be reached. */
   readonly onNotice?: ((notice: string) => void) | undefined;
 };
 
+/** A running worker: see `startWorker`. */
 export interface FleetWorker {
-  /** Takes no other job, and resolves when those begun are finished. */
+  /** Takes no further jobs, and resolves when the current ones are finished. */
   close(): Promise<void>;
 }
 
 const LOCK_MS = 15_000;
 
-/** Silent workers are looked for this often, as a share of the lock. */
+/** How often to look for unresponsive workers, as a share of the lock time. */
 const LOOK_SHARE = 1 / 3;
 
-/** A job that has silenced so many workers is the reason for it, and fails. */
+/** A job that has stalled this many workers is considered the cause, and fails. */
 const MOST_SILENCED = 4;
 
 /**
- * Takes jobs from the queue of this model's blocks, encodes them, and puts the blocks into the shared tier.
+ * Takes jobs from the queue for this model's blocks, encodes the blocks, and puts them into the shared tier.
  *
- * @throws KvspliceError `bad_argument` for what is not a Redis URL, `unreachable`
+ *     const url = "redis://host:6379";
+ *     const store = openBlockStore({ redis: { url, prefix: "kvsplice:" } });
+ *     const worker = await startWorker({ url, model: await loadModel(), store });
+ *
+ * @throws KvspliceError `bad_argument` for what is not a Redis URL or if bullmq is not installed, `unreachable`
  */
 export async function startWorker(options: WorkerOptions): Promise<FleetWorker> {
-  const { url, model, concurrency = 2, lock_ms = LOCK_MS, onNotice } = options;
+  const bullmq = await importBullmq();
+  const { url, model, concurrency = Math.max(2, model.encodesAtOnce ?? 1), lock_ms = LOCK_MS, onNotice } = options;
   await mustReach(url);
-  const worker = new Worker<unknown, Encoded>(queueOf(model), ({ data }) => encode(options, data), {
+  // One at a time, because the encoding time of each block is reported; but several on a device that encodes them together.
+  const inTurn = pLimit(model.encodesAtOnce ?? 1);
+  const worker = new bullmq.Worker<unknown, Encoded>(queueOf(model), ({ data }) => encode(options, inTurn, data, bullmq), {
     connection: connectionTo(url),
     prefix: PREFIX,
     name: `${hostname()}-${process.pid}`,
@@ -56,7 +71,7 @@ export async function startWorker(options: WorkerOptions): Promise<FleetWorker> 
   });
   let away = false;
   worker.on("error", (error) => {
-    if (!away) onNotice?.(`The queue at ${withoutPassword(url)} has trouble (${error.message}); trying again.`);
+    if (!away) onNotice?.(`The queue at ${withoutPassword(url)} has a problem (${error.message}); retrying.`);
     away = true;
   });
   worker.on("active", () => (away = false));
@@ -65,22 +80,41 @@ export async function startWorker(options: WorkerOptions): Promise<FleetWorker> 
   return { close: () => worker.close() };
 }
 
-async function encode({ model, store, onBlock }: WorkerOptions, data: unknown): Promise<Encoded> {
+async function encode(
+  { model, store, onBlock }: WorkerOptions,
+  inTurn: LimitFunction,
+  data: unknown,
+  { UnrecoverableError }: Bullmq,
+): Promise<Encoded> {
   const job = EncodeJob.safeParse(data);
-  if (!job.success) throw new UnrecoverableError("The job is not one of this kvsplice; bring precompute and workers to the same version.");
-  const { key, tokens, offsets, after, adapted } = job.data;
+  if (!job.success)
+    throw new UnrecoverableError("The job comes from a different version of kvsplice. Use the same version for precompute and workers.");
+  const { key, tokens, offsets, after, adapted, adapters = [], trace } = job.data;
   const source = { tokens, ...(offsets && { offsets }), ...(after && { after }), ...(adapted && { adapted }) };
+  const missing = adapters.filter(({ id }) => !model.adapters.some((own) => own.id === id));
+  if (missing.length > 0) {
+    throw new UnrecoverableError(
+      `The job is for blocks of ${job.data.model}, but ${kindOf(model)} lacks ${missing.map(({ name }) => name).join(" and ")}. Start workers with${adapterOptions(adapters)}.`,
+    );
+  }
   if (model.keyOf(source) !== key) {
-    throw new UnrecoverableError(`The job is for blocks of ${job.data.model}, this worker makes others, of ${kindOf(model)}; start workers with the model and precision of the precompute.`);
+    throw new UnrecoverableError(
+      `The job is for blocks of ${job.data.model}, but this worker encodes blocks of ${kindOf(model)}. Start workers with the model and precision of the precompute.`,
+    );
   }
   const held = await store.has(key);
+  let took_ms: number | undefined;
   if (!held) {
-    const start = performance.now();
-    const encoded = await model.encode(source);
-    await store.put(key, encoded, { model: model.name, cost_ms: performance.now() - start });
+    const { encoded, cost_ms } = await inTurn(async () => {
+      const start = performance.now();
+      const encoded = await tracedEncode(trace, tokens.length, () => model.encode(source));
+      return { encoded, cost_ms: performance.now() - start };
+    });
+    took_ms = cost_ms;
+    await store.put(key, encoded, { model: model.name, cost_ms });
     await store.flush();
   }
-  const block: Encoded = { tokens: tokens.length, encoded: !held };
+  const block: Encoded = { tokens: tokens.length, encoded: !held, ...(took_ms !== undefined && { took_ms }) };
   onBlock?.(block);
   return block;
 }

@@ -1,4 +1,4 @@
-/** What went wrong, for programs; the message says what to do, for people. */
+/** What went wrong, for programs; the message says what to do about it, for people. */
 export type ErrorCode =
   | "bad_argument"
   | "bad_file"
@@ -15,7 +15,7 @@ export type ErrorCode =
   | "unknown_document"
   | "unreachable";
 
-/** The one family of errors that kvsplice throws on purpose. */
+/** The only errors that kvsplice throws on purpose. */
 export class KvspliceError extends Error {
   override readonly name = "KvspliceError";
   constructor(
@@ -27,7 +27,7 @@ export class KvspliceError extends Error {
   }
 }
 
-/** What ended the work of a signal: its reason where that is one of kvsplice's own, or else that it was cancelled. */
+/** What ended the work of a signal: its reason if that is a KvspliceError, otherwise that it was cancelled. */
 export function cancelledError(signal: AbortSignal | undefined): KvspliceError {
   if (signal?.reason instanceof KvspliceError) return signal.reason;
   return new KvspliceError("cancelled", "Cancelled.", { cause: signal?.reason });

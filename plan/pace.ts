@@ -1,10 +1,10 @@
 import { setImmediate } from "node:timers/promises";
 import { cancelledError } from "./error.js";
 
-/** How long work may hold the thread that answers others. */
+/** How long work may block the thread that also answers others. */
 const SLICE_MS = 10;
 
-/** Long work that lets others have the thread: it breathes after each small step, and waits there when its slice is over. */
+/** Long work that shares its thread: it calls `breathe` after each small step, and waits there when its time slice is over. */
 export class Pace {
   private started = performance.now();
 

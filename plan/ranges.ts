@@ -1,7 +1,7 @@
 /** Half-open range `[start, end)` of token indices within a block. */
 export type Range = readonly [start: number, end: number];
 
-/** The runs of `[0, tokens)` that `omit` leaves. */
+/** The runs of `[0, tokens)` that `omit` does not cover. */
 export function keptRuns(tokens: number, omit: readonly Range[]): Range[] {
   const runs: Range[] = [];
   let at = 0;

@@ -1,14 +1,14 @@
 import { checkPrompt } from "./check-prompt.js";
-import { type Compiled, type CompiledPrompt, compilePrompt, type CompileOptions } from "./compile.js";
+import { type Compiled, type CompiledPrompt, type CompileOptions, compilePrompt } from "./compile.js";
 import { type Diagnostic, diagnosticList, hasErrors } from "./diagnostic.js";
 import { type LayoutOptions, layoutSchema } from "./layout.js";
-import { modulesIn, pathWithin } from "./scope.js";
+import { modulesIn, pathWithin, schemaPath } from "./scope.js";
 import type { Include, Module, Prompt, Schema, SchemaNode } from "./tree.js";
 
 /**
- * A prompt of at most so many tokens: while it has more, the included module of the lowest `priority` is left out, of
- * equals the last. It is taken out of the schema, so that no gap stays in the positions; blocks of other modules stay
- * what they are. Modules without a priority are never left out.
+ * A prompt of at most `budget` tokens: while it has more, the included module of the lowest `priority` is left out; among
+ * equals, the last. It is removed from the schema, so that no gap remains in the positions; the blocks of other modules
+ * do not change. Modules without a priority are never left out.
  */
 export function compileWithin(schema: Schema, prompt: Prompt, budget: number, options: LayoutOptions & CompileOptions): CompiledPrompt {
   const { diagnostics, report } = diagnosticList();
@@ -23,7 +23,7 @@ export function compileWithin(schema: Schema, prompt: Prompt, budget: number, op
     if (!last) {
       report(
         "prompt-too-long",
-        `the prompt has ${tokens} tokens without the modules that may be left out; ${budget} are allowed`,
+        `the prompt has ${tokens} tokens even without the modules that may be left out; ${budget} are allowed`,
         prompt.origin,
       );
       return { diagnostics: [...result.diagnostics, ...diagnostics] };
@@ -33,7 +33,7 @@ export function compileWithin(schema: Schema, prompt: Prompt, budget: number, op
       `module \`${last.path}\` is left out: the prompt has ${tokens} tokens with it, and ${budget} are allowed`,
       last.include.origin ?? prompt.origin,
     );
-    tree = { ...tree, children: without(tree.children, last.path.split("/")) };
+    tree = { ...tree, children: without(tree.children, schemaPath(last.path)) };
     asked = {
       ...asked,
       children: asked.children
@@ -58,7 +58,7 @@ function lowest(
 ): { readonly path: string; readonly include: Include; readonly priority: number } | undefined {
   const { included } = checkPrompt(schema, prompt);
   const candidates = [...included].flatMap(([path, include]) => {
-    const priority = moduleAt(schema.children, path.split("/"))?.priority;
+    const priority = moduleAt(schema.children, schemaPath(path).split("/"))?.priority;
     return priority === undefined ? [] : [{ path, include, priority }];
   });
   return candidates.reduce<(typeof candidates)[number] | undefined>(
@@ -72,17 +72,18 @@ function moduleAt(children: readonly SchemaNode[], [name = "", ...inner]: readon
   return inner.length === 0 ? module : module && moduleAt(module.children, inner);
 }
 
-function without(children: readonly SchemaNode[], path: readonly string[], outer = ""): readonly SchemaNode[] {
+/** @param path of a module; of a repeated one, one repetition is removed */
+function without(children: readonly SchemaNode[], path: string, outer = ""): readonly SchemaNode[] {
   return children.flatMap((node): readonly SchemaNode[] => {
     if (node.kind === "module") {
       const here = pathWithin(outer, node.name);
-      if (here === path.join("/")) return [];
+      if (here === path) return (node.repeat ?? 1) > 1 ? [{ ...node, repeat: node.repeat! - 1 }] : [];
       return [{ ...node, children: without(node.children, path, here) }];
     }
     if (node.kind === "union") return [{ ...node, children: without(node.children, path, outer) as typeof node.children }];
     if (node.kind === "message") return [{ ...node, children: without(node.children, path, outer) }];
-    // Modules of a scaffold that is not whole are encoded apart.
-    if (node.kind === "scaffold" && node.modules.some((each) => pathWithin(outer, each) === path.join("/"))) return [];
+    // Modules of an incomplete scaffold are encoded separately.
+    if (node.kind === "scaffold" && node.modules.some((each) => pathWithin(outer, each) === path)) return [];
     return [node];
   });
 }

@@ -6,7 +6,7 @@ type Node = SchemaNode | PromptNode;
 
 /**
  * A tree as a TypeScript module that builds it (builder.ts) and exports it by default. Comments before the element
- * and within a prompt's includes stay out: the builder has no place for them.
+ * and within a prompt's includes are left out: the builder has no place for them.
  */
 export function formatBuilder(tree: Schema | Prompt): string {
   const used = new Set<string>();
@@ -15,14 +15,14 @@ export function formatBuilder(tree: Schema | Prompt): string {
   return `import { ${names} } from "kvsplice/pml";\n\nexport default ${expression};\n`;
 }
 
-function schemaCode({ name, space, wrap, children }: Schema, used: Set<string>): string {
-  return call("schema", [quote(name), ...optionsCode({ space, wrap }), ...contentCode(children, 1, used)], 0, used);
+function schemaCode({ name, context, space, wrap, children }: Schema, used: Set<string>): string {
+  return call("schema", [quote(name), ...optionsCode({ context, space, wrap }), ...contentCode(children, 1, used)], 0, used);
 }
 
-function promptCode({ schema, space, wrap, children }: Prompt, used: Set<string>): string {
+function promptCode({ schema, values, space, wrap, children }: Prompt, used: Set<string>): string {
   const includes = children.filter((child) => child.kind === "include");
   const words = children.filter(({ kind }) => kind !== "include");
-  const given = [quote(schema), inclusionCode(includes), ...optionsCode({ space, wrap }), ...contentCode(words, 1, used)];
+  const given = [quote(schema), inclusionCode(includes, values), ...optionsCode({ space, wrap }), ...contentCode(words, 1, used)];
   return call("prompt", given, 0, used);
 }
 
@@ -38,24 +38,22 @@ function nodeCode(node: Node, depth: number, used: Set<string>): string {
     case "comment":
       return call("comment", [quote(node.text)], depth, used);
     case "module": {
-      const { name, src, cache, priority, space, wrap } = node;
-      return call(
-        "module",
-        [quote(name), ...optionsCode({ src, cache: cache && undefined, priority, space, wrap }), ...content()],
-        depth,
-        used,
-      );
+      const { name, src, cache, priority, context, repeat, if: condition, space, wrap } = node;
+      const options = { src, cache: cache && undefined, priority, context, repeat, if: condition, space, wrap };
+      return call("module", [quote(name), ...optionsCode(options), ...content()], depth, used);
     }
     case "union":
-      return call("union", content(), depth, used);
+      return call("union", [...optionsCode({ default: node.default }), ...content()], depth, used);
     case "parameter": {
-      const { name, length, default: value, overflow } = node;
-      return call(
-        "parameter",
-        [quote(name), ...optionsCode({ length, default: value, overflow: overflow === "error" ? undefined : overflow })],
-        depth,
-        used,
-      );
+      const { name, variable, length, type, default: value, placeholder, overflow } = node;
+      const options = {
+        length,
+        type: type === "text" ? undefined : type,
+        default: value,
+        placeholder,
+        overflow: overflow === "error" ? undefined : overflow,
+      };
+      return call(variable ? "valueOf" : "parameter", [quote(name), ...optionsCode(options)], depth, used);
     }
     case "message":
       return call(
@@ -70,20 +68,30 @@ function nodeCode(node: Node, depth: number, used: Set<string>): string {
       return call("importSchema", [quote(node.schema)], depth, used);
     case "document":
       return call("document", [quote(node.ref)], depth, used);
+    case "variable": {
+      const { name, type, default: value } = node;
+      return call("variable", [quote(name), ...optionsCode({ type: type === "text" ? undefined : type, default: value })], depth, used);
+    }
     case "file":
     case "include":
       return "";
   }
 }
 
-function inclusionCode(includes: readonly Include[]): string {
-  const entries = includes.map(({ name, arguments: given, children }) => {
-    const parameters = Object.entries(given).map(([key, value]) => `${quote(key)}: ${quote(value)}`);
-    const nested = children.filter((child) => child.kind === "include");
-    const fields = [...parameters, ...(nested.length > 0 ? [inclusionCode(nested).slice(2, -2)] : [])];
-    return `${quote(name)}: ${fields.length === 0 ? "true" : `{ ${fields.join(", ")} }`}`;
-  });
-  return entries.length === 0 ? "{}" : `{ ${entries.join(", ")} }`;
+/** Modules by name, several of the same name as a list, and values of a prompt's variables. */
+function inclusionCode(includes: readonly Include[], values: Readonly<Record<string, string>> = {}): string {
+  const fields = Object.entries(values).map(([name, value]) => `${quote(name)}: ${quote(value)}`);
+  for (const name of new Set(includes.map((include) => include.name))) {
+    const each = includes.filter((include) => include.name === name).map(includeCode);
+    fields.push(`${quote(name)}: ${each.length > 1 ? `[${each.join(", ")}]` : each[0]}`);
+  }
+  return fields.length === 0 ? "{}" : `{ ${fields.join(", ")} }`;
+}
+
+function includeCode({ arguments: given, children }: Include): string {
+  const nested = children.filter((child) => child.kind === "include");
+  const code = inclusionCode(nested, given);
+  return code === "{}" ? "true" : code;
 }
 
 function optionsCode(options: Readonly<Record<string, string | number | boolean | undefined>>): string[] {

@@ -1,5 +1,5 @@
 import { type BlockPiece, isBlockPiece, type Piece, type Plan } from "../plan/index.js";
-import { checkPrompt, type Included } from "./check-prompt.js";
+import { type CheckedPrompt, checkPrompt, type Included } from "./check-prompt.js";
 import { BeyondCount, boundedEncoder } from "./count.js";
 import { type Diagnostic, diagnosticList, hasErrors, type Report } from "./diagnostic.js";
 import { type Documents, findDocument } from "./documents.js";
@@ -18,41 +18,52 @@ import { hasMessages, pathWithin } from "./scope.js";
 import { attributeSpans } from "./source.js";
 import type { DocumentSlot, Prompt, PromptMessage, PromptNode, Role } from "./tree.js";
 
+/** Options for compiling a prompt. */
 export type CompileOptions = {
   readonly documents?: Documents;
-  /** Token ids that follow every document and are computed with the prompt (link tokens, Yang et al. 2025). */
+  /** Token ids that follow every document and are computed with the prompt (link tokens, Yang et al. 2025). None by default. */
   readonly linkTokens?: readonly number[];
 };
 
+/** A prompt as a plan, or the errors that prevented one. */
 export type CompiledPrompt = {
   readonly diagnostics: readonly Diagnostic[];
-  /** Left out when the diagnostics have an error. */
+  /** Absent if the diagnostics contain an error. */
   readonly compiled?: Compiled;
 };
 
-/** A run of a prompt's text, and where it comes from. */
+export type SegmentOrigin =
+  /** A module's path; the schema's name for text outside modules; a document's `ref`, also for its link tokens. */
+  | { readonly kind: "module" | "document" | "link" | "prompt"; readonly name: string }
+  /** A parameter's path, and the name of what contains it: a module's path, or the schema's name outside modules. */
+  | { readonly kind: "argument"; readonly name: string; readonly in: string; readonly outside: boolean };
+
+/** A run of a prompt's text and its origin. */
 export type Segment = {
-  /** A module's or document's name; that of an argument is its parameter's path, that of link tokens their document's. */
-  readonly from: { readonly kind: "module" | "argument" | "document" | "link" | "prompt"; readonly name: string };
+  /** See `SegmentOrigin`. */
+  readonly from: SegmentOrigin;
   /** Empty for link tokens. */
   readonly text: string;
   /** Written by the chat template. */
   readonly control: boolean;
-  /** Of the message that it stands in; left out where it is outside of any. */
+  /** Role of its message; absent outside messages. */
   readonly role?: Role;
   readonly tokens: readonly number[];
   /** Position of the first token. */
   readonly at: number;
   readonly cached: boolean;
+  /** Tokens before it that its block saw, if any. */
+  readonly sees?: number;
 };
 
+/** A prompt as a plan, and which parts of it are cached. */
 export type Compiled = {
   readonly plan: Plan;
-  /** All text of the prompt, control text with it, in the order of the positions. */
+  /** All text of the prompt, including control text, in the order of positions. */
   readonly segments: readonly Segment[];
   /** Tokens whose KV comes from blocks. */
   readonly cachedTokens: number;
-  /** Tokens that are computed with this prompt. */
+  /** Tokens computed with this prompt. */
   readonly computedTokens: number;
   /** Paths of the included modules, in the order of the prompt. */
   readonly modules: readonly string[];
@@ -63,23 +74,23 @@ export type Compiled = {
 };
 
 /**
- * A prompt's plan. Its pieces stand in the schema's document order, whatever the order of the prompt's includes:
- * a module's block stands where the module begins, then its content follows in order (arguments, and where
- * cache="false" its text, as fresh pieces; nested modules with theirs), then documents, then the prompt's own text.
- * So an argument sees its own module and what stands before it, never keys of later positions from other modules
- * (rotary models have not learned to look ahead); the prompt's own text sees everything. A scaffold's block stands
- * where the first of its modules would.
+ * A prompt's plan. Its pieces follow the schema's document order, whatever the order of the prompt's includes:
+ * first a module's block, where the module begins, then its content in order (arguments and, with
+ * cache="false", its text, as fresh pieces; nested modules with theirs), then documents, then the prompt's own text.
+ * So an argument sees its own module and what precedes it, never keys of later positions from other modules
+ * (rotary models have not learned to look ahead); the prompt's own text sees everything. A scaffold's block is
+ * placed where the first of its modules would be.
  */
 export function compilePrompt(layout: Layout, prompt: Prompt, options: CompileOptions = {}): CompiledPrompt {
   const { report, append, diagnostics } = diagnosticList();
-  const { included, diagnostics: checked } = checkPrompt(layout.schema, prompt);
+  const { included, values, diagnostics: checked } = checkPrompt(layout.schema, prompt);
   append(checked);
 
   const scaffolds = chooseScaffolds(layout, included);
   const writer = planWriter(layout, options, report);
   const documents: Writing["documents"] = [];
   try {
-    writeModule(layout.root, { layout, included, scaffolds, written: new Set(), documents, report, writer });
+    writeModule(layout.root, { layout, prompt, included, values, scaffolds, written: new Set(), documents, report, writer });
     writer.moveTo(layout.length);
     for (const { node, role } of documents) writer.document(node, role);
     const roles = [...eachModule(layout.root)].flatMap(({ path, lastRole }) =>
@@ -90,7 +101,7 @@ export function compilePrompt(layout: Layout, prompt: Prompt, options: CompileOp
     if (!(error instanceof BeyondCount)) throw error;
     report(
       "too-many-tokens",
-      `a text of this prompt is far longer than the model's context of ${layout.options.contextLength}; counting stopped`,
+      `a text of this prompt far exceeds the model's context of ${layout.options.contextLength} tokens; counting stopped`,
       prompt.origin,
     );
     return { diagnostics };
@@ -99,11 +110,11 @@ export function compilePrompt(layout: Layout, prompt: Prompt, options: CompileOp
   const { pieces, segments, end } = writer.result();
   const last = pieces.at(-1);
   if (!last || isBlockPiece(last)) {
-    report("empty-prompt", "there is nothing for the model to go on from; write the prompt's own text", prompt.origin);
+    report("empty-prompt", "the prompt has no text of its own for the model to continue; write some", prompt.origin);
   }
   const { contextLength } = layout.options;
   if (contextLength !== undefined && end > contextLength) {
-    report("prompt-too-long", `the prompt reaches position ${end}; the model's context has ${contextLength}`, prompt.origin);
+    report("prompt-too-long", `the prompt reaches position ${end}, but the model's context has ${contextLength}`, prompt.origin);
   }
   if (hasErrors(diagnostics)) return { diagnostics };
   return {
@@ -120,8 +131,8 @@ export function compilePrompt(layout: Layout, prompt: Prompt, options: CompileOp
 }
 
 /**
- * The scaffold that stands for each module. A scaffold fits when the prompt includes all of its modules; of several
- * that share a module the largest is used: the one of most modules, then of most tokens, then the first.
+ * The scaffold that replaces each module. A scaffold fits if the prompt includes all its modules; among several
+ * that share a module, the largest is used: the one with the most modules, then the most tokens, then the first.
  */
 function chooseScaffolds({ scaffolds }: Layout, included: Included): ReadonlyMap<string, ScaffoldLayout> {
   const chosen = new Map<string, ScaffoldLayout>();
@@ -136,10 +147,12 @@ function chooseScaffolds({ scaffolds }: Layout, included: Included): ReadonlyMap
 
 type Writing = {
   readonly layout: Layout;
+  readonly prompt: Prompt;
   readonly included: Included;
+  readonly values: CheckedPrompt["values"];
   readonly scaffolds: ReadonlyMap<string, ScaffoldLayout>;
   readonly written: Set<ScaffoldLayout>;
-  /** Those met, in document order. */
+  /** In document order. */
   readonly documents: Extract<Part, { kind: "document" }>[];
   readonly report: Report;
   readonly writer: PlanWriter;
@@ -148,21 +161,23 @@ type Writing = {
 function writeModule(module: ModuleLayout, writing: Writing): void {
   const { layout, included, scaffolds, written, writer } = writing;
   const scaffold = scaffolds.get(module.path);
-  if (!scaffold) writer.block(module.block);
-  else if (!written.has(scaffold)) {
+  if (!scaffold) {
+    if (module.block) writer.block(module.block, module.path !== "");
+  } else if (!written.has(scaffold)) {
     written.add(scaffold);
-    writer.block(scaffold);
+    writer.block(scaffold, true);
   }
   const from = { kind: "module", name: module.path === "" ? layout.schema.name : module.path } as const;
+  const sees = scaffold ? scaffold.sees : module.seen?.length;
   for (const part of module.parts) {
     switch (part.kind) {
       case "text":
-        writer.part(part, from, module.cached);
+        writer.part({ ...part, ...(module.cached && sees !== undefined && { sees }) }, from, module.cached);
         break;
       case "parameter":
         writer.part(
           { ...part, ...argumentOf(part, module, writing) },
-          { kind: "argument", name: pathWithin(module.path, part.parameter.name) },
+          { kind: "argument", name: pathWithin(module.path, part.parameter.name), in: from.name, outside: module.path === "" },
           false,
         );
         break;
@@ -179,16 +194,25 @@ function writeModule(module: ModuleLayout, writing: Writing): void {
   }
 }
 
-/** What stands in a parameter's place: no more tokens than it reserves. */
-function argumentOf({ parameter, lead }: ParameterPart, module: ModuleLayout, { layout, included, report, writer }: Writing) {
-  const { name, length, overflow } = parameter;
+/** What takes a parameter's place: no more tokens than it reserves. */
+function argumentOf(
+  { parameter, lead }: ParameterPart,
+  module: ModuleLayout,
+  { layout, prompt, included, values, report, writer }: Writing,
+) {
+  const { name, length, overflow, variable } = parameter;
   const include = included.get(module.path);
-  const given = include && Object.hasOwn(include.arguments, name);
-  const text = argumentText(lead, (given ? include.arguments[name] : parameter.default) ?? "");
+  const given = !variable && include && Object.hasOwn(include.arguments, name);
+  const text = argumentText(lead, (variable ? values.get(name) : given ? include.arguments[name] : parameter.default) ?? "");
   const tokens = writer.encode(text);
   if (tokens.length <= length) return { text, control: false, tokens };
-  const span = given ? attributeSpans(include.origin, name).value : attributeSpans(parameter.origin, "default").value;
-  const what = `the ${given ? "argument" : "default"} \`${name}\` of \`${module.node.name}\` is ${tokens.length} tokens long; its parameter reserves ${length}`;
+  const span = variable
+    ? (attributeSpans(prompt.origin, name).value ?? parameter.origin)
+    : given
+      ? attributeSpans(include.origin, name).value
+      : attributeSpans(parameter.origin, "default").value;
+  const kind = variable ? "value" : given ? "argument" : "default";
+  const what = `the ${kind} \`${name}\` of \`${module.node.name}\` is ${tokens.length} tokens long, but its parameter reserves ${length}`;
   if (overflow === "error") {
     report("argument-too-long", what, span);
     return { text, control: false, tokens };
@@ -198,7 +222,7 @@ function argumentOf({ parameter, lead }: ParameterPart, module: ModuleLayout, { 
   return { text: layout.options.tokenizer.decode(kept), control: false, tokens: kept };
 }
 
-/** The prompt's own text and messages; `roleBefore`: of the last message of the included modules. */
+/** The prompt's own text and messages; `roleBefore`: role of the last message of the included modules. */
 function writePrompt(prompt: Prompt, { schema, open, options: { chat } }: Layout, roleBefore: Role | undefined, writer: PlanWriter): void {
   const preserve = preserves(prompt.space, false);
   const words = prompt.children.filter((child) => child.kind !== "include");
@@ -208,7 +232,7 @@ function writePrompt(prompt: Prompt, { schema, open, options: { chat } }: Layout
     if (opened) writer.control(opened.close, opened.role);
     opened = undefined;
   };
-  /** In a dialogue, what stands outside of messages is the user's. */
+  /** In a dialogue, text outside messages is the user's. */
   const imply = () => {
     if (opened || !dialogue) return;
     const frame = chat.frame("user", roleBefore);
@@ -229,12 +253,12 @@ function writePrompt(prompt: Prompt, { schema, open, options: { chat } }: Layout
       roleBefore = run.node.role;
     }
   }
-  if (opened?.role === "assistant") return; // the model goes on in it
+  if (opened?.role === "assistant") return; // the model continues it
   close();
   writer.control(chat.generationPrompt, "assistant");
 }
 
-/** The message when it is left open. */
+/** The message, if it is left open. */
 function writeMessage(
   { role, open, space, children }: PromptMessage,
   preserve: boolean,
@@ -253,16 +277,17 @@ function writeMessage(
 
 type PlanWriter = ReturnType<typeof planWriter>;
 
-/** What a part of a prompt is written as. */
+/** How a part of a prompt is written. */
 type Written = {
   readonly text: string;
   readonly control: boolean;
   readonly tokens: readonly number[];
   readonly at: number;
   readonly role?: Role | undefined;
+  readonly sees?: number;
 };
 
-/** Pieces in their order, and segments. Modules say where they stand; documents and text follow one another from `moveTo` on. */
+/** Pieces in order, and segments. Modules give their own positions; documents and text follow one another from `moveTo` on. */
 function planWriter({ options }: Layout, { documents, linkTokens = [] }: CompileOptions, report: Report) {
   const { tokenizer } = options;
   const { encode } = boundedEncoder(options);
@@ -270,7 +295,7 @@ function planWriter({ options }: Layout, { documents, linkTokens = [] }: Compile
   const segments: Segment[] = [];
   let cursor = 0;
 
-  /** Fresh tokens that go on where the last ones ended are one piece with them. */
+  /** Fresh tokens that continue where the last ones ended join their piece. */
   const fresh = (tokens: readonly number[], at: number): void => {
     if (tokens.length === 0) return;
     const last = pieces.at(-1);
@@ -278,9 +303,10 @@ function planWriter({ options }: Layout, { documents, linkTokens = [] }: Compile
       for (const token of tokens) last.tokens.push(token);
     } else pieces.push({ tokens: [...tokens], at });
   };
-  const part = ({ text, control, tokens, at, role }: Written, from: Segment["from"], cached: boolean): void => {
+  const part = ({ text, control, tokens, at, role, sees }: Written, from: Segment["from"], cached: boolean): void => {
     if (!cached) fresh(tokens, at);
-    if (tokens.length > 0) segments.push({ from, text, control, tokens, at, cached, ...(role && { role }) });
+    if (tokens.length > 0)
+      segments.push({ from, text, control, tokens, at, cached, ...(sees !== undefined && { sees }), ...(role && { role }) });
   };
   const follow = (written: Omit<Written, "at">, from: Segment["from"], cached = false): void => {
     part({ ...written, at: cursor }, from, cached);
@@ -291,8 +317,9 @@ function planWriter({ options }: Layout, { documents, linkTokens = [] }: Compile
   return {
     part,
     encode,
-    block(laid: LaidBlock | undefined): void {
-      if (laid) pieces.push({ block: laid.block, at: laid.at });
+    /** @param loose whether in a single prompt it would have seen what precedes it */
+    block({ block, at, omit }: LaidBlock, loose: boolean): void {
+      pieces.push({ block, at, ...(omit && { omit }), ...(loose && { loose: "in place" as const }) });
     },
     moveTo(position: number): void {
       cursor = position;
@@ -302,7 +329,7 @@ function planWriter({ options }: Layout, { documents, linkTokens = [] }: Compile
     document(slot: DocumentSlot, role?: Role): void {
       const block = findDocument(documents, slot, report);
       if (!block) return;
-      pieces.push({ block, at: cursor });
+      pieces.push({ block, at: cursor, loose: true });
       const end = cursor + (block.offsets?.at(-1) ?? block.tokens.length - 1) + 1;
       follow(
         { text: tokenizer.decode(block.tokens), control: false, tokens: block.tokens, role },
@@ -318,11 +345,15 @@ function planWriter({ options }: Layout, { documents, linkTokens = [] }: Compile
   };
 }
 
+function keptTokens({ block, omit = [] }: BlockPiece): number {
+  return omit.reduce((left, [start, end]) => left - (end - start), block.tokens.length);
+}
+
 function countTokens(pieces: readonly Piece[]): { readonly cachedTokens: number; readonly computedTokens: number } {
   let cachedTokens = 0;
   let computedTokens = 0;
   for (const piece of pieces) {
-    if (isBlockPiece(piece)) cachedTokens += piece.block.tokens.length;
+    if (isBlockPiece(piece)) cachedTokens += keptTokens(piece);
     else computedTokens += piece.tokens.length;
   }
   return { cachedTokens, computedTokens };

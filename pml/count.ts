@@ -1,19 +1,19 @@
 import type { Tokenizer } from "../plan/index.js";
 
-/** Contexts beyond which nobody needs to know how many tokens there are. */
+/** Multiple of the context beyond which the exact number of tokens does not matter. */
 const CONTEXTS = 4;
 
-/** Characters that are counted at a time. */
+/** Characters counted at a time. */
 const SLICE = 16_384;
 
-/** More tokens than any prompt could hold: what is longer is not counted to its end. */
+/** More tokens than any prompt could hold: counting stops there. */
 export class BeyondCount extends Error {}
 
 export type Encode = Tokenizer["encode"];
 
 /**
- * An encoder that gives up on a text of far more tokens than the context holds: eight megabytes would take it minutes.
- * `limit` is `Infinity` where the context is not known.
+ * An encoder that gives up on a text with far more tokens than the context: eight megabytes would take minutes.
+ * `limit` is `Infinity` if the context is unknown.
  */
 export function boundedEncoder({ tokenizer, contextLength }: { readonly tokenizer: Tokenizer; readonly contextLength?: number }): {
   /** Throws `BeyondCount`. */
@@ -30,7 +30,7 @@ export function boundedEncoder({ tokenizer, contextLength }: { readonly tokenize
   };
 }
 
-/** By slices, which have at most a few tokens more than the whole. */
+/** In slices, which together have at most a few tokens more than the whole. */
 function mustBeCountable(text: string, limit: number, tokenizer: Tokenizer): void {
   let tokens = 0;
   for (let at = 0; at < text.length; at += SLICE) {

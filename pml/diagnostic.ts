@@ -2,9 +2,10 @@ import stringWidth from "string-width";
 import { KvspliceError } from "../plan/index.js";
 import { type Place, placeOf, type Span } from "./source.js";
 
+/** An error keeps markup from being used; a warning does not. */
 export type Severity = "error" | "warning";
 
-/** Every rule of the language, by the code of the diagnostic that tells of its breach. */
+/** Every rule of the language, by the code of the diagnostic that reports its violation. */
 const SEVERITIES = {
   // XML itself
   "bad-encoding": "error",
@@ -40,6 +41,7 @@ const SEVERITIES = {
   "default-too-long": "error",
   "misplaced-open": "error",
   "scaffold-conflict": "error",
+  "unknown-variable": "error",
   // prompts
   "argument-too-long": "error",
   "empty-prompt": "error",
@@ -52,10 +54,11 @@ const SEVERITIES = {
   "unknown-document": "error",
   "unknown-module": "error",
   "wrong-schema": "error",
-  // legal, and likely wrong
+  // legal, but likely wrong
   "argument-truncated": "warning",
   "import-leaves-out": "warning",
   "module-left-out": "warning",
+  "placeholder-too-long": "warning",
   "scaffold-of-one": "warning",
   "schema-too-long": "warning",
   "text-outside-message": "warning",
@@ -64,32 +67,38 @@ const SEVERITIES = {
   "unused-parameter": "warning",
 } as const satisfies Record<string, Severity>;
 
+/** A rule of the language, by name. */
 export type DiagnosticCode = keyof typeof SEVERITIES;
 
+/** All rules, by name. */
 export const DIAGNOSTIC_CODES = Object.keys(SEVERITIES) as readonly DiagnosticCode[];
 
+/** A broken rule: which one, where, and what to do. */
 export type Diagnostic = {
   readonly code: DiagnosticCode;
   readonly severity: Severity;
-  /** What is wrong and, where it can be told, what was likely meant. */
+  /** What is wrong and, if it can be guessed, what was likely meant. */
   readonly message: string;
-  /** Left out for trees that the builder made. */
+  /** Absent for trees made by the builder. */
   readonly place?: Place;
 };
 
-/** What is dear to make (a search for what was meant, the place of one attribute among many) is given as a function. */
+/** Anything expensive to make (a search for what was meant, the place of one attribute among many) is passed as a function. */
 export type Report = (code: DiagnosticCode, message: string | (() => string), span?: Span | (() => Span | undefined)) => void;
 
-/** Diagnostics of one run: a file of nothing but errors must not fill the memory or the screen. */
+/** Diagnostics of one run: a file full of errors must not fill memory or the screen. */
 const MAX_DIAGNOSTICS = 1_000;
 
-/** Characters of one message: lists of names have no end of their own. */
+/** Characters of one quoted text. */
+const MAX_QUOTE_LENGTH = 60;
+
+/** Characters of one message: lists of names are otherwise unbounded. */
 const MAX_MESSAGE_LENGTH = 1_000;
 
 export type DiagnosticList = {
   readonly diagnostics: readonly Diagnostic[];
   readonly report: Report;
-  /** Adds those of another run. */
+  /** Adds the diagnostics of another run. */
   readonly append: (others: readonly Diagnostic[]) => void;
 };
 
@@ -108,23 +117,26 @@ export function diagnosticList(): DiagnosticList {
   };
 }
 
+/** Whether any of them keeps the markup from being used. */
 export function hasErrors(diagnostics: readonly Diagnostic[]): boolean {
   return diagnostics.some(({ severity }) => severity === "error");
 }
 
-/** What is quoted may be as long as the file. */
+/** A quoted text may be as long as the file. */
 function shorten(message: string): string {
-  const short = message.replace(/`([^`]{60})[^`]+`/g, "`$1…`");
+  const short = message.replace(/`([^`]*)`/g, (whole, quoted: string) =>
+    quoted.length > MAX_QUOTE_LENGTH ? `\`${quoted.slice(0, MAX_QUOTE_LENGTH)}…\`` : whole,
+  );
   return short.length > MAX_MESSAGE_LENGTH ? `${short.slice(0, MAX_MESSAGE_LENGTH)}…` : short;
 }
 
-/** Throws `KvspliceError` `bad_markup` with all diagnostics as its message when one of them is an error. */
+/** Throws `KvspliceError` `bad_markup`, with all diagnostics in its message, if any of them is an error. */
 export function throwOnErrors(diagnostics: readonly Diagnostic[]): void {
   if (hasErrors(diagnostics)) throw new KvspliceError("bad_markup", renderDiagnostics(diagnostics));
 }
 
 /**
- * Diagnostics for people:
+ * Diagnostics for people to read:
  *
  *     trip.prompt.pml:2:9: error: no module `toyko` in `plan`; did you mean `tokyo`? [unknown-module]
  *       2 |   <plan><toyko/></plan>
@@ -140,8 +152,12 @@ function renderDiagnostic({ code, severity, message, place }: Diagnostic): strin
   const number = String(line);
   const start = column - excerptColumn;
   const stop = endLine === line ? endColumn - excerptColumn : excerpt.length;
-  // A terminal shows some characters in two columns, and some in none.
-  const before = excerpt.slice(0, start).split("\t").map((part) => " ".repeat(stringWidth(part))).join("\t");
+  // A terminal shows some characters in two columns, some in none.
+  const before = excerpt
+    .slice(0, start)
+    .split("\t")
+    .map((part) => " ".repeat(stringWidth(part)))
+    .join("\t");
   const carets = "^".repeat(Math.max(1, stringWidth(excerpt.slice(start, stop))));
   return [
     `${file}:${line}:${column}: ${severity}: ${message} [${code}]`,

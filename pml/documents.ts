@@ -4,12 +4,12 @@ import { attributeSpans } from "./source.js";
 import type { DocumentSlot, Schema, SchemaNode } from "./tree.js";
 
 /**
- * The block of a document by its `ref`, such as a corpus's `blockOf`. For a ref that there is not it gives undefined,
- * or throws a KvspliceError `unknown_document` whose message says what was likely meant.
+ * The block of a document by its `ref`, such as a corpus's `blockOf`. For an unknown ref it returns undefined,
+ * or throws a KvspliceError `unknown_document` whose message suggests what was likely meant.
  */
 export type Documents = (ref: string) => BlockSource | undefined;
 
-/** What is missing becomes the diagnostic `unknown-document` at its `ref`. */
+/** A missing document is reported as `unknown-document` at its `ref`. */
 export function findDocument(documents: Documents | undefined, { ref, origin }: DocumentSlot, report: Report): BlockSource | undefined {
   const unknown = (message: string) => void report("unknown-document", message, attributeSpans(origin, "ref").value);
   try {
@@ -23,7 +23,7 @@ export function findDocument(documents: Documents | undefined, { ref, origin }: 
   }
 }
 
-/** A schema's documents, those too that no prompt includes. */
+/** Checks all of a schema's documents, even those that no prompt includes. */
 export function checkDocuments(schema: Schema, documents: Documents): readonly Diagnostic[] {
   const { diagnostics, report } = diagnosticList();
   const check = (nodes: readonly SchemaNode[]) => {

@@ -1,19 +1,33 @@
-import { attributeSpans, endOfTag, type Origin, type SourceText, type Span, sourceText } from "./source.js";
 import { type ElementRule, PROMPT_GRAMMAR, SCHEMA_GRAMMAR } from "./grammar.js";
 import { mendMarkup } from "./mend.js";
 import { parseMarkup } from "./parse.js";
-import { modulesIn, namedIn, parametersIn, pathWithin } from "./scope.js";
-import { OVERFLOWS, type Include, type Module, type Parameter, type Prompt, type Schema, type SchemaNode } from "./tree.js";
+import { modulesIn, namedIn, parametersIn, pathWithin, variablesOf } from "./scope.js";
+import { attributeSpans, endOfTag, type Origin, type SourceText, type Span, sourceText } from "./source.js";
+import {
+  CONTEXTS,
+  type Include,
+  type Module,
+  OVERFLOWS,
+  PARAMETER_TYPES,
+  type Parameter,
+  type Prompt,
+  type Schema,
+  type SchemaNode,
+  VARIABLE_TYPES,
+} from "./tree.js";
 
-/** Markup as it is while it is written: it need not parse. Offsets count UTF-16 code units of `source.text`. */
+/** Markup while it is being written: it need not parse. Offsets count UTF-16 code units of `source.text`. */
 export type Draft = {
   readonly source: SourceText;
   readonly schema?: Schema;
   readonly prompt?: Prompt;
+  /** Maps an offset of the repaired text to the text as written. */
   toWritten(offset: number): number;
+  /** The reverse. */
   toMended(offset: number): number;
 };
 
+/** What can be read of markup while it is being written; unclosed tags are repaired. @param file its name in diagnostics */
 export function draftOf(text: string, file: string): Draft {
   const source = sourceText(file, text);
   const { text: mended, toMended, toWritten } = mendMarkup(source.text);
@@ -21,13 +35,14 @@ export function draftOf(text: string, file: string): Draft {
   return { source, ...(schema && { schema }), ...(prompt && { prompt }), toWritten, toMended };
 }
 
+/** Something that can be typed here. */
 export type Completion = {
   readonly label: string;
   readonly kind: "element" | "module" | "attribute" | "parameter" | "value";
   readonly detail: string;
 };
 
-/** What may stand at an offset; `schemas` are those that a prompt may name, by their names. */
+/** What is allowed at an offset; `schemas` are those that a prompt may name, by name. */
 export function completionsAt(text: string, offset: number, schemas: ReadonlyMap<string, Schema>): readonly Completion[] {
   const before = text.slice(0, offset);
   const tag = /<([A-Za-z_\u00C0-\uFFFF][^\s<>/="'&]*)?((?:[^<>"']|"[^"]*"|'[^']*')*)(?:(["'])([^"'<]*))?$/.exec(before);
@@ -43,7 +58,7 @@ export function completionsAt(text: string, offset: number, schemas: ReadonlyMap
 }
 
 function elementsWithin(path: readonly string[], schema: Schema | undefined, isPrompt: boolean): Completion[] {
-  if (path.length === 0) return ["schema", "prompt"].map((label) => ({ label, kind: "element", detail: `a ${label}'s file` }));
+  if (path.length === 0) return ["schema", "prompt"].map((label) => ({ label, kind: "element", detail: `a ${label} file` }));
   const parent = path.at(-1)!;
   const rule: ElementRule | undefined = (isPrompt ? PROMPT_GRAMMAR : SCHEMA_GRAMMAR)[parent as keyof typeof SCHEMA_GRAMMAR];
   const elements = (rule?.children ?? []).map((label): Completion => ({ label, kind: "element", detail: `element of \`${parent}\`` }));
@@ -51,11 +66,13 @@ function elementsWithin(path: readonly string[], schema: Schema | undefined, isP
   const names = path.slice(1);
   const scope = names.length === 0 ? schema.children : moduleAt(schema, names)?.children;
   return [
-    ...[...modulesIn(scope ?? []).keys()].map((label): Completion => ({
-      label,
-      kind: "module",
-      detail: `module of \`${names.at(-1) ?? schema.name}\``,
-    })),
+    ...[...modulesIn(scope ?? []).keys()].map(
+      (label): Completion => ({
+        label,
+        kind: "module",
+        detail: `module of \`${names.at(-1) ?? schema.name}\``,
+      }),
+    ),
     ...elements,
   ];
 }
@@ -63,19 +80,31 @@ function elementsWithin(path: readonly string[], schema: Schema | undefined, isP
 function attributesOf(name: string, path: readonly string[], schema: Schema | undefined, isPrompt: boolean, written: string): Completion[] {
   const given = new Set(Array.from(written.matchAll(/([^\s"'=]+)\s*=/g), ([, each]) => each));
   const rule: ElementRule | undefined = (isPrompt ? PROMPT_GRAMMAR : SCHEMA_GRAMMAR)[name as keyof typeof SCHEMA_GRAMMAR];
-  const known = Object.keys(rule?.attributes ?? {}).map((label): Completion => ({
-    label,
-    kind: "attribute",
-    detail: `attribute of \`${name}\``,
-  }));
+  const known = Object.keys(rule?.attributes ?? {}).map(
+    (label): Completion => ({
+      label,
+      kind: "attribute",
+      detail: `attribute of \`${name}\``,
+    }),
+  );
   const module = isPrompt && schema && !rule ? moduleAt(schema, [...path.slice(1), name]) : undefined;
   const parameters = module ? [...parametersIn(module.children).values()] : [];
-  const own = parameters.map((each): Completion => ({
-    label: each.name,
-    kind: "parameter",
-    detail: `${each.length} tokens at most${each.default === undefined ? "" : `, \`${each.default}\` when left out`}`,
-  }));
-  return [...known, ...own].filter(({ label }) => !given.has(label));
+  const variables = isPrompt && schema && name === "prompt" ? [...variablesOf(schema).values()] : [];
+  const values = variables.map(
+    (each): Completion => ({
+      label: each.name,
+      kind: "parameter",
+      detail: `variable, ${each.type}${each.default === undefined ? "" : `, \`${each.default}\` by default`}`,
+    }),
+  );
+  const own = parameters.map(
+    (each): Completion => ({
+      label: each.name,
+      kind: "parameter",
+      detail: `at most ${each.length} tokens${each.default === undefined ? "" : `, \`${each.default}\` by default`}`,
+    }),
+  );
+  return [...known, ...own, ...values].filter(({ label }) => !given.has(label));
 }
 
 function valuesOf(element: string, attribute: string, schemas: ReadonlyMap<string, Schema>, written: string): Completion[] {
@@ -88,17 +117,22 @@ function valuesOf(element: string, attribute: string, schemas: ReadonlyMap<strin
       .filter((name) => !taken.has(name))
       .map((name) => value(name, "module"));
   }
+  if (attribute === "variable" || attribute === "if") {
+    return [...schemas.values()].flatMap((schema) => [...variablesOf(schema).keys()]).map((name) => value(name, "variable"));
+  }
   const words: Readonly<Record<string, readonly string[]>> = {
     cache: ["false", "true"],
     open: ["true", "false"],
     wrap: ["soft", "hard"],
     "xml:space": ["preserve", "default"],
     overflow: OVERFLOWS,
+    context: CONTEXTS,
+    type: element === "variable" ? VARIABLE_TYPES : PARAMETER_TYPES,
   };
   return (words[attribute] ?? []).map((word) => value(word, `\`${attribute}\``));
 }
 
-/** Names of the elements that are open behind a text. */
+/** Names of the elements still open after a text. */
 function openElements(before: string): string[] {
   const open: string[] = [];
   for (const [tag, slash, name = ""] of before.matchAll(
@@ -112,14 +146,17 @@ function openElements(before: string): string[] {
   return open;
 }
 
-/** What is written at an offset: a module by its path, one of its parameters, a schema's name, or a file. */
+/** What an offset refers to: a module by its path, one of its parameters, a schema's name, or a file. */
 export type Reference =
   | { readonly kind: "module"; readonly path: string; readonly span: Span }
   | { readonly kind: "parameter"; readonly path: string; readonly name: string; readonly span: Span }
   | { readonly kind: "schema"; readonly name: string; readonly span: Span }
   | { readonly kind: "file"; readonly path: string; readonly span: Span };
 
-/** @param offset in the written text; spans of what is found are of it too */
+/**
+ * What the text refers to at an offset: a module, parameter, variable, schema or file; undefined if nothing.
+ * @param offset in the text as written, like the spans that are returned
+ */
 export function referenceAt(draft: Draft, offset: number): Reference | undefined {
   const at = draft.toMended(offset);
   const holds = (span: Span | undefined) => span !== undefined && span.start <= at && at <= span.end;
@@ -172,7 +209,7 @@ function tagOf(origin: Origin | undefined): Span | undefined {
   return origin && { ...origin, end: endOfTag(origin) };
 }
 
-/** Where a schema defines a module, or a parameter of it; undefined where it has none. */
+/** Where a schema defines a module or one of its parameters; undefined if it does not. */
 export function definitionOf(
   schema: Schema,
   { path, name }: { readonly path: string; readonly name?: string },
@@ -182,7 +219,8 @@ export function definitionOf(
   return (
     module &&
     ([...namedIn(module.children)].map(({ node }) => node).find((node) => node.kind === "parameter" && node.name === name) as
-      Parameter | undefined)
+      | Parameter
+      | undefined)
   );
 }
 

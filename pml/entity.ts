@@ -2,7 +2,7 @@ import type { Report } from "./diagnostic.js";
 import type { Span } from "./source.js";
 import { didYouMean } from "./suggest.js";
 
-/** The entities that XML defines; with the document type gone, there are no others. */
+/** The entities that XML defines; without document types there are no others. */
 const NAMED: ReadonlyMap<string, string> = new Map([
   ["amp", "&"],
   ["lt", "<"],
@@ -14,7 +14,7 @@ const NAMED: ReadonlyMap<string, string> = new Map([
 const REFERENCE = /&(?:#(\d+)|#x([0-9A-Fa-f]+)|([^\s&;<#]*));/g;
 const AMPERSAND = /&(?:#(\d+);|#x([0-9A-Fa-f]+);|([^\s&;<#]{0,40});)?/g;
 
-/** Text with its references replaced, once: what a reference gives is not read again. Unknown ones stay. */
+/** Text with its references replaced once: the result is not decoded again. Unknown references stay. */
 export function decodeEntities(text: string): string {
   if (!text.includes("&")) return text;
   return text.replace(REFERENCE, (written, decimal?: string, hexadecimal?: string, name?: string) => {
@@ -22,7 +22,7 @@ export function decodeEntities(text: string): string {
   });
 }
 
-/** @param orCdata words for where a CDATA section may hold the character as it is */
+/** @param orCdata words to add where a CDATA section could hold the character as it is */
 export function reportEntities(span: Span, report: Report, orCdata = ""): void {
   const text = span.source.text.slice(span.start, span.end);
   if (!text.includes("&")) return;
@@ -32,7 +32,7 @@ export function reportEntities(span: Span, report: Report, orCdata = ""): void {
     const at = { ...span, start, end: start + written.length };
     if (written === "&") report("bad-entity", `\`&\` begins an entity; write \`&amp;\` for the character${orCdata}`, at);
     else if (name === undefined) {
-      if (characterOf(decimal, hexadecimal) === undefined) report("bad-entity", `\`${written}\` is no character of XML`, at);
+      if (characterOf(decimal, hexadecimal) === undefined) report("bad-entity", `\`${written}\` is not a character that XML allows`, at);
     } else if (!NAMED.has(name)) {
       const known = "XML has `&amp;`, `&lt;`, `&gt;`, `&quot;`, `&apos;` and `&#...;`";
       report("bad-entity", `no entity \`${written}\`${didYouMean(name, NAMED.keys()) || `; ${known}`}`, at);

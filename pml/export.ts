@@ -1,24 +1,31 @@
 import type { Compiled, Segment } from "./compile.js";
 import type { Role } from "./tree.js";
 
-/** A run of a message's text from one place of the schema, or from the prompt. */
+/** A run of a message's text, from one place of the schema or from the prompt. */
 export type ExportPart = {
   readonly from: Segment["from"];
   text: string;
-  /** Tokens of the model that it was compiled for: others count otherwise, by a few in a hundred. */
+  /** Tokens of the model it was compiled for; other models' counts differ by a few percent. */
   tokens: number;
-  /** Whether every prompt that includes its module has the same text. */
+  /** Whether the text is the same in every prompt that includes its module. */
   stable: boolean;
 };
 
-export type ExportMessage = { readonly role: Role; readonly parts: readonly ExportPart[] };
+/** A message of a schema, with its parts. */
+export type ExportMessage = {
+  readonly role: Role;
+  readonly parts: readonly ExportPart[];
+  /** Whether its parts must keep their order, because a variable's value appears outside modules. */
+  readonly ordered: boolean;
+};
 
-/** A prompt's messages without control text. Text outside of messages is a user's. */
+/** A prompt's messages without control text. Text outside messages belongs to a user message. */
 export function messagesOf({ segments }: Compiled): readonly ExportMessage[] {
-  const messages: { role: Role; parts: ExportPart[] }[] = [];
-  let open: (typeof messages)[number] | undefined;
-  const begin = (role: Role) => {
-    open = { role, parts: [] };
+  type Open = { role: Role; parts: ExportPart[]; ordered: boolean };
+  const messages: Open[] = [];
+  let open: Open | undefined;
+  const begin = (role: Role): Open => {
+    open = { role, parts: [], ordered: false };
     messages.push(open);
     return open;
   };
@@ -26,35 +33,36 @@ export function messagesOf({ segments }: Compiled): readonly ExportMessage[] {
     const { control, role = "user", from, text, tokens, cached } = segment;
     if (from.kind === "link") continue;
     if (control) {
-      // Control text opens a message, and closes one that is open.
+      // Control text opens a message, or closes the open one.
       if (open) open = undefined;
       else begin(role);
       continue;
     }
-    const { parts } = open ?? begin(role);
+    const message: Open = open ?? begin(role);
+    const { parts } = message;
     const last = parts.at(-1);
-    const module = from.kind === "argument" ? from.name.replace(/\/[^/]*$/, "") : from.name;
-    const lastModule = last?.from.kind === "argument" ? last.from.name.replace(/\/[^/]*$/, "") : last?.from.name;
-    if (last && module === lastModule && from.kind !== "document") {
+    const origin = from.kind === "argument" ? ({ kind: "module", name: from.in } as const) : from;
+    if (from.kind === "argument" && from.outside) message.ordered = true;
+    if (last && origin.name === last.from.name && origin.kind !== "document") {
       last.text += text;
       last.tokens += tokens.length;
       last.stable &&= cached;
-    } else
-      parts.push({ from: from.kind === "argument" ? { kind: "module", name: module } : from, text, tokens: tokens.length, stable: cached });
+    } else parts.push({ from: origin, text, tokens: tokens.length, stable: cached });
   }
   return messages.filter(({ parts }) => parts.length > 0);
 }
 
-/** Tokens from which OpenAI and Anthropic cache a prefix. */
+/** Shortest prefix that OpenAI and Anthropic cache, in tokens. */
 const LEAST_PREFIX = 1024;
 
-/** Breakpoints that Anthropic takes in one request. */
+/** Maximum breakpoints that Anthropic accepts in one request. */
 const MAX_BREAKPOINTS = 4;
 
-/** Chat messages of OpenAI's API, which caches what a request begins with: in each message what is stable comes first. */
+/** Chat messages of OpenAI's API, which caches a request's prefix: in each message the stable parts come first, if their order is free. */
 export function toOpenAi(messages: readonly ExportMessage[]) {
   return {
-    messages: messages.map(({ role, parts }) => {
+    messages: messages.map(({ role, parts, ordered }) => {
+      if (ordered) return { role, content: parts.map(({ text }) => text).join("") };
       const sorted = [...parts.filter(({ stable }) => stable), ...parts.filter(({ stable }) => !stable)];
       return { role, content: sorted.map(({ text }) => text).join("") };
     }),
@@ -64,8 +72,8 @@ export function toOpenAi(messages: readonly ExportMessage[]) {
 type TextBlock = { readonly type: "text"; readonly text: string; readonly cache_control?: { readonly type: "ephemeral" } };
 
 /**
- * A request of Anthropic's API: system messages apart, `cache_control` behind modules of the stable text that it begins
- * with: at the last, and before it where about equal shares end, each above the least length that is cached.
+ * A request of Anthropic's API: system messages are separate, and `cache_control` follows modules of the stable text at
+ * its start: the last one, and earlier ones that split it into about equal shares, each above the shortest cached length.
  */
 export function toAnthropic(messages: readonly ExportMessage[]): {
   readonly system: readonly TextBlock[];

@@ -6,31 +6,33 @@ import { MAX_FILE_BYTES } from "./parse.js";
 /** How a schema's `src` and imports are read. */
 export interface Files {
   /**
+   * Reads a file that another one names.
    * @param path as the schema writes it
    * @param from the file that names it; `path` is relative to that file's folder
    */
   read(path: string, from: string): ReadFile;
 }
 
+/** A file's content, or why it could not be read. */
 export type ReadFile =
   | {
-      /** One name for one file, however it was reached: by it cycles are told, and `from` of what the file names. */
+      /** A unique name for the file, however it was reached: used to detect cycles, and as `from` for the files it names. */
       readonly file: string;
       readonly bytes: Uint8Array;
     }
   | { readonly problem: Extract<DiagnosticCode, "outside-folder" | "too-large" | "unreadable-file">; readonly message: string };
 
 /**
- * Files of the disk within one folder: links are followed first, so that none leads out of it.
+ * Files on disk within one folder: links are followed first, so that none leads out of it.
  * @param folder the schema's
- * @param options `allowOutside`: read files of other folders too
+ * @param options `allowOutside`: also read files in other folders
  */
 export function folderFiles(folder: string, options: { readonly allowOutside?: boolean } = {}): Files {
   return {
     read(path, from) {
       const outside = {
         problem: "outside-folder",
-        message: `\`${path}\` lies outside of the schema's folder; move it there, or allow files outside`,
+        message: `\`${path}\` is outside the schema's folder; move it there, or allow files outside`,
       } as const;
       const wanted = resolve(dirname(from), path);
       try {
@@ -41,11 +43,11 @@ export function folderFiles(folder: string, options: { readonly allowOutside?: b
         // Pipes and devices may never end.
         if (!stats.isFile()) return { problem: "unreadable-file", message: `\`${path}\` is not a file` };
         if (stats.size > MAX_FILE_BYTES) {
-          return { problem: "too-large", message: `\`${path}\` has ${stats.size} bytes; ${MAX_FILE_BYTES} may be read` };
+          return { problem: "too-large", message: `\`${path}\` has ${stats.size} bytes; at most ${MAX_FILE_BYTES} are read` };
         }
         return { file, bytes: readFileSync(file) };
       } catch (error) {
-        // Whether something is there, outside of the folder, is not for a schema to learn.
+        // A schema must not learn whether a file exists outside its folder.
         if (!options.allowOutside && leadsOut(folder, wanted)) return outside;
         return { problem: "unreadable-file", message: `cannot read \`${path}\`: ${reason(error)}` };
       }
@@ -53,10 +55,10 @@ export function folderFiles(folder: string, options: { readonly allowOutside?: b
   };
 }
 
-/** Links that are followed, one to another. */
+/** Most links followed in a chain. */
 const MAX_LINKS = 40;
 
-/** Whether a path that cannot be followed to its end leaves the folder before it. */
+/** Whether a path that cannot be followed to its end leaves the folder on the way. */
 function leadsOut(folder: string, path: string, links = MAX_LINKS): boolean {
   if (!existsSync(folder)) return false;
   const root = realpathSync(folder);
@@ -67,7 +69,7 @@ function leadsOut(folder: string, path: string, links = MAX_LINKS): boolean {
       const target = resolve(realpathSync(dirname(step)), readlinkSync(step));
       return links === 0 || isOut(target) || leadsOut(root, target, links - 1);
     } catch {
-      // It is not there: the folder above may be.
+      // Missing: its parent folder may exist.
     }
   }
   return true;
@@ -80,6 +82,6 @@ function isWithin(folder: string, file: string): boolean {
 function reason(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === "ENOENT") return "there is no such file";
-  if (code === "EACCES") return "reading it is not permitted";
+  if (code === "EACCES") return "permission denied";
   return code ?? message;
 }

@@ -3,57 +3,57 @@ import { contentBeside, LINE_END } from "./scope.js";
 import type { Prompt, PromptNode, Schema, SchemaNode, Spaced } from "./tree.js";
 import { isBlank, nextOf } from "./whitespace.js";
 
-/** Columns within which an element with one line of text stands on one line. */
+/** Columns within which an element with one line of text is written on one line. */
 const WIDTH = 100;
 const INDENT = "  ";
 
-/** A line of tags would be layout; an empty section makes text of it. */
+/** A line of tags would be layout; an empty section makes it text. */
 const TEXT_MARK = "<![CDATA[]]>";
 
 type Element = Schema | Prompt | Exclude<SchemaNode | PromptNode, { kind: "text" | "comment" | "file" }>;
 type Node = Element | Extract<SchemaNode, { kind: "text" | "comment" | "file" }>;
 
 /**
- * Markup of a tree, as the parser would read it again: `parse(format(tree))` is the tree, and formatting twice is
- * formatting once. Elements that have lines to themselves are indented; text keeps its lines, CDATA its sections. Where
- * the characters of a text would be taken for layout (whitespace.ts), they are written as references.
+ * A tree as markup that parses to the same tree: `parse(format(tree))` is the tree, and formatting twice changes
+ * nothing more. Elements that have lines to themselves are indented; text keeps its lines, CDATA its sections. Characters
+ * of text that would be taken for layout (whitespace.ts) are written as references.
  */
 export function formatPml(tree: Schema | Prompt): string {
   const start = tree.preamble.map((comment) => `${markupOf(comment)}\n`).join("");
   return `${start}${new Formatter().element(tree, { preserve: false, soft: false, depth: 0, prompt: tree.kind === "prompt" }, true)}\n`;
 }
 
-/** What holds around an element; `depth` is its opening tag's. */
+/** What applies around an element; `depth` is its opening tag's. */
 type Place = { readonly preserve: boolean; readonly soft: boolean; readonly depth: number; readonly prompt: boolean };
 
-/** As `Ends` of whitespace.ts. */
+/** See `Ends` in whitespace.ts. */
 type Ends = "lines" | "bare" | "written" | "inline";
 
-/** A line of content. `text` is text; `tags` an element that has lines to itself; `remark` says nothing. */
+/** A line of content. `text` is text; `tags` is an element with lines to itself; `remark` has no meaning. */
 type Line = {
   readonly kind: "text" | "tags" | "remark";
   /** Whitespace that the text begins with. */
   indent: string;
   markup: string;
-  /** Whether it holds text that is not blank, CDATA or a parameter. */
+  /** Whether it contains non-blank text, CDATA or a parameter. */
   solid: boolean;
-  /** Whether it holds text at all. */
+  /** Whether it contains any text. */
   spaced: boolean;
   elements: number;
   lined: number;
   control: boolean;
-  /** Whether whitespace ends its text, comments aside. */
+  /** Whether its text ends with whitespace, ignoring comments. */
   trails: boolean;
-  /** What ends it: the text's line feed, that of a CDATA section, or nothing of the text. */
+  /** What ends it: the text's line feed, a CDATA section's, or none. */
   end: "line feed" | "cdata" | "none";
-  /** Whether its line feed is one that a soft wrap makes a space of. */
+  /** Whether a soft wrap turns its line feed into a space. */
   joined: boolean;
 };
 
 class Formatter {
   private readonly known = new Map<Element, boolean>();
 
-  /** Without the indentation of its first line, and without the line feed behind it. */
+  /** Without the indentation of its first line and without a line feed at the end. */
   element(element: Element, outer: Place, alone: boolean): string {
     const place = placeWithin(element, outer);
     const { open, close, empty } = tagsOf(element);
@@ -71,7 +71,7 @@ class Formatter {
     );
   }
 
-  /** Whether an element can have lines to itself in text of layout: whether its text ends with a line feed. */
+  /** Whether an element can have lines to itself: whether its text ends with a line feed. */
   private canBeAlone(element: Element, place: Place): boolean {
     const found = this.known.get(element) ?? this.findAlone(element, place);
     this.known.set(element, found);
@@ -90,7 +90,7 @@ class Formatter {
     );
   }
 
-  /** Of a union or a module's inclusion, where blank text is none. */
+  /** Content of a union or of a module's inclusion, where blank text is not text. */
   private members(element: Element, children: readonly Node[], place: Place, alone: boolean): string {
     const { open, close } = tagsOf(element);
     const depth = place.depth + 1;
@@ -100,7 +100,7 @@ class Formatter {
     return open + written.map((each) => newLine(depth) + each).join("") + newLine(place.depth) + close;
   }
 
-  /** Text is left as it is; lines are begun where blank text is none, before a prompt's own words. */
+  /** Text is left as it is; line breaks are added only where blank text is not text, before a prompt's own words. */
   private preserved(element: Element, children: readonly Node[], place: Place): string {
     const within = { ...place, depth: place.depth + 1 };
     const write = (node: Node) => (isElement(node) ? this.element(node, within, isInclude(node)) : markupOf(node));
@@ -119,7 +119,7 @@ class Formatter {
     );
   }
 
-  /** The content line by line; undefined where something of its text would be read as layout. */
+  /** The content line by line; undefined if part of its text would be read as layout. */
   private lines(element: Element, children: readonly Node[], ends: Ends, place: Place): string | undefined {
     const words = children.find((child) => !isInclude(child) && child.kind !== "comment");
     if (element.kind === "prompt" && words?.kind === "text" && isBlank(words.text)) return undefined;
@@ -189,7 +189,7 @@ class Formatter {
             open = undefined;
             break;
           }
-          let at = -1; // where the part's own line feed stands, before it
+          let at = -1; // position of the line feed before the part
           for (const [i, part] of (node.written ?? node.text).split("\n").entries()) {
             if (i > 0) {
               open ??= begin("text");
@@ -249,7 +249,7 @@ class Formatter {
     return lines;
   }
 
-  /** The content without a line of its own: nothing in it can be layout. */
+  /** The content without lines to itself: nothing in it can be layout. */
   private oneLine(children: readonly Node[], ends: Ends, place: Place): string {
     const within = { ...place, depth: place.depth + 1 };
     let isText = false;
@@ -269,7 +269,7 @@ class Formatter {
   }
 }
 
-/** Whether the parser would read lines of content as what they are. */
+/** Whether the parser would read these lines back as they are. */
 function isReadAsWritten(lines: readonly Line[], ends: Ends, soft: boolean): boolean {
   const says = (line: Line) => line.kind !== "remark" && !isEmpty(line);
   const last = lines.findLast(says);
@@ -302,14 +302,14 @@ function isEmpty({ kind, indent, markup }: Line): boolean {
   return kind === "text" && indent + markup === "";
 }
 
-/** A text as its soft wraps read. */
+/** A text with its soft wraps joined. */
 function joinWraps(node: Node): Node {
   if (node.kind !== "text") return node;
   const { written: _, ...text } = node;
   return text;
 }
 
-/** Whether content without a line of its own ends with a line feed that its element's place can say. */
+/** Whether content without lines to itself ends with a line feed that its element's place can express. */
 function endsOnOneLine(children: readonly Node[]): boolean {
   const last = children.at(-1);
   if (last?.kind !== "text" || last.cdata || !last.text.endsWith("\n")) return false;
@@ -317,7 +317,7 @@ function endsOnOneLine(children: readonly Node[]): boolean {
   return last.text !== "\n" || before === undefined || !(isControl(before) || (before.kind === "text" && before.text.endsWith("\n")));
 }
 
-/** @param within whether the line is the rest of another, or goes on behind the element */
+/** @param within whether the line is the rest of another, or continues after the element */
 function looksLikeTags({ kind, solid, elements, lined, spaced, end }: Line, within: boolean): boolean {
   if (kind !== "text" || solid || elements === 0 || (lined > 0 && elements > 1)) return false;
   return lined > 0 ? !within : spaced || end !== "none";
@@ -334,13 +334,13 @@ function endsOf(element: Element, alone: boolean, { prompt }: Place): Ends {
   return "bare";
 }
 
-/** @param ended whether the place of an element says that its text ends with a line feed */
+/** @param ended whether the element's place implies that its text ends with a line feed */
 function contentOf(element: Element, ended: boolean): readonly Node[] {
   const children = childrenOf(element);
   return ended && isSourced(element) ? children.filter((child) => !isLineEnd(child)) : children;
 }
 
-/** Whether its text is a file's. */
+/** Whether its text comes from a file. */
 function isSourced(element: Element): boolean {
   return element.kind === "module" && element.src !== undefined && contentBeside(element).length === 0;
 }
@@ -350,10 +350,10 @@ function isLineEnd(node: Node | undefined): boolean {
 }
 
 function saysNothing({ kind }: Node, { prompt }: Place): boolean {
-  return kind === "comment" || kind === "scaffold" || kind === "file" || (kind === "document" && !prompt);
+  return kind === "comment" || kind === "scaffold" || kind === "variable" || kind === "file" || (kind === "document" && !prompt);
 }
 
-/** Text neither before nor after it goes on past it. */
+/** Text before or after it does not continue past it. */
 function isControl(node: Node): node is Extract<Node, { kind: "message" | "include" }> {
   return node.kind === "message" || node.kind === "include";
 }
@@ -408,24 +408,35 @@ function attributesOf(element: Element): (readonly [name: string, value: string]
   const spaced = [...(space ? [["xml:space", space] as const] : []), ...(wrap ? [["wrap", wrap] as const] : [])];
   switch (element.kind) {
     case "schema":
-      return [["name", element.name], ...spaced];
+      return [["name", element.name], ...given({ context: element.context }), ...spaced];
     case "prompt":
-      return [["schema", element.schema], ...spaced];
+      return [["schema", element.schema], ...Object.entries(element.values), ...spaced];
     case "module":
       return [
         ["name", element.name],
-        ...(element.src === undefined ? [] : [["src", element.src] as const]),
-        ...(element.cache ? [] : [["cache", "false"] as const]),
-        ...(element.priority === undefined ? [] : [["priority", String(element.priority)] as const]),
+        ...given({
+          src: element.src,
+          cache: element.cache ? undefined : "false",
+          context: element.context,
+          repeat: element.repeat,
+          if: element.if,
+          priority: element.priority,
+        }),
         ...spaced,
       ];
     case "parameter":
       return [
-        ["name", element.name],
+        [element.variable ? "variable" : "name", element.name],
         ["length", String(element.length)],
-        ...(element.default === undefined ? [] : [["default", element.default] as const]),
-        ...(element.overflow === "error" ? [] : [["overflow", element.overflow] as const]),
+        ...given({
+          type: element.type === "text" ? undefined : element.type,
+          default: element.default,
+          placeholder: element.placeholder,
+          overflow: element.overflow === "error" ? undefined : element.overflow,
+        }),
       ];
+    case "variable":
+      return [["name", element.name], ...given({ type: element.type === "text" ? undefined : element.type, default: element.default })];
     case "message":
       return [...(element.open ? [["open", "true"] as const] : []), ...spaced];
     case "scaffold":
@@ -440,8 +451,13 @@ function attributesOf(element: Element): (readonly [name: string, value: string]
     case "include":
       return Object.entries(element.arguments);
     case "union":
-      return [];
+      return given({ default: element.default });
   }
+}
+
+/** The attributes that have a value. */
+function given(attributes: Readonly<Record<string, string | number | undefined>>): (readonly [name: string, value: string])[] {
+  return Object.entries(attributes).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)] as const]));
 }
 
 function escapeText(text: string): string {

@@ -1,4 +1,4 @@
-/** What each element may hold: the table that the parser follows, and that docs/pml.xsd says again for editors. */
+/** What each element may contain: the table that the parser follows, repeated in docs/pml.xsd for editors. */
 
 export const ROLES = ["system", "user", "assistant"] as const;
 
@@ -11,14 +11,30 @@ export type ElementName =
   | "scaffold"
   | "import"
   | "document"
+  | "variable"
   | "prompt";
 
-export type AttributeKind = "name" | "text" | "boolean" | "length" | "space" | "wrap" | "overflow" | "priority";
+export type AttributeKind =
+  | "name"
+  | "text"
+  | "condition"
+  | "boolean"
+  | "length"
+  | "repeat"
+  | "space"
+  | "wrap"
+  | "overflow"
+  | "priority"
+  | "context"
+  | "parameter type"
+  | "variable type";
 
 export type ElementRule = {
   readonly attributes: Readonly<Record<string, { readonly kind: AttributeKind; readonly required?: true }>>;
   readonly children: readonly ElementName[];
   readonly text: boolean;
+  /** Whether attributes with other names are values that a schema declares. */
+  readonly others?: true;
 };
 
 const SPACE = { "xml:space": { kind: "space" }, wrap: { kind: "wrap" } } as const;
@@ -30,8 +46,8 @@ const message: ElementRule = {
 
 export const SCHEMA_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>> = {
   schema: {
-    attributes: { name: { kind: "name", required: true }, ...SPACE },
-    children: ["module", "union", "scaffold", "import", "document", ...ROLES],
+    attributes: { name: { kind: "name", required: true }, context: { kind: "context" }, ...SPACE },
+    children: ["module", "union", "parameter", "scaffold", "import", "document", "variable", ...ROLES],
     text: true,
   },
   module: {
@@ -40,17 +56,23 @@ export const SCHEMA_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>>
       src: { kind: "text" },
       cache: { kind: "boolean" },
       priority: { kind: "priority" },
+      context: { kind: "context" },
+      repeat: { kind: "repeat" },
+      if: { kind: "condition" },
       ...SPACE,
     },
     children: ["module", "union", "parameter", "scaffold", "import", "document", ...ROLES],
     text: true,
   },
-  union: { attributes: {}, children: ["module"], text: false },
+  union: { attributes: { default: { kind: "name" } }, children: ["module"], text: false },
   parameter: {
     attributes: {
-      name: { kind: "name", required: true },
+      name: { kind: "name" },
+      variable: { kind: "name" },
       length: { kind: "length", required: true },
+      type: { kind: "parameter type" },
       default: { kind: "text" },
+      placeholder: { kind: "text" },
       overflow: { kind: "overflow" },
     },
     children: [],
@@ -63,6 +85,11 @@ export const SCHEMA_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>>
   },
   import: { attributes: { schema: { kind: "text", required: true } }, children: [], text: false },
   document: { attributes: { ref: { kind: "text", required: true } }, children: [], text: false },
+  variable: {
+    attributes: { name: { kind: "name", required: true }, type: { kind: "variable type" }, default: { kind: "text" } },
+    children: [],
+    text: false,
+  },
   system: message,
   user: message,
   assistant: message,
@@ -70,12 +97,13 @@ export const SCHEMA_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>>
 
 const promptMessage: ElementRule = { ...message, children: ["document"] };
 
-/** Every other element of a prompt includes the module of its name. */
+/** Every other element of a prompt includes the module with its name. */
 export const PROMPT_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>> = {
   prompt: {
     attributes: { schema: { kind: "name", required: true }, ...SPACE },
     children: ["document", ...ROLES],
     text: true,
+    others: true,
   },
   document: { attributes: { ref: { kind: "text", required: true } }, children: [], text: false },
   system: promptMessage,
@@ -83,20 +111,23 @@ export const PROMPT_GRAMMAR: Readonly<Partial<Record<ElementName, ElementRule>>>
   assistant: promptMessage,
 };
 
-/** The language's own words, which name nothing else. */
+/** Reserved words. */
 export const RESERVED_NAMES: ReadonlySet<string> = new Set(["prompt", ...Object.keys(SCHEMA_GRAMMAR)]);
 
-/** Letters, digits, `-`, `_` and `.`, starting with a letter or `_`: XML's names, but for the colon. */
+/** Letters, digits, `-`, `_` and `.`, starting with a letter or `_`: XML names without the colon. */
 export const NAME = /^[\p{L}_][\p{L}\p{M}\p{N}_.-]*$/u;
 
-/** Positions that one parameter may reserve: more than any model's context is a slip of the keyboard. */
+/** How many times one module may be repeated: each repetition takes up positions. */
+export const MAX_REPEAT = 1_000;
+
+/** Positions that one parameter may reserve: more than any model's context is a typing error. */
 export const MAX_PARAMETER_LENGTH = 1_000_000;
 
 /**
- * Elements within elements: every stage walks the tree by recursion, and a person's schema needs some ten. Builder
- * trees are held to it too.
+ * Nesting depth of elements: every stage recurses over the tree, and a hand-written schema needs about ten. Builder
+ * trees have the same limit.
  */
 export const MAX_DEPTH = 100;
 
-/** Elements of one file: each takes some hundred bytes of memory, where four bytes of markup can make one. */
+/** Elements of one file: each takes some hundred bytes of memory, and four bytes of markup can make one. */
 export const MAX_ELEMENTS = 500_000;

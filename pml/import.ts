@@ -1,62 +1,65 @@
 import { parse as parseTemplate, tokenize } from "@huggingface/jinja";
 import { KvspliceError } from "../plan/index.js";
-import { module, parameter, schema, user } from "./builder.js";
+import { module, parameter, schema, user, valueOf, variable } from "./builder.js";
 import { type Diagnostic, diagnosticList, hasErrors, renderDiagnostics } from "./diagnostic.js";
 import { formatPml } from "./format.js";
 import { parseMarkup } from "./parse.js";
-import { attributeSpans, placeOf, sourceText } from "./source.js";
-import type { SchemaNode } from "./tree.js";
+import { attributeSpans, type Span, sourceText } from "./source.js";
+import type { Comment, SchemaNode } from "./tree.js";
 import { parseXml, type XmlElement } from "./xml.js";
 
+/** Another program's markup as PML. */
 export type Imported = {
   /** PML, formatted. */
   readonly markup: string;
-  /** What of the source PML says otherwise, or not at all, with its line. */
+  /** What PML expresses differently or not at all, with the line in the source. */
   readonly notes: readonly { readonly line?: number; readonly message: string }[];
 };
 
 /**
- * A schema or a prompt of Prompt Cache (Gim et al. 2024) as PML. Its elements are PML's; `scaffold` on unions and
- * parameters, which says what other modules see of them while they are encoded, has nothing to say where modules are
- * encoded apart. Bare `<` and `&` of program text become text.
- * @throws KvspliceError `bad_markup` for what is not markup after that, and for what breaks a rule of the language
+ * A schema or a prompt of Prompt Cache (Gim et al. 2024) as PML. The elements are the same. Prompt Cache encodes modules
+ * in one pass, like `context="all"`; its `scaffold`, which sets what other modules see of a union (by default the first
+ * member) or of a parameter, becomes `default` and `placeholder`. Bare `<` and `&` in program text become text.
+ * @throws KvspliceError `bad_markup` if the result is not well-formed or breaks a rule of the language
  */
 export function importPromptCache(markup: string, file: string): Imported {
   const source = sourceText(file, mendMarks(sourceText(file, markup).text));
   const { diagnostics, report } = diagnosticList();
   const document = parseXml(source, report);
   if (!document) throw unusable(diagnostics);
-  const cuts: { readonly start: number; readonly end: number }[] = [];
-  const notes: { readonly line: number; readonly message: string }[] = [];
+  const names: { readonly span: Span; readonly name: string }[] = [];
   const visit = (element: XmlElement): void => {
-    const value = element.attributes.get("scaffold");
-    const spans = attributeSpans(element.origin, "scaffold");
-    if (value !== undefined && spans.name && spans.value && (element.name === "union" || element.name === "parameter")) {
-      cuts.push({ start: spans.name.start, end: spans.value.end + 1 });
-      const what = element.name === "union" ? `the member \`${value}\` of a union` : `the text \`${value}\` in a parameter's place`;
-      notes.push({
-        line: placeOf(spans.name).line,
-        message: `other modules do not see ${what}: modules are encoded apart here (a <scaffold> of modules encodes them together)`,
-      });
-    }
+    const { name: span } = attributeSpans(element.origin, "scaffold");
+    if (span && element.name === "union") names.push({ span, name: "default" });
+    if (span && element.name === "parameter") names.push({ span, name: "placeholder" });
     for (const child of element.children) if (child.kind === "element") visit(child);
   };
   visit(document.root);
-  let kept = "";
+  let renamed = "";
   let at = 0;
-  for (const { start, end } of cuts.sort((a, b) => a.start - b.start)) {
-    kept += source.text.slice(at, start).trimEnd();
-    at = end;
+  for (const { span, name } of names) {
+    renamed += source.text.slice(at, span.start) + name;
+    at = span.end;
   }
-  const parsed = parseMarkup(kept + source.text.slice(at), { file });
-  const tree = parsed.schema ?? parsed.prompt;
-  if (!tree || hasErrors(parsed.diagnostics)) throw unusable(parsed.diagnostics);
-  return { markup: formatPml(tree), notes };
+  const parsed = parseMarkup(renamed + source.text.slice(at), { file });
+  if (hasErrors(parsed.diagnostics)) throw unusable(parsed.diagnostics);
+  if (parsed.prompt) return { markup: formatPml(parsed.prompt), notes: [] };
+  if (!parsed.schema) throw unusable(parsed.diagnostics);
+  return { markup: formatPml({ ...parsed.schema, context: "all", children: parsed.schema.children.map(withDefaults) }), notes: [] };
+}
+
+/** A union without a default shows its first member to others. */
+function withDefaults<Node extends SchemaNode | Comment>(node: Node): Node {
+  if (node.kind === "union") {
+    const first = node.children.find((child) => child.kind === "module");
+    return { ...node, ...(node.default === undefined && first && { default: first.name }), children: node.children.map(withDefaults) };
+  }
+  return node.kind === "module" || node.kind === "message" ? { ...node, children: node.children.map(withDefaults) } : node;
 }
 
 const MARKUP = /<!--[\s\S]*?-->|<!\[CDATA\[[\s\S]*?\]\]>|<(?![A-Za-z_/!?])|&(?!(?:#\d+|#x[0-9A-Fa-f]+|amp|lt|gt|quot|apos);)/g;
 
-/** Marks that begin neither a tag nor a reference, as they stand in programs: lxml refuses them, and authors write them. */
+/** `<` and `&` that begin neither a tag nor a reference, as in program text: lxml refuses them, but authors write them. */
 function mendMarks(text: string): string {
   return text.replace(MARKUP, (found) => (found === "<" ? "&lt;" : found === "&" ? "&amp;" : found));
 }
@@ -65,13 +68,16 @@ function unusable(diagnostics: readonly Diagnostic[]): KvspliceError {
   return new KvspliceError("bad_markup", `This cannot be imported:\n${renderDiagnostics(diagnostics)}`);
 }
 
-/** Tokens that a variable of a template may take. */
+/** Tokens reserved for a template's variable. */
 const VARIABLE_LENGTH = 64;
 
 /**
  * A Jinja template of text and variables as a schema: one module whose parameters are the variables, in a message that
- * stays open for the prompt's own text.
- * @throws KvspliceError `bad_markup` for what is not static: statements, filters, and what is computed
+ * stays open for the prompt's own text. A variable used in several places becomes a variable of the schema.
+ *
+ *     const { markup } = importJinja("Translate into {{ language }}:", "translate");
+ *
+ * @throws KvspliceError `bad_markup` if anything is not static: statements, filters, computed values
  */
 export function importJinja(template: string, name: string): Imported {
   let body: readonly unknown[];
@@ -80,7 +86,10 @@ export function importJinja(template: string, name: string): Imported {
   } catch (cause) {
     throw new KvspliceError("bad_markup", `This is not a Jinja template: ${(cause as Error).message}`, { cause });
   }
-  const variables = new Set<string>();
+  const names = body.flatMap((node) =>
+    (node as { readonly type: string }).type === "Identifier" ? [String((node as { readonly value: unknown }).value)] : [],
+  );
+  const isShared = (name: string) => names.indexOf(name) !== names.lastIndexOf(name);
   const children = body.flatMap((node): (string | SchemaNode)[] => {
     const { type, value } = node as { readonly type: string; readonly value?: unknown };
     if (type === "Comment") return [];
@@ -88,22 +97,17 @@ export function importJinja(template: string, name: string): Imported {
     if (type !== "Identifier") {
       throw new KvspliceError(
         "bad_markup",
-        `The template has a ${type}, and only text and variables ({{ name }}) are static. Make modules of its branches, and name in each prompt those that it takes.`,
+        `The template has a ${type}, but only text and variables ({{ name }}) are static. Turn its branches into modules, and include them by name in each prompt.`,
       );
     }
-    const variable = String(value);
-    if (variables.has(variable)) {
-      throw new KvspliceError(
-        "bad_markup",
-        `The template has {{ ${variable} }} twice, and a parameter has one place. Give the second another name.`,
-      );
-    }
-    variables.add(variable);
-    return [parameter(variable, { length: VARIABLE_LENGTH })];
+    const place = isShared(String(value)) ? valueOf : parameter;
+    return [place(String(value), { length: VARIABLE_LENGTH })];
   });
-  const tree = schema(name, user({ open: true }, module("template", ...children)));
-  const notes = [...variables].map((variable) => ({
-    message: `the parameter \`${variable}\` reserves ${VARIABLE_LENGTH} tokens; say how many it needs`,
+  const variables = [...new Set(names)];
+  const shared: readonly SchemaNode[] = variables.filter(isShared).map((each) => variable(each));
+  const tree = schema(name, ...shared, user({ open: true }, module("template", ...children)));
+  const notes = variables.map((each) => ({
+    message: `the ${isShared(each) ? "places of the variable" : "parameter"} \`${each}\` reserve${isShared(each) ? "" : "s"} ${VARIABLE_LENGTH} tokens; set the length it needs`,
   }));
   return { markup: formatPml(tree), notes };
 }

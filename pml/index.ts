@@ -5,15 +5,16 @@
  *     const { files: [{ layout }, { compiled }], diagnostics } = compileMarkup(files, { language });
  */
 export { compileWithin } from "./budget.js";
-export { type CheckedPrompt, checkPrompt, type Included } from "./check-prompt.js";
+export * from "./builder.js";
 export { checkSchema } from "./check.js";
+export { type CheckedPrompt, checkPrompt, type Included } from "./check-prompt.js";
 export { formatBuilder } from "./code.js";
-export { type Compiled, type CompiledPrompt, compilePrompt, type CompileOptions, type Segment } from "./compile.js";
+export { type Compiled, type CompiledPrompt, type CompileOptions, compilePrompt, type Segment } from "./compile.js";
 export { type Data, withData } from "./data.js";
-export { describe, type Description } from "./describe.js";
+export { type Description, describe } from "./describe.js";
 export {
-  type Diagnostic,
   DIAGNOSTIC_CODES,
+  type Diagnostic,
   type DiagnosticCode,
   hasErrors,
   renderDiagnostics,
@@ -21,12 +22,13 @@ export {
   throwOnErrors,
 } from "./diagnostic.js";
 export { checkDocuments, type Documents } from "./documents.js";
-export { type Completion, completionsAt, definitionOf, type Draft, draftOf, type Reference, referenceAt } from "./editor.js";
+export { type Completion, completionsAt, type Draft, definitionOf, draftOf, type Reference, referenceAt } from "./editor.js";
 export { type ExportMessage, type ExportPart, messagesOf, toAnthropic, toOpenAi } from "./export.js";
 export { type Files, folderFiles, type ReadFile } from "./files.js";
 export { formatPml } from "./format.js";
-export { importJinja, importPromptCache, type Imported } from "./import.js";
+export { type Imported, importJinja, importPromptCache } from "./import.js";
 export {
+  blockNames,
   blocksOf,
   type LaidBlock,
   type LaidSchema,
@@ -36,21 +38,21 @@ export {
   type ModuleLayout,
   type ScaffoldLayout,
 } from "./layout.js";
-export { type ParsedPrompt, type ParsedSchema, parseMarkup, type ParseOptions, parsePrompt, parseSchema } from "./parse.js";
-export { type CompiledMarkup, compileMarkup, checkMarkupUsage, type MarkupLanguage, type MarkupOptions } from "./pipeline.js";
+export { type ParsedPrompt, type ParsedSchema, type ParseOptions, parseMarkup, parsePrompt, parseSchema } from "./parse.js";
+export { type CompiledMarkup, checkMarkupUsage, compileMarkup, type MarkupLanguage, type MarkupOptions } from "./pipeline.js";
 export {
   type Markup,
-  openMarkup,
   type OpenOptions,
-  readMarkup,
+  openMarkup,
   type ReadOptions,
-  readPrompt,
   type ReadSchema,
+  readMarkup,
+  readPrompt,
   readSchema,
 } from "./read.js";
 export { naturalPlan, type RenderedPart, renderPrompt, textOfPrompt } from "./render.js";
 export { type ResolvedSchema, type ResolveOptions, resolveSchema } from "./resolve.js";
+export { schemaPath } from "./scope.js";
 export { type Place, placeOf } from "./source.js";
 export type * from "./tree.js";
 export { checkUsage } from "./usage.js";
-export * from "./builder.js";

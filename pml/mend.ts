@@ -1,4 +1,4 @@
-/** Markup with what keeps it from being parsed taken out, for editors; offsets of either text from those of the other. */
+/** Markup repaired so that it parses, for editors, with maps between the offsets of both texts. */
 export type Mended = { readonly text: string; toMended(offset: number): number; toWritten(offset: number): number };
 
 const TOKEN =
@@ -6,8 +6,8 @@ const TOKEN =
 const REFERENCE = /^&(?:#\d+|#x[0-9A-Fa-f]+|\w+);/;
 
 /**
- * A tree can be made of any text: marks that begin no tag become spaces, closing tags of nothing too, and elements that
- * are not closed are, where the one around them is or the text ends.
+ * Repairs any text so that it parses: a `<` or `&` that begins nothing becomes a space, as does a closing tag without an
+ * opening one, and an unclosed element is closed where its parent is or where the text ends.
  */
 export function mendMarkup(written: string): Mended {
   const insertions: { readonly at: number; readonly length: number }[] = [];

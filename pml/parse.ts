@@ -1,10 +1,20 @@
+import { conditionOf } from "./condition.js";
 import { type Diagnostic, diagnosticList, type Report } from "./diagnostic.js";
-import { type AttributeKind, type ElementName, type ElementRule, MAX_PARAMETER_LENGTH, PROMPT_GRAMMAR, SCHEMA_GRAMMAR } from "./grammar.js";
+import {
+  type AttributeKind,
+  type ElementName,
+  type ElementRule,
+  MAX_PARAMETER_LENGTH,
+  MAX_REPEAT,
+  PROMPT_GRAMMAR,
+  SCHEMA_GRAMMAR,
+} from "./grammar.js";
 import { LINE_END } from "./scope.js";
 import { attributeSpans, type SourceText, type Span, sourceText } from "./source.js";
 import { didYouMean } from "./suggest.js";
 import type {
   Comment,
+  Context,
   DocumentSlot,
   Include,
   Message,
@@ -19,37 +29,40 @@ import type {
   Spaced,
   Text,
 } from "./tree.js";
-import { OVERFLOWS } from "./tree.js";
+import { CONTEXTS, OVERFLOWS, PARAMETER_TYPES, VARIABLE_TYPES } from "./tree.js";
 import { type Ends, isBlank, type LineRole, type Settled, settleText, type TextRule } from "./whitespace.js";
 import { parseXml, type XmlComment, type XmlElement, type XmlNode } from "./xml.js";
 
-/** Bytes of one file: a schema of 10,000 modules takes about one million. Beyond this, a parser's memory is at stake. */
+/** Bytes of one file: a schema of 10,000 modules takes about one million. Beyond this, parsing may run out of memory. */
 export const MAX_FILE_BYTES = 16 * 1024 * 1024;
 
+/** How a text is named. */
 export type ParseOptions = {
-  /** What diagnostics call the text; `(text)` when left out. */
+  /** What diagnostics call the text; `(text)` by default. */
   readonly file?: string;
 };
 
+/** A schema's tree, or the errors that prevented it. */
 export type ParsedSchema = { readonly schema?: Schema; readonly diagnostics: readonly Diagnostic[] };
+/** A prompt's tree, or the errors that prevented it. */
 export type ParsedPrompt = { readonly prompt?: Prompt; readonly diagnostics: readonly Diagnostic[] };
 
 /**
- * A schema's tree as it is written: imports and `src` still to be resolved (resolve.ts), names still to be checked
- * (check.ts). Never throws; without `schema`, `diagnostics` has the errors.
+ * A schema's tree as written: imports and `src` are not yet resolved (resolve.ts), names not yet checked
+ * (check.ts). Never throws; if `schema` is absent, `diagnostics` has the errors.
  */
 export function parseSchema(markup: string | Uint8Array, options: ParseOptions = {}): ParsedSchema {
   const { schema, diagnostics } = parseRoot(markup, options, ["schema"]);
   return schema ? { schema, diagnostics } : { diagnostics };
 }
 
-/** A prompt's tree as it is written; whether its modules exist is for check-prompt.ts. Never throws. */
+/** A prompt's tree as written; check-prompt.ts checks that its modules exist. Never throws. */
 export function parsePrompt(markup: string | Uint8Array, options: ParseOptions = {}): ParsedPrompt {
   const { prompt, diagnostics } = parseRoot(markup, options, ["prompt"]);
   return prompt ? { prompt, diagnostics } : { diagnostics };
 }
 
-/** Either, told by its root element. Never throws. */
+/** Either kind, recognised by its root element. Never throws. */
 export function parseMarkup(markup: string | Uint8Array, options: ParseOptions = {}): ParsedSchema & ParsedPrompt {
   return parseRoot(markup, options, ["schema", "prompt"]);
 }
@@ -71,15 +84,19 @@ function parseRoot(
   if (kind === "schema") return { schema: readSchema(root, report), diagnostics };
   if (kind === "prompt") return { prompt: readPrompt(root, report), diagnostics };
   const begins = wanted.map((name) => `a ${name} begins with \`<${name}>\``).join(", and ");
-  report("wrong-root", `the file's element is \`<${element.name}>\`; ${begins}`, element.origin);
+  report("wrong-root", `the file's root element is \`<${element.name}>\`; ${begins}`, element.origin);
   return { diagnostics };
 }
 
-/** Text of a file's bytes; undefined, with a diagnostic, when it is too large or not UTF-8. */
+/** Text of a file's bytes; undefined, with a diagnostic, if it is too large or not UTF-8. */
 export function readSource(markup: string | Uint8Array, file: string, report: Report): SourceText | undefined {
   const start = (): Span => ({ source: sourceText(file, ""), start: 0, end: 0 });
   if (markup.length > MAX_FILE_BYTES) {
-    report("too-large", `the file has ${markup.length} bytes; ${MAX_FILE_BYTES} may be read, so split it and import the parts`, start());
+    report(
+      "too-large",
+      `the file has ${markup.length} bytes; at most ${MAX_FILE_BYTES} are read, so split it and import the parts`,
+      start(),
+    );
     return undefined;
   }
   if (typeof markup === "string") return sourceText(file, markup);
@@ -91,7 +108,7 @@ export function readSource(markup: string | Uint8Array, file: string, report: Re
   }
 }
 
-/** What of the text rule holds around an element's content. */
+/** The part of the text rule that applies around an element's content. */
 type Around = Pick<TextRule, "space" | "wrap">;
 
 const OUTERMOST: Around = { space: "default", wrap: "hard" };
@@ -101,6 +118,7 @@ function readSchema({ element, preamble }: Root, report: Report): Schema {
   return {
     kind: "schema",
     name: textOf(element, "name"),
+    ...contextOf(element),
     ...spacedOf(element),
     children: readContent(element, { ...OUTERMOST, ...spacedOf(element) }, "written", report),
     preamble,
@@ -137,7 +155,7 @@ function readContent(element: XmlElement, around: Around, ends: Ends, report: Re
   });
 }
 
-/** Of a union, whose members have lines to themselves when it has, and of elements that hold nothing. */
+/** Children of a union, whose members have lines to themselves if it has, and of elements that take no content. */
 function readTextless(element: XmlElement, around: Around, ends: Ends, report: Report): SchemaNode[] {
   return element.children.flatMap((child): SchemaNode[] => {
     if (child.kind === "comment") return [readComment(child)];
@@ -165,21 +183,33 @@ function readSchemaElement(element: XmlElement, outer: Around, alone: boolean, r
         ...(src === undefined ? {} : { src }),
         cache: flagOf(element, "cache", true),
         ...priorityOf(element),
+        ...contextOf(element),
+        ...repeatOf(element),
+        ...(element.attributes.has("if") && { if: textOf(element, "if") }),
         ...spaced,
         children: ended ? [...children, { kind: "text", text: LINE_END }] : children,
         origin,
       };
     }
     case "union":
-      return { kind: "union", children: content(alone ? "lines" : "inline") as (Module | Comment)[], origin };
+      return {
+        kind: "union",
+        ...(element.attributes.has("default") && { default: textOf(element, "default") }),
+        children: content(alone ? "lines" : "inline") as (Module | Comment)[],
+        origin,
+      };
     case "parameter": {
       content("inline");
-      const value = element.attributes.get("default");
+      checkParameter(element, report);
+      const { attributes } = element;
       return {
         kind: "parameter",
-        name: textOf(element, "name"),
+        name: textOf(element, attributes.has("name") ? "name" : "variable"),
+        ...(attributes.has("variable") && { variable: true }),
         length: lengthOf(element, "length"),
-        ...(value === undefined ? {} : { default: value }),
+        type: PARAMETER_TYPES.find((type) => type === attributes.get("type")) ?? "text",
+        ...(attributes.has("default") && { default: textOf(element, "default") }),
+        ...(attributes.has("placeholder") && { placeholder: textOf(element, "placeholder") }),
         overflow: OVERFLOWS.find((overflow) => overflow === element.attributes.get("overflow")) ?? "error",
         origin,
       } satisfies Parameter;
@@ -200,6 +230,15 @@ function readSchemaElement(element: XmlElement, outer: Around, alone: boolean, r
     case "document":
       content("inline");
       return readDocument(element);
+    case "variable":
+      content("inline");
+      return {
+        kind: "variable",
+        name: textOf(element, "name"),
+        type: VARIABLE_TYPES.find((type) => type === element.attributes.get("type")) ?? "text",
+        ...(element.attributes.has("default") && { default: textOf(element, "default") }),
+        origin,
+      };
     case "system":
     case "user":
     case "assistant":
@@ -218,7 +257,7 @@ function readPrompt({ element, preamble }: Root, report: Report): Prompt {
   const children = settleText(element.children, { ...around, ends: "bare" }, roleInPrompt).flatMap((node): PromptNode[] => {
     if (node.kind === "comment") return [readComment(node.comment)];
     if (node.kind === "text") {
-      // What is blank before a prompt's first words is layout among the includes, whatever `xml:space` says.
+      // Blank text before a prompt's first words is layout among the includes, whatever `xml:space` says.
       if (!words && isBlank(rawOf(node.span)) && !node.cdata) return [];
       words = true;
       return [readText(node)];
@@ -227,7 +266,8 @@ function readPrompt({ element, preamble }: Root, report: Report): Prompt {
     words = true;
     return isKnown(PROMPT_GRAMMAR, node.element, element, report) ? [readPromptElement(node.element, around, report)] : [];
   });
-  return { kind: "prompt", schema: textOf(element, "schema"), ...spacedOf(element), children, preamble, origin: element.origin };
+  const values = Object.fromEntries([...element.attributes].filter(([name]) => !Object.hasOwn(PROMPT_GRAMMAR.prompt!.attributes, name)));
+  return { kind: "prompt", schema: textOf(element, "schema"), values, ...spacedOf(element), children, preamble, origin: element.origin };
 }
 
 function readPromptElement(element: XmlElement, outer: Around, report: Report): PromptMessage | DocumentSlot {
@@ -257,7 +297,7 @@ function readInclude(element: XmlElement, report: Report): Include {
   for (const child of element.children) {
     if (child.kind === "comment") children.push(readComment(child));
     else if (child.kind !== "element") reportText(child, element, report);
-    else if (Object.hasOwn(PROMPT_GRAMMAR, child.name)) reportMisplaced(child, element, "stands in the prompt itself", report);
+    else if (Object.hasOwn(PROMPT_GRAMMAR, child.name)) reportMisplaced(child, element, "belongs in the prompt itself", report);
     else children.push(readInclude(child, report));
   }
   return {
@@ -293,24 +333,24 @@ function ruleOf(grammar: Grammar, name: string): ElementRule {
   return grammar[name as ElementName] as ElementRule;
 }
 
-/** Whether the element may stand in its parent; reported when not. */
+/** Whether the element is allowed in its parent; reported if not. */
 function isKnown(grammar: Grammar, element: XmlElement, parent: XmlElement, report: Report): boolean {
   const { children } = ruleOf(grammar, parent.name);
   if (children.includes(element.name as ElementName)) return true;
   if (Object.hasOwn(grammar, element.name)) {
     const parents = Object.keys(grammar).filter((name) => ruleOf(grammar, name).children.includes(element.name as ElementName));
-    const places = parents.length === 0 ? "is the file's one outermost element" : `stands in ${listElements(parents)}`;
+    const places = parents.length === 0 ? "is only allowed as the root element" : `belongs in ${listElements(parents)}`;
     reportMisplaced(element, parent, places, report);
   } else {
     const known =
-      didYouMean(element.name, children) || (children.length > 0 ? `; it holds ${listElements(children)}` : "; it holds no elements");
+      didYouMean(element.name, children) || (children.length > 0 ? `; it takes ${listElements(children)}` : "; it takes no elements");
     report("unknown-element", `no element \`<${element.name}>\` in \`<${parent.name}>\`${known}`, element.origin);
   }
   return false;
 }
 
 function reportMisplaced(element: XmlElement, parent: XmlElement, places: string, report: Report): void {
-  report("misplaced-element", `\`<${element.name}>\` may not stand in \`<${parent.name}>\`: it ${places}`, element.origin);
+  report("misplaced-element", `\`<${element.name}>\` is not allowed in \`<${parent.name}>\`: it ${places}`, element.origin);
 }
 
 function reportText({ span }: Exclude<XmlNode, XmlElement | XmlComment>, parent: XmlElement, report: Report): void {
@@ -318,7 +358,7 @@ function reportText({ span }: Exclude<XmlNode, XmlElement | XmlComment>, parent:
   const raw = rawOf(span);
   if (isBlank(raw)) return;
   const from = start + raw.search(/\S/);
-  report("misplaced-text", `\`<${parent.name}>\` holds no text`, { source, start: from, end: start + raw.trimEnd().length });
+  report("misplaced-text", `\`<${parent.name}>\` takes no text`, { source, start: from, end: start + raw.trimEnd().length });
 }
 
 function rawOf({ source, start, end }: Span): string {
@@ -333,14 +373,14 @@ function list(words: readonly string[]): string {
   return words.map((word) => `\`${word}\``).join(", ");
 }
 
-/** Reports what is wrong with an element's attributes; reading goes on with values that are right. */
+/** Reports what is wrong with an element's attributes; reading continues with the valid values. */
 function checkAttributes({ name: elementName, attributes, origin }: XmlElement, rule: ElementRule, report: Report): void {
   for (const [name, value] of attributes) {
     const known = Object.hasOwn(rule.attributes, name) ? rule.attributes[name] : undefined;
     if (known) {
       const wanted = wantedValue(known.kind, value);
       if (wanted) report("bad-value", `\`${name}\` is \`${value}\`; it takes ${wanted}`, () => attributeSpans(origin, name).value);
-    } else {
+    } else if (!rule.others) {
       const message = () => {
         const names = Object.keys(rule.attributes);
         const has = names.length > 0 ? `; it has ${names.map((each) => `\`${each}\``).join(", ")}` : "; it has none";
@@ -356,6 +396,17 @@ function checkAttributes({ name: elementName, attributes, origin }: XmlElement, 
   }
 }
 
+/** A parameter takes an argument or a variable; it must not repeat what the variable declares. */
+function checkParameter({ attributes, origin }: XmlElement, report: Report): void {
+  const [named, variable] = [attributes.has("name"), attributes.has("variable")];
+  if (!named && !variable) report("missing-attribute", "`<parameter>` needs the attribute `name` or `variable`", origin);
+  for (const attribute of variable ? ["name", "type", "default"] : []) {
+    if (!attributes.has(attribute)) continue;
+    const message = `a parameter with \`variable\` takes no \`${attribute}\`, which the variable declares; remove \`${attribute}\` or \`variable\``;
+    report("unknown-attribute", message, () => attributeSpans(origin, attribute).name);
+  }
+}
+
 function flagOf({ attributes }: XmlElement, name: string, otherwise: boolean): boolean {
   const value = attributes.get(name);
   return value === "true" || (value !== "false" && otherwise);
@@ -365,7 +416,7 @@ function textOf({ attributes }: XmlElement, name: string): string {
   return attributes.get(name) ?? "";
 }
 
-/** 1 in place of a length that is wrong. */
+/** 1 in place of an invalid length. */
 function lengthOf({ attributes }: XmlElement, name: string): number {
   const value = attributes.get(name) ?? "";
   return wantedValue("length", value) ? 1 : Number(value);
@@ -381,7 +432,17 @@ function priorityOf({ attributes }: XmlElement): { readonly priority?: number } 
   return value === undefined || wantedValue("priority", value) ? {} : { priority: Number(value) };
 }
 
-/** What the value should have been, or undefined when it is right. */
+function contextOf({ attributes }: XmlElement): { readonly context?: Context } {
+  const context = CONTEXTS.find((each) => each === attributes.get("context"));
+  return context === undefined ? {} : { context };
+}
+
+function repeatOf({ attributes }: XmlElement): { readonly repeat?: number } {
+  const value = attributes.get("repeat");
+  return value === undefined || wantedValue("repeat", value) ? {} : { repeat: Number(value) };
+}
+
+/** What the value should have been, or undefined if it is valid. */
 function wantedValue(kind: AttributeKind, value: string): string | undefined {
   switch (kind) {
     case "boolean":
@@ -391,9 +452,19 @@ function wantedValue(kind: AttributeKind, value: string): string | undefined {
     case "wrap":
       return value === "hard" || value === "soft" ? undefined : "`hard` or `soft`";
     case "priority":
-      return /^\d{1,6}$/.test(value) ? undefined : "a whole number from 0; modules of the lowest are left out first";
+      return /^\d{1,6}$/.test(value) ? undefined : "a whole number, 0 or more; modules with the lowest are left out first";
     case "overflow":
-      return OVERFLOWS.some((overflow) => overflow === value) ? undefined : list(OVERFLOWS);
+      return oneOf(OVERFLOWS, value);
+    case "context":
+      return oneOf(CONTEXTS, value);
+    case "parameter type":
+      return oneOf(PARAMETER_TYPES, value);
+    case "variable type":
+      return oneOf(VARIABLE_TYPES, value);
+    case "condition":
+      return conditionOf(value) ? undefined : "a variable, as in `premium`, `!premium`, `tone=formal` or `tone!=formal`";
+    case "repeat":
+      return /^[1-9]\d*$/.test(value) && Number(value) <= MAX_REPEAT ? undefined : `a number of times from 1 to ${MAX_REPEAT}`;
     case "length":
       return /^[1-9]\d*$/.test(value) && Number(value) <= MAX_PARAMETER_LENGTH
         ? undefined
@@ -402,4 +473,8 @@ function wantedValue(kind: AttributeKind, value: string): string | undefined {
     case "text":
       return undefined;
   }
+}
+
+function oneOf(words: readonly string[], value: string): string | undefined {
+  return words.includes(value) ? undefined : list(words);
 }

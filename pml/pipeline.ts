@@ -11,36 +11,38 @@ import { attributeSpans, placeOf } from "./source.js";
 import type { Prompt } from "./tree.js";
 import { checkUsage } from "./usage.js";
 
-/** What of a model PML is written with. */
+/** The parts of a model that PML is compiled with. */
 export type MarkupLanguage = LayoutOptions & {
   readonly tokenizer: Tokenizer;
   /** Token ids that follow every document. */
   readonly linkTokens: readonly number[];
 };
 
+/** Options for checking and compiling markup. */
 export type MarkupOptions = {
-  /** Without it nothing is counted, laid out or compiled: rules alone are checked. */
+  /** Without it nothing is counted, laid out or compiled: only rules are checked. */
   readonly language?: MarkupLanguage;
-  /** Without it documents are unknown. */
+  /** Without it, documents are unknown. */
   readonly documents?: Documents;
-  /** Values for the prompts. */
+  /** Values for the prompts; none by default. */
   readonly data?: Data;
-  /** Tokens that each prompt may have: modules with a priority are left out until it has no more. */
+  /** Maximum tokens of each prompt: modules with a priority are left out until it fits. */
   readonly budget?: number;
 };
 
+/** Markup after all stages that the options and its errors allow. */
 export type CompiledMarkup = {
   readonly kind: Markup["kind"];
   readonly file: string;
-  /** Of a schema without errors. */
+  /** For a schema without errors. */
   readonly layout?: Layout;
-  /** Of a prompt without errors, whose schema has none. */
+  /** For a prompt without errors whose schema has none either. */
   readonly compiled?: Compiled;
 };
 
 /**
- * Markup that belongs together, each prompt against the schema of its name: checked, laid out and compiled, as far as
- * each can be understood. What the commands, the server and the playground tell of markup is what this tells.
+ * Checks, lays out and compiles files that belong together, each prompt against the schema it names, as far as
+ * each can be understood. The commands, the server and the playground all report its results.
  */
 export function compileMarkup(
   files: readonly Markup[],
@@ -91,7 +93,7 @@ function againstSchema(
     const all = [...diagnostics, ...compiled.diagnostics];
     return { diagnostics: all, ...(compiled.compiled && !hasErrors(all) && { compiled: compiled.compiled }) };
   }
-  // A file without a tree may be the schema that is looked for, and a prompt without the attribute is told of already.
+  // A file without a tree may be the missing schema, and a prompt without the attribute is already reported.
   if (written.schema === "" || (!found && files.some(({ kind }) => kind === "unknown"))) return { diagnostics: [] };
   const span = attributeSpans(written.origin, "schema").value;
   return {
@@ -104,13 +106,14 @@ function againstSchema(
 type SchemaFile = Extract<Markup, { kind: "schema" }>;
 
 function wrongSchema({ schema }: Prompt, given: readonly SchemaFile[], named: readonly SchemaFile[]): string {
-  if (named.length > 0) return `${named.map(({ file }) => `\`${file}\``).join(" and ")} are both schema \`${schema}\`; name one of them`;
+  if (named.length > 0)
+    return `${named.map(({ file }) => `\`${file}\``).join(" and ")} both define schema \`${schema}\`; name only one of them`;
   const [only] = given;
-  if (only && given.length === 1) return `this prompt is of schema \`${schema}\`, the schema given is \`${only.schema.name}\``;
-  return `no given file has the schema \`${schema}\`; name its file too`;
+  if (only && given.length === 1) return `this prompt is written for schema \`${schema}\`, but the given schema is \`${only.schema.name}\``;
+  return `none of the given files defines schema \`${schema}\`; name its file too`;
 }
 
-/** Warnings of what no given prompt uses, for the schemas that have a prompt among the files. */
+/** Warnings about what no given prompt uses, for schemas with a prompt among the files. */
 export function checkMarkupUsage(files: readonly Markup[]): readonly Diagnostic[] {
   const found = files.flatMap((each) => {
     if (each.kind !== "schema") return [];
@@ -120,7 +123,7 @@ export function checkMarkupUsage(files: readonly Markup[]): readonly Diagnostic[
   return inOrder(found, files);
 }
 
-/** By file in the order given, then by place; once each, as a schema may be given and imported too. */
+/** By file in the order given, then by place; without duplicates, since a schema may be both given and imported. */
 function inOrder(diagnostics: readonly Diagnostic[], files: readonly Markup[]): readonly Diagnostic[] {
   const order = new Map(files.map(({ file }, i) => [file, i]));
   const rank = ({ place }: Diagnostic) => (place && order.get(place.file)) ?? order.size;

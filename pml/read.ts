@@ -8,25 +8,26 @@ import { resolveSchema } from "./resolve.js";
 import { sourceText } from "./source.js";
 import type { Prompt, Schema } from "./tree.js";
 
+/** Which files may be read. */
 export type ReadOptions = {
-  /** Where files come from: the disk's, within the schema's folder, when left out. */
+  /** Where files come from; by default the disk, within the schema's folder. */
   readonly files?: Files;
-  /** Read `src` and imports from outside of the schema's folder too. Says nothing about `files` of one's own. */
+  /** Also read `src` and imports from outside the schema's folder. Has no effect on custom `files`. */
   readonly allowOutside?: boolean;
 };
 
-/** Markup of either kind, told by its root element; `unknown` where it has no tree. */
+/** Markup of either kind, recognised by its root element; `unknown` if it has no tree. */
 export type Markup =
   | {
       readonly kind: "schema";
       readonly file: string;
-      /** With its files in it. */ readonly schema: Schema;
+      /** With its files included. */ readonly schema: Schema;
       readonly diagnostics: readonly Diagnostic[];
     }
   | { readonly kind: "prompt"; readonly file: string; readonly prompt: Prompt; readonly diagnostics: readonly Diagnostic[] }
   | { readonly kind: "unknown"; readonly file: string; readonly diagnostics: readonly Diagnostic[] };
 
-/** A schema or a prompt from a file: parsed, resolved, checked by itself. Never throws for what the file holds, or for its absence. */
+/** A schema or a prompt from a file: parsed, resolved, checked by itself. Never throws for a missing file or for its contents. */
 export function readMarkup(file: string, options: ReadOptions = {}): Markup {
   const files = options.files ?? folderFiles(folderOf(file), options);
   const read = readWhole(file, files);
@@ -34,18 +35,19 @@ export function readMarkup(file: string, options: ReadOptions = {}): Markup {
   return openMarkup(read.bytes, { file, files, from: read.file });
 }
 
+/** What a text is, and where the files it names are read. */
 export type OpenOptions = {
-  /** What the text must be; either when left out. */
+  /** What the text must be; either kind by default. */
   readonly kind?: "schema" | "prompt";
   /** What diagnostics call the text. */
   readonly file: string;
-  /** Where what it names is read. */
+  /** Reads the files it names. */
   readonly files: Files;
-  /** The file from which paths are relative; `file` when left out. */
+  /** The file that paths are relative to; `file` by default. */
   readonly from?: string;
 };
 
-/** As `readMarkup`, from its text. */
+/** Like `readMarkup`, from a text. */
 export function openMarkup(markup: string | Uint8Array, { kind, file, files, from = file }: OpenOptions): Markup {
   const { diagnostics, append } = diagnosticList();
   const parsed: ParsedSchema & ParsedPrompt =
@@ -59,16 +61,17 @@ export function openMarkup(markup: string | Uint8Array, { kind, file, files, fro
   return { kind: "schema", file, schema: resolved.schema, diagnostics };
 }
 
+/** A schema and the files it names, as read. */
 export type ReadSchema = {
-  /** With its files in it: what layoutSchema takes. */
+  /** With its files included: what layoutSchema takes. */
   readonly schema?: Schema;
-  /** As it is written: what formatPml takes. */
+  /** As written: what formatPml takes. */
   readonly written?: Schema;
-  /** Of its parsing, its files and its rules. */
+  /** From parsing, reading files and checking rules. */
   readonly diagnostics: readonly Diagnostic[];
 };
 
-/** A schema from a file, checked. Never throws for what the file holds, or for its absence. */
+/** A schema from a file, checked. Never throws for a missing file or for its contents. */
 export function readSchema(file: string, options: ReadOptions = {}): ReadSchema {
   const { diagnostics, append } = diagnosticList();
   const files = options.files ?? folderFiles(folderOf(file), options);
@@ -83,7 +86,7 @@ export function readSchema(file: string, options: ReadOptions = {}): ReadSchema 
   return { schema: resolved.schema, written: parsed.schema, diagnostics };
 }
 
-/** A prompt from a file. Never throws for what the file holds, or for its absence. */
+/** A prompt from a file. Never throws for a missing file or for its contents. */
 export function readPrompt(file: string, { files = folderFiles(folderOf(file)) }: Pick<ReadOptions, "files"> = {}): ParsedPrompt {
   const read = readWhole(file, files);
   return "diagnostics" in read ? read : parsePrompt(read.bytes, { file });
@@ -97,7 +100,7 @@ function readWhole(file: string, files: Files) {
   return { diagnostics };
 }
 
-/** Where a file truly lies, a link to it followed. */
+/** A file's real path, with links followed. */
 function folderOf(file: string): string {
   try {
     return dirname(realpathSync(file));

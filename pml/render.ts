@@ -2,7 +2,7 @@ import type { Plan } from "../plan/index.js";
 import type { Compiled, Segment } from "./compile.js";
 import type { LayoutOptions } from "./layout.js";
 
-/** What the model reads at a run of positions, half-open; a gap is what no included module takes. */
+/** What the model reads at a half-open run of positions; a gap is taken by no included module. */
 export type RenderedPart =
   | ({ readonly kind: "text"; readonly start: number; readonly end: number } & Omit<Segment, "tokens" | "at">)
   | { readonly kind: "gap"; readonly start: number; readonly end: number };
@@ -17,15 +17,15 @@ export function renderPrompt({ segments }: Compiled): readonly RenderedPart[] {
   });
 }
 
-/** All text of a prompt, control text with it, as it would be written without modules. */
+/** All text of a prompt, including control text, as it would be written without modules. */
 export function textOfPrompt({ segments }: Compiled): string {
   return segments.map(({ text }) => text).join("");
 }
 
 /**
- * The prompt that an author would have written without modules: the same text without gaps, each argument where it
- * stands, tokenised as one text between control tokens, and all of it computed. Documents keep their own tokens; link
- * tokens are left out, as nothing was encoded apart.
+ * The prompt that an author would have written without modules: the same text without gaps, each argument in its
+ * place, tokenised as one text between control tokens, and all of it computed. Documents keep their own tokens; link
+ * tokens are left out, since nothing was encoded separately.
  */
 export function naturalPlan({ segments }: Compiled, { tokenizer }: Pick<LayoutOptions, "tokenizer">): Plan {
   const tokens: number[] = [];

@@ -6,23 +6,25 @@ import { contentBeside } from "./scope.js";
 import { attributeSpans, type Span } from "./source.js";
 import type { Comment, FileText, Import, Module, Schema, SchemaNode, Text } from "./tree.js";
 
-/** Files that one schema may read, each as often as it is named: imports of imports can double at every step. */
+/** Files that one schema may read, counting each as often as it is named: imports of imports can double at every step. */
 const MAX_FILES = 1_000;
 
-/** Characters of all files that one schema reads together. */
+/** Total characters of all files that one schema reads. */
 const MAX_TOTAL_CHARACTERS = 64 * 1024 * 1024;
 
+/** How the files that a schema names are read. */
 export type ResolveOptions = {
   readonly files: Files;
-  /** The schema's own file, from which paths are relative. */
+  /** The schema's own file, which paths are relative to. */
   readonly file: string;
 };
 
+/** A schema with its files included. */
 export type ResolvedSchema = { readonly schema: Schema; readonly diagnostics: readonly Diagnostic[] };
 
 /**
- * The schema with its files in it: imports replaced by the modules, unions and scaffolds of the other schema, each
- * `src` by the file's text. Never throws, unless `files` does.
+ * The schema with its files included: imports are replaced by the modules, unions, scaffolds and variables of the
+ * other schema, each `src` by the file's text. Never throws unless `files` does.
  */
 export function resolveSchema(schema: Schema, { files, file }: ResolveOptions): ResolvedSchema {
   const list = diagnosticList();
@@ -59,7 +61,7 @@ function resolveModule(module: Module, place: Place, resolver: Resolver): Module
   const { src, origin } = module;
   if (src === undefined) return { ...module, children: resolveNodes(module.children, place, resolver) };
   const span = attributeSpans(origin, "src").value;
-  if (contentBeside(module).length > 0) return module; // check.ts tells of it
+  if (contentBeside(module).length > 0) return module; // check.ts reports it
   const read = readFile(src, place, span, resolver);
   const source = read && readSource(read.bytes, shownFrom(place, src), resolver.report);
   const comments = module.children.filter((child): child is Comment => child.kind === "comment");
@@ -75,7 +77,7 @@ function resolveImport(node: Import, place: Place, resolver: Resolver): readonly
   const cycle = place.chain.indexOf(read.file);
   if (cycle !== -1) {
     const chain = [...place.chain.slice(cycle), read.file].map((file) => `\`${file}\``).join(" imports ");
-    resolver.report("import-cycle", `${chain}; take one of these imports out`, span);
+    resolver.report("import-cycle", `${chain}; remove one of these imports`, span);
     return [];
   }
   const shown = shownFrom(place, node.schema);
@@ -85,8 +87,8 @@ function resolveImport(node: Import, place: Place, resolver: Resolver): readonly
 
   const left = schema.children.filter((child) => child.kind !== "comment" && !isImported(child));
   if (left.length > 0) {
-    const others = `the text, messages and documents beside them in \`${node.schema}\` stay out`;
-    const message = `only modules, unions and scaffolds are imported; ${others}`;
+    const others = `the text, messages and documents alongside them in \`${node.schema}\` are left out`;
+    const message = `only modules, unions, scaffolds and variables are imported; ${others}`;
     resolver.report("import-leaves-out", message, span);
   }
   const imported = schema.children.filter((child) => child.kind === "import" || isImported(child));
@@ -98,18 +100,20 @@ function shownFrom(place: Place, path: string): string {
 }
 
 function isImported({ kind }: SchemaNode): boolean {
-  return kind === "module" || kind === "union" || kind === "scaffold" || kind === "import";
+  return kind === "module" || kind === "union" || kind === "scaffold" || kind === "variable" || kind === "import";
 }
 
-/** A schema's own `xml:space` goes with its modules. */
-function withSpaceOf({ space = "default" }: Schema): (node: SchemaNode) => SchemaNode {
-  const spaced = <Node extends SchemaNode | Comment>(node: Node): Node => (node.kind === "module" ? { space, ...node } : node);
+/** Modules keep the `xml:space` and `context` of their own schema. */
+function withSpaceOf({ space = "default", context }: Schema): (node: SchemaNode) => SchemaNode {
+  const spaced = <Node extends SchemaNode | Comment>(node: Node): Node =>
+    node.kind === "module" ? { space, ...(context && { context }), ...node } : node;
   return (node) => (node.kind === "union" ? { ...node, children: node.children.map(spaced) } : spaced(node));
 }
 
 function readFile(path: string, place: Place, span: Span | undefined, resolver: Resolver) {
   if (resolver.filesLeft-- <= 0) {
-    if (resolver.filesLeft === -1) resolver.report("too-large", `a schema may read ${MAX_FILES} files; this one is beyond`, span);
+    if (resolver.filesLeft === -1)
+      resolver.report("too-large", `a schema may read at most ${MAX_FILES} files; this one is beyond that`, span);
     return undefined;
   }
   const read = resolver.files.read(path, place.file);
@@ -119,7 +123,7 @@ function readFile(path: string, place: Place, span: Span | undefined, resolver: 
   }
   resolver.charactersLeft -= read.bytes.length;
   if (resolver.charactersLeft < 0) {
-    resolver.report("too-large", `the files of this schema have more than ${MAX_TOTAL_CHARACTERS} characters together`, span);
+    resolver.report("too-large", `the files of this schema have more than ${MAX_TOTAL_CHARACTERS} characters in total`, span);
     return undefined;
   }
   return read;

@@ -1,11 +1,11 @@
 import type { Parameter, Space } from "./tree.js";
 
 /**
- * The text rule, token side: what of an element's content is tokenised together. Each run of text is tokenised by
- * itself, so the number of tokens of a module is the sum of its runs', wherever it stands.
+ * The text rule, token side: which parts of an element's content are tokenised together. Each run of text is tokenised
+ * by itself, so a module has the sum of its runs' tokens wherever it is used.
  *
- * The space before a parameter, or before a module or union within a line, goes to what comes there: byte-level
- * tokenizers write a word and the space before it as one token. Where nothing comes, there is no space either. Under
+ * The space before a parameter, or before a module or union within a line, is attached to what follows: byte-level
+ * tokenizers encode a word and the space before it as one token. If nothing follows, there is no space either. Under
  * `xml:space="preserve"` it stays where it is written.
  */
 export type Run<Node> =
@@ -13,14 +13,14 @@ export type Run<Node> =
   | { readonly kind: "parameter"; readonly parameter: Parameter; readonly lead: Lead }
   | { readonly kind: "element"; readonly node: Node; readonly lead: Lead };
 
-/** Space that goes before what comes here. */
+/** Space before what comes here. */
 export type Lead = "" | " ";
 
 type Content = { readonly kind: string };
 
 export type RunOptions = {
   readonly preserve: boolean;
-  /** Goes before the first text. */
+  /** Precedes the first text; empty by default. */
   readonly lead?: Lead;
 };
 
@@ -35,7 +35,7 @@ export function runsOf<Node extends Content>(children: readonly Node[], { preser
     else runs.push({ kind: "text", text: lead + text });
     lead = "";
   };
-  /** The space that ends the text so far, where a word stands before it. */
+  /** The space at the end of the text so far, if a word precedes it. */
   const takeLead = (): Lead => {
     const given = lead;
     lead = "";
@@ -56,7 +56,7 @@ export function runsOf<Node extends Content>(children: readonly Node[], { preser
   return runs;
 }
 
-/** Whether layout is text, given what the element says and what holds around it. */
+/** Whether layout is text, given the element's own attribute and what applies around it. */
 export function preserves(space: Space | undefined, around: boolean): boolean {
   return space === undefined ? around : space === "preserve";
 }

@@ -1,14 +1,16 @@
-import type { Module, Parameter, Scaffold, SchemaNode, Union } from "./tree.js";
+import type { Module, Parameter, Scaffold, Schema, SchemaNode, Union, Variable } from "./tree.js";
 
 /**
- * What names mean. A module's scope holds the modules, parameters and scaffolds of its content; unions and messages
- * are transparent, nested modules have scopes of their own. The schema is the outermost scope.
+ * What names mean. A module's scope contains the modules, parameters and scaffolds of its content; unions and messages
+ * are transparent, nested modules have their own scopes. The schema is the outermost scope and also contains its
+ * variables. A parameter filled from a variable has no name of its own.
  */
-export type Named = { readonly node: Module | Parameter | Scaffold; readonly union?: Union };
+export type Named = { readonly node: Module | Parameter | Scaffold | Variable; readonly union?: Union };
 
 export function* namedIn(children: readonly SchemaNode[]): Generator<Named> {
   for (const node of children) {
-    if (node.kind === "module" || node.kind === "parameter" || node.kind === "scaffold") yield { node };
+    if (node.kind === "module" || node.kind === "scaffold" || node.kind === "variable") yield { node };
+    else if (node.kind === "parameter" && !node.variable) yield { node };
     else if (node.kind === "message") yield* namedIn(node.children);
     else if (node.kind === "union") {
       for (const member of node.children) if (member.kind === "module") yield { node: member, union: node };
@@ -26,7 +28,7 @@ export function modulesIn(children: readonly SchemaNode[]): Map<string, ScopedMo
   return modules;
 }
 
-/** `modulesIn` that looks through every scope once. */
+/** A `modulesIn` that searches each scope only once. */
 export function moduleLookup(): typeof modulesIn {
   const scopes = new Map<readonly SchemaNode[], Map<string, ScopedModule>>();
   return (children) => {
@@ -42,27 +44,41 @@ export function parametersIn(children: readonly SchemaNode[]): Map<string, Param
   return parameters;
 }
 
-/** Path of a module within its schema: the names from the outermost one to its own, with `/` between them. */
+export function variablesOf({ children }: Schema): Map<string, Variable> {
+  return new Map(children.flatMap((node) => (node.kind === "variable" ? [[node.name, node] as const] : [])));
+}
+
+/** Name of each repetition of a module in paths; the first has the module's own name. */
+export function repetition(name: string, index: number): string {
+  return index === 0 ? name : `${name}#${index + 1}`;
+}
+
+/** A path without numbers of repetitions: the module's path in the schema. */
+export function schemaPath(path: string): string {
+  return path.replace(/#\d+/g, "");
+}
+
+/** Path of a module within its schema: the names from the outermost module to this one, joined by `/`. */
 export function pathWithin(outer: string, name: string): string {
   return outer === "" ? name : `${outer}/${name}`;
 }
 
-/** The text of a module that has `src` and lines to itself: what ends its last line. */
+/** Ends the last line of a module that has `src` and lines to itself. */
 export const LINE_END = "\n";
 
-/** What stands in a module that takes its text from a file, the file's text aside: content that may not. */
+/** Content that a module with `src` must not have: everything besides the file's text. */
 export function contentBeside({ children }: Module): readonly SchemaNode[] {
   return children.filter(
     (child) => child.kind !== "comment" && child.kind !== "file" && !(child.kind === "text" && child.text === LINE_END),
   );
 }
 
-/** Whether a message stands among the nodes, at any depth. */
+/** Whether the nodes contain a message, at any depth. */
 export function hasMessages(nodes: readonly SchemaNode[]): boolean {
   return nodes.some((node) => node.kind === "message" || ((node.kind === "module" || node.kind === "union") && hasMessages(node.children)));
 }
 
-/** The first text, file or parameter that stands outside of messages, with the outermost module that it is in. */
+/** The first text, file or parameter outside messages, with its outermost module. */
 export function textOutsideMessages(
   nodes: readonly SchemaNode[],
   module?: Module,

@@ -1,8 +1,8 @@
 /**
- * A file's text, and places in it.
+ * A file's text and places in it.
  *
- * Offsets count UTF-16 code units of the text after line ends became `\n`, as XML asks. Lines and columns count
- * from 1, columns in UTF-16 code units: what editors show.
+ * Offsets count UTF-16 code units of the text after line ends became `\n`, as XML requires. Lines and columns count
+ * from 1, columns in UTF-16 code units, as editors show them.
  */
 export type SourceText = {
   readonly file: string;
@@ -15,25 +15,25 @@ export type SourceText = {
 export type Span = { readonly source: SourceText; readonly start: number; readonly end: number };
 
 /**
- * Where a node of the tree was written: an element's name in its opening tag, or all of a text. Nodes of the builder
+ * Where a node of the tree was written: an element's name in its opening tag, or a whole text. Nodes from the builder
  * have none.
  */
 export type Origin = Span;
 
-/** A place as programs and editors take it. */
+/** A place in the form that programs and editors use. */
 export type Place = {
   readonly file: string;
   readonly line: number;
   readonly column: number;
   readonly endLine: number;
   readonly endColumn: number;
-  /** The line's text, cut to a window around the column when it is long. */
+  /** The line's text, cut to a window around the column if it is long. */
   readonly excerpt: string;
   /** Column of the excerpt's first character. */
   readonly excerptColumn: number;
 };
 
-/** Characters of a line that a diagnostic shows: some files are one line. */
+/** Characters of a line shown in a diagnostic: some files are a single line. */
 const EXCERPT_LENGTH = 120;
 
 export function sourceText(file: string, text: string): SourceText {
@@ -45,7 +45,7 @@ export function sourceText(file: string, text: string): SourceText {
 
 const ATTRIBUTE = /[ \t\n]*([^ \t\n<>/="'&]+)[ \t\n]*=[ \t\n]*(?:"([^"]*)"|'([^']*)')/dy;
 
-/** Places of an element's attribute, read from its tag again: trees are many, diagnostics few. */
+/** Places of an element's attribute, re-read from its tag: diagnostics are rare, so trees do not store them. */
 export function attributeSpans(origin: Origin | undefined, name: string): { readonly name?: Span; readonly value?: Span } {
   if (!origin) return {};
   const { source } = origin;
@@ -61,12 +61,13 @@ export function attributeSpans(origin: Origin | undefined, name: string): { read
 
 const REST_OF_TAG = /(?:[^"'>]|"[^"]*"|'[^']*')*>/y;
 
-/** Offset behind the `>` of the opening tag whose name this is. */
+/** Offset after the `>` of the opening tag with this name. */
 export function endOfTag({ source, end }: Origin): number {
   REST_OF_TAG.lastIndex = end;
   return REST_OF_TAG.test(source.text) ? REST_OF_TAG.lastIndex : end;
 }
 
+/** Lines and columns of a span, counted from 1. */
 export function placeOf(span: Span): Place {
   const { source } = span;
   const [line, column] = lineAndColumn(source, span.start);

@@ -1,9 +1,9 @@
 import { distance } from "fastest-levenshtein";
 
-/** Names beyond this length are nobody's typing error, and comparing them costs their product. */
+/** Names longer than this are not typing errors, and comparing two costs the product of their lengths. */
 const MAX_COMPARED_LENGTH = 64;
 
-/** `; did you mean ...?` for the candidate that is nearest to what was written, or nothing when none is near. */
+/** `; did you mean ...?` for the candidate nearest to what was written, or an empty text if none is near. */
 export function didYouMean(written: string, candidates: Iterable<string>): string {
   if (written.length > MAX_COMPARED_LENGTH) return "";
   let best: string | undefined;
@@ -16,7 +16,7 @@ export function didYouMean(written: string, candidates: Iterable<string>): strin
   return best === undefined ? "" : `; did you mean \`${best}\`?`;
 }
 
-/** Edits of a slip of the keyboard; two letters that changed places are two. */
+/** Edits allowed for a typing error; two swapped letters count as two. */
 function farthest(written: string): number {
   return written.length <= 3 ? 1 : Math.max(2, Math.floor(written.length / 3));
 }

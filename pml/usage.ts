@@ -1,18 +1,19 @@
 import { checkPrompt } from "./check-prompt.js";
 import { type Diagnostic, diagnosticList } from "./diagnostic.js";
-import { namedIn, pathWithin } from "./scope.js";
+import { namedIn, pathWithin, schemaPath } from "./scope.js";
 import type { Prompt, Schema, SchemaNode } from "./tree.js";
 
 /**
- * What a schema has and none of the prompts uses: modules that none includes, and parameters that none fills though
- * it includes their module. All are warnings.
+ * Warns about parts of a schema that no prompt uses: modules that none includes, and parameters that none fills even
+ * though it includes their module.
  */
 export function checkUsage(schema: Schema, prompts: readonly Prompt[]): readonly Diagnostic[] {
   const { diagnostics, report } = diagnosticList();
   const used = new Set<string>();
   const filled = new Set<string>();
   for (const prompt of prompts) {
-    for (const [path, include] of checkPrompt(schema, prompt).included) {
+    for (const [repeated, include] of checkPrompt(schema, prompt).included) {
+      const path = schemaPath(repeated);
       used.add(path);
       for (const argument of Object.keys(include.arguments)) filled.add(pathWithin(path, argument));
     }

@@ -4,9 +4,8 @@ import { MAX_DEPTH, MAX_ELEMENTS } from "./grammar.js";
 import type { SourceText, Span } from "./source.js";
 
 /**
- * XML's own rules, all breaches in one run and each at its place: fast-xml-parser's validator stops at the first,
- * and its parser asks for none. Document types are refused: nothing in PML needs one, and they are what entity
- * bombs are made of.
+ * XML's own rules, with every violation reported in one run and at its position: fast-xml-parser's validator stops at the
+ * first, and its parser enforces none. Document types are refused: nothing in PML needs one, and entity bombs depend on them.
  */
 
 const OR_CDATA = ", or put the text into a CDATA section: `<![CDATA[` ... `]]>`";
@@ -19,12 +18,12 @@ const ATTRIBUTE_NAME = TAG_NAME;
 const UNQUOTED_VALUE = /[^ \t\n<>"']+/y;
 const SPACES = /[ \t\n]*/y;
 
-/** The XML declaration's length, 0 without one. */
+/** Length of the XML declaration; 0 without one. */
 export function declarationLength(text: string): number {
   return XML_DECLARATION.exec(text)?.[0].length ?? 0;
 }
 
-/** Whether the tags nest: else no tree can be built. Other breaches are reported and leave the tree whole. */
+/** Whether the tags nest: otherwise no tree can be built. Other violations are reported and leave the tree intact. */
 export function checkXml(source: SourceText, report: Report): boolean {
   const { text } = source;
   let elements = 0;
@@ -58,7 +57,7 @@ export function checkXml(source: SourceText, report: Report): boolean {
         return false;
       }
       const dashes = text.slice(at + 4, end + 1).indexOf("--");
-      if (dashes !== -1) report("bad-xml", "`--` may not stand within a comment", span(at + 4 + dashes, at + 6 + dashes));
+      if (dashes !== -1) report("bad-xml", "`--` is not allowed in a comment", span(at + 4 + dashes, at + 6 + dashes));
       at = end + 3;
     } else if (text.startsWith("<![CDATA[", at)) {
       const end = text.indexOf("]]>", at + 9);
@@ -66,13 +65,13 @@ export function checkXml(source: SourceText, report: Report): boolean {
         breach("unclosed-element", "this CDATA section is never closed; end it with `]]>`", span(at, at + 9));
         return false;
       }
-      if (open.length === 0) breach("bad-xml", "text may only stand within an element", span(at, at + 9));
+      if (open.length === 0) breach("bad-xml", "text is only allowed within an element", span(at, at + 9));
       at = end + 3;
     } else if (text.startsWith("<!DOCTYPE", at)) {
-      breach("doctype", "PML has no document types; write the text itself in place of entities", span(at, at + 9));
+      breach("doctype", "PML has no document types; write the text itself instead of an entity", span(at, at + 9));
       return false;
     } else if (text.startsWith("<?", at)) {
-      breach("bad-xml", "PML has no processing instructions; an XML declaration stands at the very start", span(at, at + 2));
+      breach("bad-xml", "PML has no processing instructions; an XML declaration is only allowed at the very start", span(at, at + 2));
       const end = text.indexOf("?>", at);
       if (end === -1) return false;
       at = end + 2;
@@ -80,7 +79,7 @@ export function checkXml(source: SourceText, report: Report): boolean {
       const nameEnd = endOf(TAG_NAME, text, at + 2);
       const end = endOf(SPACES, text, nameEnd);
       if (nameEnd === at + 2 || text[end] !== ">") {
-        breach("bad-xml", "this closing tag is not complete; write `</name>`", span(at, Math.max(end, at + 2)));
+        breach("bad-xml", "this closing tag is incomplete; write `</name>`", span(at, Math.max(end, at + 2)));
         at = Math.max(end, at + 2);
         continue;
       }
@@ -90,15 +89,15 @@ export function checkXml(source: SourceText, report: Report): boolean {
       const tag = scanTag(at);
       if (!tag) return false;
       if (++elements > MAX_ELEMENTS) {
-        breach("too-large", `a file may have ${MAX_ELEMENTS} elements; split it and import the parts`, tag.name);
+        breach("too-large", `a file may have at most ${MAX_ELEMENTS} elements; split it and import the parts`, tag.name);
         return false;
       }
       if (open.length === 0 && ++roots > 1) {
-        breach("bad-xml", "a file holds one element at its top; put this into a file of its own", tag.name);
+        breach("bad-xml", "a file has one root element; put this one into a separate file", tag.name);
       }
       if (!tag.closed) open.push(tag.name);
       if (open.length > MAX_DEPTH) {
-        breach("too-deep", `elements may be nested ${MAX_DEPTH} deep`, tag.name);
+        breach("too-deep", `elements may be nested at most ${MAX_DEPTH} deep`, tag.name);
         return false;
       }
       at = tag.end;
@@ -108,7 +107,7 @@ export function checkXml(source: SourceText, report: Report): boolean {
     }
   }
   for (const name of open) breach("unclosed-element", `\`<${nameOf(name)}>\` is never closed`, name);
-  if (nests && roots === 0) breach("bad-xml", "there is no element in this file", span(0, 0));
+  if (nests && roots === 0) breach("bad-xml", "this file has no element", span(0, 0));
   return nests;
 
   function closeElement(name: Span): void {
@@ -116,8 +115,8 @@ export function checkXml(source: SourceText, report: Report): boolean {
     const opened = open.findLastIndex((candidate) => nameOf(candidate) === written);
     if (opened === -1) {
       const innermost = open.at(-1);
-      const meant = innermost ? `; open is \`<${nameOf(innermost)}>\`` : "";
-      breach("unopened-element", `\`</${written}>\` closes what was never opened${meant}`, name);
+      const meant = innermost ? `; the open element is \`<${nameOf(innermost)}>\`` : "";
+      breach("unopened-element", `\`</${written}>\` closes an element that was never opened${meant}`, name);
       return;
     }
     for (const unclosed of open.splice(opened).slice(1)) {
@@ -125,7 +124,7 @@ export function checkXml(source: SourceText, report: Report): boolean {
     }
   }
 
-  /** Undefined when its end cannot be told. */
+  /** Undefined if its end cannot be found. */
   function scanTag(start: number): { readonly name: Span; readonly end: number; readonly closed: boolean } | undefined {
     const name = span(start + 1, endOf(TAG_NAME, text, start + 1));
     const given = new Set<string>();
@@ -156,7 +155,7 @@ export function checkXml(source: SourceText, report: Report): boolean {
       const quoteAt = endOf(SPACES, text, equals + 1);
       const quote = text[quoteAt];
       if (quote !== '"' && quote !== "'") {
-        breach("bad-attribute", `the value of \`${written}\` stands in quotes: \`${written}="..."\``, attribute);
+        breach("bad-attribute", `the value of \`${written}\` needs quotes: \`${written}="..."\``, attribute);
         at = endOf(UNQUOTED_VALUE, text, quoteAt);
         continue;
       }
@@ -170,7 +169,7 @@ export function checkXml(source: SourceText, report: Report): boolean {
       const lessThan = text.slice(value.start, value.end).indexOf("<");
       if (lessThan !== -1) {
         const place = span(value.start + lessThan, value.start + lessThan + 1);
-        report("bad-attribute", "`<` may not stand in a value; write `&lt;`, or close the quote before it", place);
+        report("bad-attribute", "`<` is not allowed in a value; write `&lt;`, or close the quote before it", place);
       }
       reportEntities(value, report);
       if (given.has(written)) report("duplicate-attribute", `\`${written}\` is given twice`, attribute);
@@ -185,7 +184,7 @@ function reportOutside(written: Span, report: Report): void {
   const first = inner.search(/[^ \t\n]/);
   if (first === -1) return;
   const start = written.start + first;
-  report("bad-xml", "text may only stand within an element", { ...written, start, end: start + inner.trim().length });
+  report("bad-xml", "text is only allowed within an element", { ...written, start, end: start + inner.trim().length });
 }
 
 function nameOf({ source, start, end }: Span): string {

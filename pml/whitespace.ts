@@ -4,15 +4,15 @@ import type { Space, Wrap } from "./tree.js";
 import type { XmlComment, XmlElement, XmlNode } from "./xml.js";
 
 /**
- * The whitespace rule: what of an element's content is text. Text is kept as it is written, but for the layout of the
- * markup around it:
+ * The whitespace rule: which parts of an element's content are text. Text is kept as written, except for the layout of
+ * the markup around it:
  *
  * - the indentation that all lines have in common,
  * - blank lines at both ends,
- * - lines that hold a tag alone, comments aside (Mustache calls such tags standalone), and blank lines between them.
+ * - lines with only a tag, ignoring comments (Mustache calls such tags standalone), and blank lines between them.
  *
- * A module or union that has its lines to itself ends with the last one's line feed; one within a line is within the
- * text's line. CDATA sections and characters written as references are never layout. Whitespace is space, tab and
+ * A module or union that has its lines to itself ends with the last line's line feed; one within a line is part of
+ * that line. CDATA sections and characters written as references are never layout. Whitespace is space, tab and
  * line feed; a no-break space is text.
  */
 export type TextRule = {
@@ -22,23 +22,23 @@ export type TextRule = {
 };
 
 /**
- * What stands around the content. `lines`: the element has its lines to itself, so its text ends with a line feed.
- * `bare`: what follows is not its matter, so its text ends without one. `written`: it ends with a line feed where the
- * content's last line does. `inline`: as `bare`, and its first line is the rest of another.
+ * How the content ends. `lines`: the element has its lines to itself, so its text ends with a line feed.
+ * `bare`: its text ends without one, whatever follows. `written`: it ends with a line feed if the content's
+ * last line does. `inline`: like `bare`, and its first line continues another.
  */
 export type Ends = "lines" | "bare" | "written" | "inline";
 
-/** How an element takes part in the lines that it stands in. */
+/** How an element affects the lines that contain it. */
 export type LineRole =
-  /** A part of the line, as text is. */
+  /** Part of the line, like text. */
   | "word"
-  /** Takes its lines with it when it has them to itself. */
+  /** Includes its lines if it has them to itself. */
   | "lines"
-  /** Text neither before nor after it goes on past it: whitespace beside it is layout. */
+  /** Text before or after it does not continue past it: whitespace next to it is layout. */
   | "control"
-  /** Stands for something that follows what is before it; a line of its own is layout. */
+  /** Represents something that follows the preceding text; a separate line for it is layout. */
   | "place"
-  /** As a comment: says nothing where it stands. */
+  /** Like a comment: has no effect on the text. */
   | "nothing";
 
 export type Settled =
@@ -50,14 +50,14 @@ export type Settled =
       readonly span: Span;
     }
   | { readonly kind: "comment"; readonly comment: XmlComment }
-  | { readonly kind: "element"; readonly element: XmlElement; /** Whether it has its lines to itself. */ readonly alone: boolean };
+  | { readonly kind: "element"; readonly element: XmlElement /** Whether it has its lines to itself. */; readonly alone: boolean };
 
 export function settleText(children: readonly XmlNode[], rule: TextRule, roleOf: (element: XmlElement) => LineRole): Settled[] {
   const pieces = rule.space === "preserve" ? children.map(preserved) : settleLines(linesOf(children), rule, roleOf);
   return mergeTexts(pieces);
 }
 
-/** A piece of text while lines are settled; `raw` has references, `soft` is what it reads when soft wraps are joined. */
+/** A piece of text while lines are settled; `raw` has references, `soft` is the text with soft wraps joined. */
 type Piece = Settled | { readonly kind: "raw"; readonly raw: string; readonly soft: string; readonly span: Span };
 
 function preserved(node: XmlNode): Piece {
@@ -79,7 +79,7 @@ type Line = {
   ended: boolean;
 };
 
-/** The content in lines of the source; what an element or a CDATA section holds is within its line. */
+/** The content in lines of the source; the content of an element or a CDATA section belongs to its line. */
 function linesOf(children: readonly XmlNode[]): Line[] {
   let line: Line = { nodes: [], ended: false };
   const lines = [line];
@@ -102,8 +102,8 @@ function linesOf(children: readonly XmlNode[]): Line[] {
 }
 
 /**
- * `comment`: nothing but what says nothing; `tags`: elements and comments alone, one element where it has lines; `text`:
- * all else that is not blank.
+ * `comment`: only comments and elements without effect; `tags`: only elements and comments, one element if it has lines
+ * to itself; `text`: everything else that is not blank.
  */
 type LineKind = "blank" | "comment" | "tags" | "text";
 
@@ -140,7 +140,7 @@ function settleLines(lines: readonly Line[], { wrap, ends }: TextRule, roleOf: (
     }
     before = kind;
     const joined = wrap === "soft" && following[i] === "text";
-    let control = false; // whether a control element stands before, in this line
+    let control = false; // whether a control element precedes, in this line
     for (const [j, node] of line.nodes.entries()) {
       if (node.kind === "cdata") pieces.push({ kind: "text", text: node.text, cdata: true, span: node.span });
       else if (node.kind !== "text") pieces.push(elementOrComment(node, false));
@@ -184,7 +184,7 @@ function kindOf({ nodes }: Line, roleOf: (element: XmlElement) => LineRole): Lin
   return lined > 0 && elements > 1 ? "text" : kind;
 }
 
-/** Of all lines that begin within the content and have something to indent. */
+/** Shared by all lines that begin within the content and have something to indent. */
 function commonIndentation(lines: readonly Line[], kinds: readonly LineKind[]): string {
   let common: string | undefined;
   for (const [i, { nodes }] of lines.entries()) {
@@ -214,7 +214,7 @@ function endOf({ nodes }: Line): Span | undefined {
   return span && { ...span, start: span.end };
 }
 
-/** For each item, the next one behind it that counts. */
+/** For each item, the next one after it that counts. */
 export function nextOf<Item>(items: readonly Item[], counts: (item: Item) => boolean): (Item | undefined)[] {
   const next: (Item | undefined)[] = [];
   let found: Item | undefined;
@@ -225,7 +225,7 @@ export function nextOf<Item>(items: readonly Item[], counts: (item: Item) => boo
   return next;
 }
 
-/** Takes whitespace of the source, written references aside, from before and after what is control text. */
+/** Removes the source's whitespace, except for references, before and after control text. */
 function trimBesideControl(pieces: readonly Piece[], roleOf: (element: XmlElement) => LineRole): Piece[] {
   const isControl = (piece: Piece | undefined) => piece?.kind === "element" && roleOf(piece.element) === "control";
   const counts = (piece: Piece) => piece.kind !== "comment" && !(piece.kind === "raw" && isBlank(piece.raw));
@@ -239,7 +239,7 @@ function trimBesideControl(pieces: readonly Piece[], roleOf: (element: XmlElemen
   });
 }
 
-/** Texts that are neighbours become one, but for those of CDATA sections, which stay their own. */
+/** Adjacent texts are merged, except that CDATA sections stay separate. */
 function mergeTexts(pieces: readonly Piece[]): Settled[] {
   const merged: Settled[] = [];
   for (const piece of pieces) {

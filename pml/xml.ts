@@ -6,16 +6,16 @@ import { MAX_DEPTH } from "./grammar.js";
 import { endOfTag, type Origin, type SourceText, type Span } from "./source.js";
 import { checkXml, declarationLength } from "./wellformed.js";
 
-/** The tree of XML as it is written, every node with its place. */
+/** The tree of XML as written, every node with its place. */
 export type XmlElement = {
   readonly kind: "element";
   readonly name: string;
-  /** Values with their references decoded, line ends and tabs as they are written. */
+  /** Values with their references decoded, line ends and tabs as written. */
   readonly attributes: ReadonlyMap<string, string>;
   readonly children: readonly XmlNode[];
   readonly origin: Origin;
 };
-/** As it stands in the source, references not yet decoded: what is written as a reference is never layout. */
+/** As in the source, with references not yet decoded: a character written as a reference is never layout. */
 export type XmlText = { readonly kind: "text"; readonly raw: string; readonly span: Span };
 export type XmlCdata = { readonly kind: "cdata"; readonly text: string; readonly span: Span };
 export type XmlComment = { readonly kind: "comment"; readonly text: string; readonly span: Span };
@@ -29,7 +29,7 @@ const COMMENT = "#comment";
 const ATTRIBUTES = ":@";
 const METADATA = XMLParser.getMetaDataSymbol() as symbol;
 
-/** Stands before each name: the library refuses some that are fine, such as `constructor`. */
+/** Prefix of each name: the library refuses some valid ones, such as `constructor`. */
 const NAME_MARK = ".";
 
 /** A node of fast-xml-parser in document order: one name, whose value is text or child nodes, and its place. */
@@ -57,7 +57,7 @@ const parser = () =>
     jPath: false,
   });
 
-/** The document, or undefined where its tags do not nest; the reasons are reported. */
+/** The document, or undefined if its tags do not nest; the reasons are reported. */
 export function parseXml(source: SourceText, report: Report): XmlDocument | undefined {
   if (!checkXml(source, report)) return undefined;
   const nodes = readNodes(parseNodes(source), 0, source);
@@ -66,7 +66,7 @@ export function parseXml(source: SourceText, report: Report): XmlDocument | unde
   return { root, preamble: nodes.filter((node) => node.kind === "comment") };
 }
 
-/** Throws `KvspliceError` `bad_markup` if the library refuses what the check has let through. */
+/** Throws `KvspliceError` `bad_markup` if the library refuses what the check accepted. */
 function parseNodes({ file, text }: SourceText): readonly ParsedNode[] {
   const declaration = declarationLength(text);
   try {
@@ -76,7 +76,7 @@ function parseNodes({ file, text }: SourceText): readonly ParsedNode[] {
   }
 }
 
-/** `at`: where the first node begins. Texts carry no place of their own: they lie between those that do. */
+/** `at`: where the first node begins. Texts have no place of their own: they lie between nodes that do. */
 function readNodes(nodes: readonly ParsedNode[], at: number, source: SourceText): XmlNode[] {
   return nodes.map((node): XmlNode => {
     const start = at;

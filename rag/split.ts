@@ -1,43 +1,46 @@
 import { KvspliceError, type ModelCard, type Tokenizer } from "../engine/index.js";
 import { Pace } from "../plan/index.js";
 import type { Document, Paragraph } from "./document.js";
-import { renderDocument } from "./prompt.js";
+import { renderDocument } from "./question-plan.js";
 
-/** A part of a document that is encoded, retrieved and read as one. */
+/** A part of a document that is encoded, retrieved and read as a unit. */
 export type Chunk = {
   readonly title: string;
   readonly text: string;
-  /** Token ids of the rendered chunk, title line included. */
+  /** Token ids of the rendered chunk, including the title line. */
   readonly tokens: readonly number[];
-  /** Page that it begins on, from 1, where its file has pages. */
+  /** Page on which it begins, from 1, if its file has pages. */
   readonly page?: number;
 };
 
+/** How long chunks are: at most `maxTokens` each; by default what the model's card says. */
 export type SplitOptions = {
   readonly tokenizer: Tokenizer;
   readonly card: ModelCard;
   readonly maxTokens?: number;
-  /** Of the whole document; a longer one is refused, without its being read to the end. Any number when left out. */
+  /** Tokens of the whole document; a longer one is refused without reading it to the end. Unlimited by default. */
   readonly mostTokens?: number;
   readonly signal?: AbortSignal | undefined;
 };
 
-/** Of a chunk, at most this share goes to its title; a longer title is cut there. */
+/** At most this share of a chunk is its title; a longer title is cut. */
 const MAX_TITLE_SHARE = 0.25;
 
-/** A rune is at most 4 bytes, so 4 tokens: below this room for text, splitting would not come to an end. */
+/** A rune is at most 4 bytes, so 4 tokens: with less room for text, splitting would never end. */
 const MIN_TEXT_TOKENS = 8;
 
-/** Of a chunk, at most this share goes to the names of a table's columns; longer ones stand above its first row alone. */
+/** At most this share of a chunk is a table's column names; longer ones appear only above the first row. */
 const MAX_COLUMNS_SHARE = 0.3;
 
-/** Characters that are read, and searched for the end of a sentence or word, in one step. */
+/** Characters read, and searched for the end of a sentence or word, in one step. */
 const READ_AT_ONCE = 4_096;
+/** A longer paragraph is measured in parts: the ends of its millions of tokens are not kept at once. */
+const PART = 262_144;
 const WINDOW = 8_192;
 
 type Source = Omit<Paragraph, "text">;
 
-/** A stretch of a paragraph that is laid into one chunk whole; `tokens` of it in its place. */
+/** A stretch of a paragraph that goes into one chunk whole; `tokens` counts it in its paragraph. */
 type Unit = { readonly text: MeasuredText; readonly start: number; readonly end: number; readonly tokens: number; readonly from: Source };
 
 type Counter = (text: string) => number;
@@ -46,15 +49,18 @@ type Counter = (text: string) => number;
 const CUTS: readonly ((unit: Unit) => Iterable<number>)[] = [segmentsBy("sentence"), segmentsBy("word"), tokensOfUnit, runes];
 
 /**
- * Splits a document into chunks of at most `maxTokens` tokens, each counted as rendered for the model. Neighbouring
- * paragraphs share a chunk while they fit, and a heading goes with what follows. A paragraph that is too long for a
- * chunk is cut between sentences, a sentence between words, a word between its tokens. No text is left out. The names
- * of a table's columns stand above its rows in every chunk.
+ * Splits a document into chunks of at most `maxTokens` tokens, each counted as rendered for the model. Adjacent
+ * paragraphs share a chunk while they fit, and a heading stays with what follows. A paragraph that is too long for a
+ * chunk is cut between sentences, a sentence between words, a word between its tokens. No text is left out. A table's
+ * column names are repeated above its rows in every chunk.
  *
- * A text is read once to find where to cut, and each chunk as it is rendered; it takes time linear in the text, and
- * others have the thread in between.
+ * The text is read once to find where to cut, and each chunk once as it is rendered, so the time is linear in the text's
+ * length; the event loop runs in between.
  *
- * @throws KvspliceError `bad_argument` where maxTokens leaves no room for text, `too_long` above `mostTokens`, `cancelled`
+ *     const document = { path: "", title: "Gull Point", paragraphs: [{ text }] };
+ *     const chunks = await splitDocument(document, { tokenizer: model.tokenizer, card: model.card });
+ *
+ * @throws KvspliceError `bad_argument` if maxTokens leaves no room for text, `too_long` above `mostTokens`, `cancelled`
  */
 export async function splitDocument(document: Document, options: SplitOptions): Promise<Chunk[]> {
   const { tokenizer, card, maxTokens = Math.min(card.chunkTokens, card.maxDocumentTokens) } = options;
@@ -64,15 +70,25 @@ export async function splitDocument(document: Document, options: SplitOptions): 
   const around = render("").length;
   const room = maxTokens - around;
   if (room < MIN_TEXT_TOKENS) {
-    throw new KvspliceError("bad_argument", `${maxTokens} tokens a document leave no room for text; allow more.`);
+    throw new KvspliceError("bad_argument", `${maxTokens} tokens per document leave no room for text; allow more.`);
   }
 
   const pace = new Pace(options.signal);
   const columnTokens = remembering(count);
-  const units = new Units(withFittingColumns(document.paragraphs, room, columnTokens), { tokenizer, room, mostTokens: options.mostTokens ?? Infinity, columnTokens, pace });
+  const units = new Units(withFittingColumns(document.paragraphs, room, columnTokens), {
+    tokenizer,
+    room,
+    mostTokens: options.mostTokens ?? Infinity,
+    columnTokens,
+    pace,
+  });
   const chunks: Chunk[] = [];
   let beginsLine = true;
-  for (let first = await units.at(0); first !== undefined; first = await units.at(0)) {
+  let columns: string | undefined;
+  for (;;) {
+    if (await units.blankFills(0, columns)) beginsLine = await units.passBlank(columns);
+    const first = await units.at(0);
+    if (first === undefined) return chunks;
     const packed = await pack(units, { around, maxTokens, columnTokens, render: (some) => render(textOf(some, beginsLine)) });
     if (packed.length === 0) {
       units.cutFirst();
@@ -81,11 +97,12 @@ export async function splitDocument(document: Document, options: SplitOptions): 
     const text = textOf(packed, beginsLine);
     const { page } = first.from;
     if (text !== "") chunks.push({ title, text, tokens: render(text), ...(page === undefined ? {} : { page }) });
-    beginsLine = partOf(packed.at(-1)!).endsWith("\n");
+    const last = packed.at(-1)!;
+    beginsLine = partOf(last).endsWith("\n");
+    columns = last.from.columns;
     units.drop(packed.length);
     await pace.breathe();
   }
-  return chunks;
 }
 
 type PackOptions = {
@@ -97,8 +114,8 @@ type PackOptions = {
 };
 
 /**
- * The units of the next chunk: as many as fit, but not a heading without its text. Their tokens in the paragraph are a
- * guide; how many there are in the chunk is counted when it seems full, and what room is left is filled again.
+ * The units of the next chunk: as many as fit, but no heading without its text. Their tokens in the paragraph are an
+ * estimate; the chunk's tokens are counted when it seems full, and any room left is filled.
  */
 async function pack(units: Units, { around, maxTokens, columnTokens, render }: PackOptions): Promise<readonly Unit[]> {
   const rendered = (count: number) => render(units.first(count)).length;
@@ -115,8 +132,9 @@ async function pack(units: Units, { around, maxTokens, columnTokens, render }: P
       columns = above;
     }
     const fitting = mostWithin(end, next, (count) => rendered(count) <= maxTokens);
-    if (fitting === end) break;
+    const full = fitting === end || (fitting === next && (await units.blankFills(next, columns)));
     end = fitting;
+    if (full) break;
     used = rendered(end);
   }
   if ((await units.at(end)) === undefined) return units.first(end);
@@ -125,7 +143,7 @@ async function pack(units: Units, { around, maxTokens, columnTokens, render }: P
   return units.first(kept > 0 ? kept : end);
 }
 
-/** The largest number from `least` to `most` that fits, `least` being known to; it is near the last one, or that. */
+/** The largest number from `least` to `most` that fits; `least` is known to fit, and the result is usually near `most`. */
 function mostWithin(least: number, most: number, fits: (count: number) => boolean): number {
   let [low, high] = [most, most + 1];
   for (let step = 1; low > least && !fits(low); step *= 2) [low, high] = [Math.max(least, low - step), low];
@@ -137,7 +155,7 @@ function mostWithin(least: number, most: number, fits: (count: number) => boolea
   return low;
 }
 
-/** What a chunk of these units says: a line that begins in it keeps its indentation, the rest of a cut one has none. */
+/** The text of a chunk: a line that begins in it keeps its indentation, the rest of a cut line has none. */
 function textOf(units: readonly Unit[], beginsLine: boolean): string {
   let text = "";
   let columns: string | undefined;
@@ -150,7 +168,7 @@ function textOf(units: readonly Unit[], beginsLine: boolean): string {
   return (beginsLine ? text.replace(/^(?:[^\S\n]*\n)+/, "") : text.trimStart()).trimEnd();
 }
 
-/** Columns' names that would fill a chunk become a paragraph of their own, once. */
+/** Column names that would fill a chunk become a separate paragraph, once. */
 function withFittingColumns(paragraphs: readonly Paragraph[], room: number, count: Counter): Paragraph[] {
   return paragraphs.flatMap((paragraph, index) => {
     const { columns, ...row } = paragraph;
@@ -159,9 +177,9 @@ function withFittingColumns(paragraphs: readonly Paragraph[], room: number, coun
   });
 }
 
-const TOO_LONG = "The context does not hold so long a document; give a shorter one, or a part of it.";
+const TOO_LONG = "The document does not fit into the context; give a shorter one, or part of it.";
 
-/** A text, and how many tokens it has up to each place. */
+/** A text, and its number of tokens up to each place. */
 class MeasuredText {
   private constructor(
     readonly text: string,
@@ -182,12 +200,12 @@ class MeasuredText {
     return this.ends.length;
   }
 
-  /** Tokens that end within a part: those of neighbouring parts add up. */
+  /** Tokens that end within a part: the counts of adjacent parts add up. */
   tokensOf(start: number, end: number): number {
     return this.tokensUpTo(end) - this.tokensUpTo(start);
   }
 
-  /** Places behind `start`, up to `end`, where a token ends that is the last one of its character. */
+  /** Places after `start`, up to `end`, at which a character's last token ends. */
   *endsWithin(start: number, end: number): Generator<number> {
     let last = start;
     for (let index = this.tokensUpTo(start); this.ends[index]! <= end; index++) {
@@ -214,10 +232,12 @@ type UnitOptions = {
   readonly pace: Pace;
 };
 
-/** The units of a document from the next chunk's first on, made when they are looked at. */
+/** The units of a document from the next chunk's first on, made lazily. */
 class Units {
   private units: Unit[] = [];
   private paragraph = 0;
+  /** Where in the next paragraph the next part of it begins. */
+  private place = 0;
   /** Tokens of the paragraphs before the next one. */
   private read = 0;
   private coming: Iterator<Unit> | undefined;
@@ -236,12 +256,12 @@ class Units {
     return this.units[index];
   }
 
-  /** The same for one that has been looked at, without waiting. */
+  /** The same for a unit that already exists, without waiting. */
   known(index: number): Unit | undefined {
     return this.units[index];
   }
 
-  /** The first ones, which have been looked at. */
+  /** The first units, which already exist. */
   first(count: number): readonly Unit[] {
     return this.units.slice(0, count);
   }
@@ -250,7 +270,33 @@ class Units {
     this.units = this.units.slice(count);
   }
 
-  /** For a unit that fits where it stands in its paragraph, but not in its chunk. */
+  /**
+   * Whether white space begins here that fills a chunk. It is in no chunk's text, which has none at its ends.
+   * @param columns those that stand above the unit before
+   */
+  async blankFills(index: number, columns: string | undefined): Promise<boolean> {
+    for (let tokens = 0; tokens <= this.options.room; index++) {
+      const unit = this.known(index) ?? (await this.at(index));
+      if (unit === undefined || !isBlank(unit, columns)) return false;
+      tokens += unit.tokens;
+    }
+    return true;
+  }
+
+  /** Drops all white space that comes first. Returns whether a line begins after it. */
+  async passBlank(columns: string | undefined): Promise<boolean> {
+    let beginsLine = false;
+    for (let first = await this.at(0); first !== undefined && isBlank(first, columns); first = await this.at(0)) {
+      const other = this.units.findIndex((unit) => !isBlank(unit, columns));
+      const blank = other < 0 ? this.units.length : other;
+      beginsLine = partOf(this.units[blank - 1]!).endsWith("\n");
+      this.drop(blank);
+      await this.options.pace.breathe();
+    }
+    return beginsLine;
+  }
+
+  /** For a unit that fits as counted in its paragraph, but not in its chunk. */
   cutFirst(): void {
     const [first, ...others] = this.units as [Unit, ...Unit[]];
     for (const cut of CUTS) {
@@ -262,27 +308,32 @@ class Units {
   }
 
   private async readNext(): Promise<boolean> {
-    const paragraph = this.paragraphs[this.paragraph++];
+    const paragraph = this.paragraphs[this.paragraph];
     if (paragraph === undefined) return false;
     const { room, columnTokens, mostTokens } = this.options;
-    const { text, ...from } = paragraph;
+    const { text: whole, heading, ...from } = paragraph;
+    const end = endOfPart(whole, this.place);
+    const part = end < whole.length ? whole.slice(this.place, end) : `${whole.slice(this.place)}\n`;
+    const isWhole = part.length > whole.length;
+    this.place = end < whole.length ? end : 0;
+    if (this.place === 0) this.paragraph++;
     const left = room - (from.columns === undefined ? 0 : columnTokens(`${from.columns}\n`));
-    const measured = await MeasuredText.of(`${text}\n`, mostTokens - this.read, this.options);
+    const measured = await MeasuredText.of(part, mostTokens - this.read, this.options);
     this.read += measured.tokens;
-    this.coming = fitted(unit(measured, 0, measured.text.length, from), left, 0);
+    this.coming = fitted(unit(measured, 0, part.length, { ...from, ...(isWhole && heading && { heading }) }), left, 0);
     return true;
   }
 }
 
 function* fitted(whole: Unit, room: number, cut: number): Generator<Unit> {
   const segments = CUTS[cut];
-  if (whole.tokens <= room || segments === undefined) yield whole;
+  if (whole.tokens <= room || segments === undefined || isBlank(whole, undefined)) yield whole;
   else for (const part of partsOf(whole, segments)) yield* fitted(part, room, cut + 1);
 }
 
 function* partsOf(whole: Unit, segments: (unit: Unit) => Iterable<number>): Generator<Unit> {
   const { text, start, from } = whole;
-  const { heading: _, ...continued } = from; // a part of a heading is none
+  const { heading: _, ...continued } = from; // part of a heading is not a heading
   let at = start;
   for (const length of segments(whole)) yield unit(text, at, (at += length), continued);
 }
@@ -295,13 +346,20 @@ function partOf({ text, start, end }: Unit): string {
   return text.text.slice(start, end);
 }
 
-/** The title, or as many of its words as take `maxTokens`, and a sign that more stood there. */
+/** Whether a unit below these columns has no content. */
+function isBlank(unit: Unit, columns: string | undefined): boolean {
+  const above = unit.from.columns;
+  return (above === undefined || above === columns) && !/\S/.test(partOf(unit));
+}
+
+/** The title, or as many of its words as fit into `maxTokens`, followed by an ellipsis. */
 function shortened(title: string, maxTokens: number, tokenizer: Tokenizer): string {
   const reading = tokenizer.read(title);
   while (reading.ids.length <= maxTokens && reading.advance(READ_AT_ONCE));
   if (reading.ids.length <= maxTokens) return title;
   const beginning = [...title.slice(0, reading.ends[maxTokens])];
-  const fits = (runes: number) => runes <= beginning.length && tokenizer.encode(`${beginning.slice(0, runes).join("")}…`).length <= maxTokens;
+  const fits = (runes: number) =>
+    runes <= beginning.length && tokenizer.encode(`${beginning.slice(0, runes).join("")}…`).length <= maxTokens;
   let kept = [...title].length;
   while (kept > 0 && !fits(kept)) kept = Math.floor(kept * 0.9);
   const text = beginning.slice(0, kept).join("");
@@ -317,7 +375,7 @@ function remembering(count: Counter): Counter {
   };
 }
 
-/** Lengths of the segments, found in a window that moves along: what is longer than it is cut there. */
+/** Lengths of the segments, found in a moving window: a segment longer than the window is cut. */
 function segmentsBy(granularity: "sentence" | "word"): (unit: Unit) => Iterable<number> {
   const segmenter = new Intl.Segmenter("en", { granularity });
   return function* (unit) {
@@ -327,7 +385,7 @@ function segmentsBy(granularity: "sentence" | "word"): (unit: Unit) => Iterable<
       const goesOn = start + window.length < text.length;
       let at = 0;
       for (const { segment, index } of segmenter.segment(window)) {
-        if (goesOn && index > 0 && index + segment.length === window.length) break; // it may end behind the window
+        if (goesOn && index > 0 && index + segment.length === window.length) break; // it may end after the window
         yield segment.length;
         at = index + segment.length;
       }
@@ -349,7 +407,16 @@ function* runes(unit: Unit): Generator<number> {
   for (const rune of partOf(unit)) yield rune.length;
 }
 
-/** A place near this one where no rune is cut. */
+/** Where the part of a text that begins at a place ends: after a line or word if one ends in its last tenth. */
+function endOfPart(text: string, start: number): number {
+  if (text.length - start <= PART) return text.length;
+  const most = wholeRunes(text, start + PART);
+  const last = text.slice(most - Math.floor(PART / 10), most);
+  const space = Math.max(last.lastIndexOf("\n"), last.lastIndexOf(" "));
+  return space < 0 ? most : most - last.length + space + 1;
+}
+
+/** A place near this one that does not cut a rune. */
 function wholeRunes(text: string, place: number): number {
   const unit = text.charCodeAt(place);
   return unit >= 0xdc00 && unit < 0xe000 ? place - 1 : place;

@@ -3,23 +3,35 @@ import type { Context } from "hono";
 import type { z } from "zod";
 import type { Environment } from "./environment.js";
 import { ApiError } from "./error.js";
+import { unreadFields } from "./requests/object.js";
+
+/** A parsed body, and the names of the unknown fields that were left out. */
+export type Body<T> = { readonly request: T; readonly unread: readonly string[] };
 
 /**
- * The JSON of a request's body, as the schema has it.
- * @throws ApiError 400 for a body that is not JSON in UTF-8 or does not fit the schema (it names the field), 413 for
- *   one that is too large, 415 for another media type: a page of another origin can send those without asking first
+ * Reads the JSON of a request's body, parsed by the schema.
+ * @throws ApiError 400 for a body that is not JSON in UTF-8 or does not match the schema (the error names the field), 413 if
+ *   it is too large, 415 for another media type, because pages of other origins can send those without a preflight request
  */
-export async function readJson<Schema extends z.ZodType>(c: Context<Environment>, schema: Schema): Promise<z.output<Schema>> {
+export async function readBody<Schema extends z.ZodType>(c: Context<Environment>, schema: Schema): Promise<Body<z.output<Schema>>> {
   const type = c.req.header("content-type")?.split(";")[0]!.trim().toLowerCase();
   if (type !== "application/json") {
-    throw new ApiError(415, "The body's media type is not application/json; send the header content-type: application/json.", { code: "unsupported_media_type" });
+    throw new ApiError(415, "The body's media type is not application/json. Send the header content-type: application/json.", {
+      code: "unsupported_media_type",
+    });
   }
   return parseBody(await readBytes(c), schema);
 }
 
-/** Off Node's own stream: a body that is too large is left where it is, and the server closes the connection in time. */
-async function readBytes({ env, var: { bodyLimit_bytes } }: Context<Environment>): Promise<Buffer> {
-  const tooLarge = () => new ApiError(413, `The body has more than the ${bodyLimit_bytes} bytes that this server takes.`, { code: "body_too_large" });
+/** `readBody`, for schemas that ignore no fields. */
+export async function readJson<Schema extends z.ZodType>(c: Context<Environment>, schema: Schema): Promise<z.output<Schema>> {
+  return (await readBody(c, schema)).request;
+}
+
+/** Reads from Node's stream directly: a body that is too large is not read on, and the server closes the connection soon. */
+export async function readBytes({ env, var: { bodyLimit_bytes } }: Context<Environment>): Promise<Buffer<ArrayBuffer>> {
+  const tooLarge = () =>
+    new ApiError(413, `The body is larger than the ${bodyLimit_bytes} bytes that this server accepts.`, { code: "body_too_large" });
   if (Number(env.incoming.headers["content-length"] ?? 0) > bodyLimit_bytes) throw tooLarge();
   const parts: Buffer[] = [];
   let bytes = 0;
@@ -31,13 +43,13 @@ async function readBytes({ env, var: { bodyLimit_bytes } }: Context<Environment>
     }
   } catch (cause) {
     if (cause instanceof ApiError) throw cause;
-    throw new ApiError(400, "The body broke off before its end.", { cause });
+    throw new ApiError(400, "The body ended too early.", { cause });
   }
   return Buffer.concat(parts);
 }
 
-/** Each step takes some ten milliseconds for the largest body: others have the thread in between. */
-async function parseBody<Schema extends z.ZodType>(bytes: Buffer, schema: Schema): Promise<z.output<Schema>> {
+/** Each step takes about ten milliseconds for the largest body. In between, other requests get the thread. */
+async function parseBody<Schema extends z.ZodType>(bytes: Buffer, schema: Schema): Promise<Body<z.output<Schema>>> {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -54,16 +66,16 @@ async function parseBody<Schema extends z.ZodType>(bytes: Buffer, schema: Schema
   await setImmediate();
   const parsed = schema.safeParse(value);
   await setImmediate();
-  if (parsed.success) return parsed.data;
+  if (parsed.success) return { request: parsed.data, unread: unreadFields(value, schema) };
   throw refusal(parsed.error.issues);
 }
 
 type Issue = z.core.$ZodIssue;
 
-/** Longest part of a client's own words that an error quotes. */
+/** Maximum characters of a client's text quoted in an error. */
 const QUOTED = 100;
 
-/** Of several faults the first, as OpenAI has it. */
+/** The error for the first issue, in OpenAI's form. */
 function refusal(issues: readonly Issue[]): ApiError {
   const { issue, path } = innermost(issues[0]!, []);
   if (issue.code === "unrecognized_keys") {
@@ -78,7 +90,7 @@ function refusal(issues: readonly Issue[]): ApiError {
   return new ApiError(400, message, { ...(param !== "" && { param }), code });
 }
 
-/** Of a union, the fault of the alternative that comes nearest: the one whose fault lies deepest. */
+/** For a union, the issue of the closest alternative: the one whose issue is nested deepest. */
 function innermost(issue: Issue, before: readonly PropertyKey[]): { issue: Issue; path: readonly PropertyKey[] } {
   const path = [...before, ...issue.path];
   if (issue.code !== "invalid_union") return { issue, path };
@@ -87,9 +99,12 @@ function innermost(issue: Issue, before: readonly PropertyKey[]): { issue: Issue
   return deepest && deepest.path.length > path.length ? deepest : { issue, path };
 }
 
-/** `messages[0].content`, as OpenAI names a field. */
+/** A field's name in OpenAI's form, such as `messages[0].content`. */
 function fieldName(path: readonly PropertyKey[]): string {
-  return path.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("").replace(/^\./, "");
+  return path
+    .map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`))
+    .join("")
+    .replace(/^\./, "");
 }
 
 function quoted(text: string): string {

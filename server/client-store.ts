@@ -1,17 +1,27 @@
-import type { Records } from "../chat/index.js";
+import type { ConversationRecords, SharedConversations } from "../chat/index.js";
 import type { BlockKey, BlockStore } from "../engine/index.js";
 
+export type ClientStoreOptions = {
+  readonly records: ConversationRecords;
+  readonly shared?: SharedConversations | undefined;
+  /** Whether the corpus contains a block. */
+  readonly isHeld: (key: BlockKey) => boolean;
+};
+
 /**
- * The store as answers to clients use it: what they put is counted, so that it is let go of when it is old or too much.
- * Only what was put is counted, and never what the corpus holds.
+ * The store for answers to clients. Blocks that answers put are counted, on this server and among servers that share, so
+ * that they are removed when they are old or too many. Blocks of the corpus are never counted.
  */
-export function clientStore(store: BlockStore, records: Records, isHeld: (key: BlockKey) => boolean): BlockStore {
+export function clientStore(store: BlockStore, { records, shared, isHeld }: ClientStoreOptions): BlockStore {
   return {
-    get: (key) => store.get(key),
+    get: (key, onRead) => store.get(key, onRead),
     has: (key) => store.has(key),
     async put(key, block, options) {
       await store.put(key, block, options);
-      if (options?.pinned !== true && !isHeld(key)) records.keep(key, block.tokens);
+      if (options?.pinned === true || isHeld(key)) return;
+      records.keep(key, block.tokens);
+      const gone = (await shared?.keep(key, block.tokens)) ?? [];
+      if (gone.length > 0) await store.delete(gone, { keepPinned: true }).catch(() => undefined); // the store reports the problem itself
     },
     delete: (keys, options) => store.delete(keys, options),
     keys: () => store.keys(),

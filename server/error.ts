@@ -1,10 +1,12 @@
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { KvspliceError } from "../engine/index.js";
 
-/** OpenAI's shape of an error (https://platform.openai.com/docs/guides/error-codes): what its clients read. */
-export type ErrorBody = { readonly error: { readonly message: string; readonly type: string; readonly param: string | null; readonly code: string | null } };
+/** An error in OpenAI's format, as its clients expect it (https://platform.openai.com/docs/guides/error-codes). */
+export type ErrorBody = {
+  readonly error: { readonly message: string; readonly type: string; readonly param: string | null; readonly code: string | null };
+};
 
-/** A request that is refused, or that failed; thrown by any route. Its message goes to the client as it is. */
+/** A refused or failed request. Any route may throw it. Its message is sent to the client unchanged. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
   readonly type: string;
@@ -15,7 +17,12 @@ export class ApiError extends Error {
   constructor(
     readonly status: ContentfulStatusCode,
     message: string,
-    details: { readonly param?: string; readonly code?: string; readonly headers?: Readonly<Record<string, string>>; readonly cause?: unknown } = {},
+    details: {
+      readonly param?: string;
+      readonly code?: string;
+      readonly headers?: Readonly<Record<string, string>>;
+      readonly cause?: unknown;
+    } = {},
   ) {
     super(message, { cause: details.cause });
     this.type = typeOf(status);
@@ -37,10 +44,10 @@ function typeOf(status: number): string {
   return status < 500 ? "invalid_request_error" : "server_error";
 }
 
-/** A client that hung up reads no answer; the status is for the log (nginx's 499). */
+/** For clients that closed the connection. They read no answer, so the status is only for the log (nginx's 499). */
 export const CLIENT_GONE = 499 as ContentfulStatusCode;
 
-/** What the client is told of an error. Of those that no one foresaw it learns nothing: they may name files and code. */
+/** The error for the client. Details of unexpected errors are withheld, because they may name files and code. */
 export function apiErrorOf(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   if (error instanceof KvspliceError) {
@@ -60,5 +67,5 @@ export function apiErrorOf(error: unknown): ApiError {
         return new ApiError(507, "The server's disk is full.", { cause: error });
     }
   }
-  return new ApiError(500, "The server failed to answer; its log tells why, under this response's x-request-id.", { cause: error });
+  return new ApiError(500, "The server failed to answer. Its log has the reason, under this response's x-request-id.", { cause: error });
 }

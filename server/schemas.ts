@@ -3,30 +3,30 @@ import { relative, sep } from "node:path";
 import { globSync } from "tinyglobby";
 import { KvspliceError } from "../plan/index.js";
 import {
-  compileMarkup,
-  folderFiles,
-  hasErrors,
-  openMarkup,
-  readMarkup,
   type Compiled,
+  compileMarkup,
   type Data,
   type Diagnostic,
   type Documents,
+  folderFiles,
+  hasErrors,
   type Markup,
   type MarkupLanguage,
+  openMarkup,
+  readMarkup,
 } from "../pml/index.js";
 import { ApiError } from "./error.js";
 
 /**
- * The schemas of one folder, by the names that they have in their markup: nothing that a client writes is a path. A
- * file is read anew for each request, so that an edited schema serves at once.
+ * The schemas of one folder, by the names in their markup, so that clients never name a path. A file is read for each
+ * request, so changes to a schema take effect at once.
  */
 export class Schemas {
   private fileOf = new Map<string, string>();
-  /** What was told of the folder when it was searched last. */
+  /** Problems that the last search of the folder reported. */
   private told: ReadonlySet<string> = new Set();
 
-  /** @param tell hears of files that are not served, and why: once, until that changes */
+  /** @param tell called once for each problem because of which a file is not served, until that changes */
   constructor(
     private readonly dir: string,
     private readonly language: MarkupLanguage,
@@ -41,8 +41,8 @@ export class Schemas {
   }
 
   /**
-   * A prompt of a schema, ready for the engine.
-   * @throws ApiError 404 for a name that no schema has, 400 for markup with errors: all of them are in the message
+   * Compiles a schema's prompt for the engine.
+   * @throws ApiError 404 for an unknown schema, 400 for markup with errors, all of which are in the message
    */
   compile(name: string, prompt: string, options: { readonly documents: Documents; readonly data?: Data }): Compiled {
     const files = [this.read(name), openMarkup(Buffer.from(prompt), { kind: "prompt", file: "prompt", files: folderFiles(this.root()) })];
@@ -67,7 +67,7 @@ export class Schemas {
       if (read?.kind === "schema" && read.schema.name === name) return read;
     }
     const known = [...this.fileOf.keys()].map((each) => `'${each}'`).join(", ");
-    throw new ApiError(404, `There is no schema of this name; this server has ${known || "none"}.`, {
+    throw new ApiError(404, `There is no schema with this name. This server has ${known || "none"}.`, {
       param: "schema",
       code: "schema_not_found",
     });
@@ -79,7 +79,7 @@ export class Schemas {
     } catch (cause) {
       throw new KvspliceError(
         "bad_file",
-        `The folder of schemas ${this.dir} cannot be read (${(cause as NodeJS.ErrnoException).code}); give another with --schemas.`,
+        `The folder of schemas ${this.dir} cannot be read (${(cause as NodeJS.ErrnoException).code}). Give another one with --schemas.`,
         { cause },
       );
     }
@@ -96,21 +96,20 @@ export class Schemas {
       const read = readMarkup(file);
       const [error] = read.diagnostics.filter(({ severity }) => severity === "error");
       if (error)
-        problems.add(
-          `${shown}${error.place ? `:${error.place.line}` : ""} has errors, so it is of no use to prompts: ${error.message} [${error.code}]`,
-        );
+        problems.add(`${shown}${error.place ? `:${error.place.line}` : ""} has errors and is not served: ${error.message} [${error.code}]`);
       if (read.kind !== "schema") continue;
       const { name } = read.schema;
       const other = this.fileOf.get(name);
       if (other === undefined) this.fileOf.set(name, file);
-      else problems.add(`${shown} is schema '${name}', as ${relative(root, other)} is; the latter is served. Rename one of them.`);
+      else problems.add(`${shown} and ${relative(root, other)} both define schema '${name}'; the latter is served. Rename one of them.`);
     }
     for (const problem of problems) if (!this.told.has(problem)) this.tell(problem);
     this.told = problems;
   }
 }
 
-/** The line of the client's own prompt, and never a path of the server. */
+/** A diagnostic with its line in the client's prompt, but never a path of the server. Values have no lines. */
 function sentence({ code, message, place }: Diagnostic): string {
-  return `${place?.file === "prompt" ? `line ${place.line}, column ${place.column}: ` : "schema: "}${message} [${code}]`;
+  const where = place === undefined ? "" : place.file === "prompt" ? `line ${place.line}, column ${place.column}: ` : "schema: ";
+  return `${where}${message} [${code}]`;
 }

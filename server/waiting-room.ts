@@ -1,9 +1,9 @@
 import { ApiError } from "./error.js";
 
-/** When to try again: about an answer's time. */
+/** When to try again: after about the time that one answer takes. */
 const RETRY_AFTER_S = 2;
 
-/** Counts the answers that wait for their first token, and refuses more than it holds. */
+/** Counts the answers waiting for their first token, and refuses those beyond its limit. */
 export class WaitingRoom {
   private waiting = 0;
 
@@ -14,20 +14,21 @@ export class WaitingRoom {
   }
 
   /**
-   * Takes a place; call what it returns when the first token is there, or the answer has failed. Twice does no harm.
-   * @throws ApiError 429 when all places are taken
+   * Takes a place for each answer. Call the returned function when the first token is ready or they have failed; calling it
+   * again does nothing.
+   * @throws ApiError 429 if there are not enough free places
    */
-  enter(): () => void {
-    if (this.waiting >= this.places) {
-      throw new ApiError(429, `${this.waiting} answers are waiting, as many as this server lets wait; try again shortly.`, {
+  enter(answers = 1): () => void {
+    if (this.waiting + answers > this.places) {
+      throw new ApiError(429, `${this.waiting} answers are waiting, and this server allows ${this.places}. Try again shortly.`, {
         code: "queue_full",
         headers: { "retry-after": String(RETRY_AFTER_S) },
       });
     }
-    this.waiting++;
+    this.waiting += answers;
     let left = false;
     return () => {
-      if (!left) this.waiting--;
+      if (!left) this.waiting -= answers;
       left = true;
     };
   }

@@ -4,20 +4,20 @@ import { open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** A holder touches its lock so often; one that was not touched for so long is left over, whatever process made it. */
+/** A holder touches its lock this often; a lock that was not touched for `LEFT_OVER_AFTER_MS` is stale, whichever process made it. */
 const TOUCH_EVERY_MS = 5_000;
 const LEFT_OVER_AFTER_MS = 30_000;
 const LOOK_EVERY_MS = 200;
 
 export type FileLockOptions = {
   readonly signal?: AbortSignal | undefined;
-  /** Called once, where another process holds the lock. */
+  /** Called once, if another process holds the lock. */
   readonly onWait?: (() => void) | undefined;
 };
 
 /**
- * Runs `use` while no other process does so with the same path: the lock is a file that names its holder. That of a
- * process which has ended, or has not touched it for half a minute, is taken over.
+ * Runs `use` while no other process does so with the same path. The lock is a file that names its holder. A lock whose
+ * holder has ended, or has not touched it for half a minute, is taken over.
  */
 export async function withFileLock<T>(path: string, use: () => Promise<T>, { signal, onWait }: FileLockOptions = {}): Promise<T> {
   const holder = `${process.pid} ${hostname()} ${randomUUID()}`;
@@ -57,7 +57,7 @@ async function tryCreate(path: string, holder: string): Promise<boolean> {
   }
 }
 
-/** The holder that a lock names, if it holds it no longer. */
+/** The holder that a lock names, if that holder is gone. */
 async function leftOverHolder(path: string): Promise<string | undefined> {
   try {
     const [holder, { mtimeMs }] = await Promise.all([readFile(path, "utf8"), stat(path)]);
@@ -65,11 +65,11 @@ async function leftOverHolder(path: string): Promise<string | undefined> {
     const isLeftOver = Date.now() - mtimeMs > LEFT_OVER_AFTER_MS || (host === hostname() && !isRunning(Number(pid)));
     return isLeftOver ? holder : undefined;
   } catch {
-    return undefined; // it is gone: the next try to create it tells
+    return undefined; // it is gone, or the next attempt to create it will show that it is not
   }
 }
 
-/** Takes a lock away from this holder, and from no other that has come meanwhile. */
+/** Removes a lock of this holder, but not of another that has taken it since. */
 async function remove(path: string, holder: string): Promise<void> {
   const aside = `${path}.${randomUUID()}`;
   try {
@@ -77,7 +77,7 @@ async function remove(path: string, holder: string): Promise<void> {
     if ((await readFile(aside, "utf8")) === holder) await rm(aside, { force: true });
     else await rename(aside, path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error; // another was sooner
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error; // another process removed it first
   }
 }
 

@@ -2,21 +2,21 @@ import { mkdirSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { KvspliceError } from "../plan/index.js";
 
-/** Errors that say how to mend them better than this can. */
+/** Errors whose own text explains the remedy better than this function can. */
 const TELLING = new Set(["EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT"]);
 
 /**
- * Makes a folder, and those above it that are missing. Node's own way with `recursive` never ends where the system lets
- * nothing be made and says so with ENOENT, as in /proc.
+ * Makes a folder and any missing parents. Node's `recursive` option never returns on systems that let nothing be created and
+ * report ENOENT, as in /proc.
  *
- * @param remedy what to do where the folder cannot be made
- * @throws KvspliceError `bad_store` where it cannot be made; the system's error where a permission or room is missing
+ * @param remedy what to do if the folder cannot be made
+ * @throws KvspliceError `bad_store` if it cannot be made; the system's error if a permission or space is missing
  */
 export function makeFolder(path: string, remedy = "Name another place."): void {
   const missing: string[] = [];
   let at = resolve(path);
   for (let kind = kindOf(at); kind !== "folder"; kind = kindOf(at)) {
-    if (kind === "other") throw new KvspliceError("bad_store", `${at} is no folder, and one is needed there. ${remedy}`);
+    if (kind === "other") throw new KvspliceError("bad_store", `${at} must be a folder, but it is something else. ${remedy}`);
     missing.unshift(at);
     at = dirname(at);
   }
@@ -27,7 +27,7 @@ export function makeFolder(path: string, remedy = "Name another place."): void {
       if (kindOf(folder) === "folder") continue; // another process made it
       const { code } = cause as NodeJS.ErrnoException;
       if (code !== undefined && TELLING.has(code)) throw cause;
-      throw new KvspliceError("bad_store", `${folder} cannot be made a folder (${code ?? String(cause)}). ${remedy}`, { cause });
+      throw new KvspliceError("bad_store", `The folder ${folder} cannot be created (${code ?? String(cause)}). ${remedy}`, { cause });
     }
   }
 }

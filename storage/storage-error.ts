@@ -1,6 +1,6 @@
 import { KvspliceError } from "../plan/index.js";
 
-/** An error of the file system, as one that says what to do; others pass through. */
+/** Turns a file system error into one that says what to do; other errors pass through. */
 export function storageError(cause: unknown, what: string, remedy: string): unknown {
   switch ((cause as NodeJS.ErrnoException | undefined)?.code) {
     case "ENOSPC":

@@ -1,4 +1,13 @@
-import { isBlockPiece, loadModel, openDiskStore, openStore, type BlockStore, type Model, type Plan, type Precision } from "../../engine/index.js";
+import {
+  type BlockStore,
+  isBlockPiece,
+  loadModel,
+  type Model,
+  openBlockStore,
+  openDiskStore,
+  type Plan,
+  type Precision,
+} from "../../engine/index.js";
 import { peakMemory } from "./machine.js";
 import { servePeer } from "./peer.js";
 
@@ -18,7 +27,11 @@ const loaded = new Map<Precision, Promise<Loaded>>();
 
 function at(precision: Precision, threads: number): Promise<Loaded> {
   let found = loaded.get(precision);
-  if (!found) loaded.set(precision, (found = loadModel({ precision, threads }).then((model) => ({ model, store: openStore({ memory: { budget: 2 ** 33 } }) }))));
+  if (!found)
+    loaded.set(
+      precision,
+      (found = loadModel({ precision, threads }).then((model) => ({ model, store: openBlockStore({ memory: { budget: 2 ** 33 } }) }))),
+    );
   return found;
 }
 
@@ -29,7 +42,7 @@ function blocksOf(plan: Plan, model: Model) {
 type At = { readonly precision: Precision; readonly threads: number; readonly plan: Plan };
 
 const operations = {
-  /** Encodes the plan's blocks, as many at once as the engine takes, and keeps them in memory. */
+  /** Encodes the plan's blocks, as many at once as the engine allows, and keeps them in memory. */
   async encode({ precision, threads, plan }: At): Promise<{ tokens: number; ms: number }> {
     const { model, store } = await at(precision, threads);
     const blocks = blocksOf(plan, model);
@@ -47,7 +60,7 @@ const operations = {
     return { first_token_ms, fetch_ms, splice_ms, per_token_ms, cached_tokens, computed_tokens, ids };
   },
 
-  /** Puts the plan's blocks into a folder, for processes that begin with them. */
+  /** Stores the plan's blocks in a folder, for processes that start with them. */
   async keepOnDisk({ precision, threads, plan, dir }: At & { dir: string }): Promise<void> {
     const { model, store } = await at(precision, threads);
     const disk = openDiskStore(dir);
@@ -55,7 +68,7 @@ const operations = {
     await disk.close();
   },
 
-  /** A plain copy of as many bytes, in memory that is there already. */
+  /** A plain copy of the same number of bytes, in memory that is already allocated. */
   copy({ bytes }: { bytes: number }): number {
     const [from, to] = [copies(bytes, 0), copies(bytes, 1)];
     const start = performance.now();

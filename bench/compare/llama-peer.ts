@@ -1,10 +1,10 @@
-import { getLlama, LlamaLogLevel, type LlamaContext, type LlamaModel, type Token } from "node-llama-cpp";
+import { getLlama, type LlamaContext, LlamaLogLevel, type LlamaModel, type Token } from "node-llama-cpp";
 import { peakMemory } from "./machine.js";
 import { servePeer } from "./peer.js";
 
 export type Prefilled = { readonly first_token_ms: number; readonly per_token_ms: number; readonly ids: readonly number[] };
 
-/** llama.cpp's own default, which was its fastest here of 128, 512 and 1,300. */
+/** llama.cpp's own default, the fastest here of 128, 512 and 1,300. */
 const BATCH_SIZE = 512;
 
 let model: LlamaModel | undefined;
@@ -14,7 +14,12 @@ async function sequenceFor(flashAttention: boolean, size: number, threads: numbe
   const found = contexts.get(flashAttention);
   if (found && found.size >= size) return found.sequence;
   await found?.context.dispose();
-  const context = await model!.createContext({ contextSize: size, batchSize: BATCH_SIZE, flashAttention, threads: { ideal: threads, min: threads } });
+  const context = await model!.createContext({
+    contextSize: size,
+    batchSize: BATCH_SIZE,
+    flashAttention,
+    threads: { ideal: threads, min: threads },
+  });
   const sequence = context.getSequence();
   contexts.set(flashAttention, { context, sequence, size });
   return sequence;
@@ -25,14 +30,21 @@ type Prompt = {
   readonly flashAttention: boolean;
   readonly newTokens: number;
   readonly threads: number;
-  /** Positions that the context is made with; the prompt and its answer by default. */
+  /** Size of the context in tokens; by default, enough for the prompt and its answer. */
   readonly contextSize?: number;
 };
 
 const operations = {
   async load({ path, threads }: { path: string; threads: number }): Promise<{ ms: number; gpu: boolean; release: string }> {
     const start = performance.now();
-    const llama = await getLlama({ build: "never", gpu: false, maxThreads: threads, skipDownload: true, logLevel: LlamaLogLevel.error, progressLogs: false });
+    const llama = await getLlama({
+      build: "never",
+      gpu: false,
+      maxThreads: threads,
+      skipDownload: true,
+      logLevel: LlamaLogLevel.error,
+      progressLogs: false,
+    });
     model = await llama.loadModel({ modelPath: path });
     return { ms: performance.now() - start, gpu: llama.gpu !== false, release: llama.llamaCppRelease.release };
   },
@@ -44,8 +56,14 @@ const operations = {
     return generate(sequence, tokens, newTokens, performance.now());
   },
 
-  /** The prompt over what the sequence holds from the one before: the longest common beginning is kept. */
-  async prefillAfter({ tokens, flashAttention, newTokens, threads, contextSize = tokens.length + newTokens + 8 }: Prompt): Promise<Prefilled & { kept: number }> {
+  /** The prompt over the sequence's state from the previous one: the longest common beginning is kept. */
+  async prefillAfter({
+    tokens,
+    flashAttention,
+    newTokens,
+    threads,
+    contextSize = tokens.length + newTokens + 8,
+  }: Prompt): Promise<Prefilled & { kept: number }> {
     const sequence = await sequenceFor(flashAttention, contextSize, threads);
     const start = performance.now();
     await sequence.adaptStateToTokens(tokens as Token[], false);
@@ -56,7 +74,12 @@ const operations = {
   peakMemory: (_: object): number => peakMemory(),
 };
 
-async function generate(sequence: ReturnType<LlamaContext["getSequence"]>, tokens: readonly number[], newTokens: number, start: number): Promise<Prefilled> {
+async function generate(
+  sequence: ReturnType<LlamaContext["getSequence"]>,
+  tokens: readonly number[],
+  newTokens: number,
+  start: number,
+): Promise<Prefilled> {
   const ids: number[] = [];
   let first = 0;
   let last = 0;

@@ -1,13 +1,13 @@
-import { fork, type ChildProcess } from "node:child_process";
+import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-/** Operations of a peer: each takes plain data and gives plain data. */
+/** Operations of a peer: each takes and returns plain data. */
 export type Operations = Readonly<Record<string, (argument: never) => unknown>>;
 
 type Argument<Operation> = Operation extends (argument: infer A) => unknown ? A : never;
 type Result<Operation> = Operation extends (argument: never) => infer R ? Awaited<R> : never;
 
-/** A peer in a process of its own, so that neither its memory nor its idle threads are another's. */
+/** A peer in a separate process, so that peers share neither memory nor idle threads. */
 export type Peer<Of extends Operations> = {
   call<Name extends keyof Of & string>(name: Name, argument: Argument<Of[Name]>): Promise<Result<Of[Name]>>;
   end(): Promise<void>;
@@ -17,8 +17,13 @@ type Request = { readonly name: string; readonly argument: unknown };
 type Reply = { readonly result?: unknown; readonly error?: string };
 
 export function startPeer<Of extends Operations>(program: string): Peer<Of> {
-  const child: ChildProcess = fork(fileURLToPath(new URL(program, import.meta.url)), { execArgv: ["--import", import.meta.resolve("tsx")], serialization: "advanced" });
-  const gone = new Promise<never>((_, reject) => child.once("exit", (code, signal) => reject(new Error(`${program} ended (${signal ?? code})`))));
+  const child: ChildProcess = fork(fileURLToPath(new URL(program, import.meta.url)), {
+    execArgv: ["--import", import.meta.resolve("tsx")],
+    serialization: "advanced",
+  });
+  const gone = new Promise<never>((_, reject) =>
+    child.once("exit", (code, signal) => reject(new Error(`${program} ended (${signal ?? code})`))),
+  );
   gone.catch(() => undefined);
   return {
     async call(name, argument) {

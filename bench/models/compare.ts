@@ -1,16 +1,16 @@
 /**
- * A model file's logits beside llama.cpp's, after a few prompts: of the file as it is, and of the same weights written
- * out as float32, which llama.cpp then multiplies without quantising activations as it does with quantised weights.
- * Usage: npx tsx models/compare.ts FILE, in bench/; the floats take 4 bytes a weight in the folder of temporary files.
+ * Compares a model file's logits with llama.cpp's after a few prompts: for the file as it is, and for the same weights
+ * written as float32, for which llama.cpp does not quantise activations as it does for quantised weights.
+ * Usage: npx tsx models/compare.ts FILE, in bench/; the floats take 4 bytes per weight in the folder for temporary files.
  */
-import { mkdtempSync, openSync, closeSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { loadModel } from "../../engine/index.js";
+import { loadModel, type Model, type Plan } from "../../engine/index.js";
 import type { ModelFile } from "../../engine/model/files/model-file.js";
 import { openModelFile } from "../../engine/model/files/open.js";
 import { dequantize } from "../../engine/model/tensors/index.js";
-import { agreement } from "../../test/engine/models/agreement.js";
+import { agreement } from "../../test/support/engine/models/agreement.js";
 import { llamaCppLogits, llamaCppRelease } from "./llama-cpp.js";
 
 const path = process.argv[2]!;
@@ -34,12 +34,13 @@ try {
     const tokens = model.tokenizer.encode(prompt);
     const plan = { pieces: [{ tokens, at: 0 }] };
     const [quantised, unquantised] = [await model.logits(plan), await exact.logits(plan)];
+    const times = [await timeOf(model, plan), await timeOf(exact, plan)];
     const [peer, exactPeer] = [await llamaCppLogits(path, tokens), await llamaCppLogits(floats, tokens)];
-    console.log(`${tokens.length} tokens`);
-    report("  float32 activations beside llama.cpp on floats", unquantised, exactPeer);
-    report("  int8 activations beside llama.cpp on the file ", quantised, peer);
-    report("  int8 activations beside llama.cpp on floats   ", quantised, exactPeer);
-    report("  llama.cpp on the file beside itself on floats ", peer, exactPeer);
+    console.log(`${tokens.length} tokens: ${times[0]!.toFixed(0)} ms with int8 activations, ${times[1]!.toFixed(0)} ms with float32 ones`);
+    report("  float32 activations and llama.cpp on floats", unquantised, exactPeer);
+    report("  int8 activations and llama.cpp on the file ", quantised, peer);
+    report("  int8 activations and llama.cpp on floats   ", quantised, exactPeer);
+    report("  llama.cpp on the file and itself on floats ", peer, exactPeer);
   }
   await model.close();
   await exact.close();
@@ -48,16 +49,30 @@ try {
 }
 process.exit(0);
 
+/** The fastest of a few runs, in milliseconds. */
+async function timeOf(model: Model, plan: Plan): Promise<number> {
+  const times: number[] = [];
+  for (let i = 0; i < 3; i++) {
+    const start = performance.now();
+    await model.logits(plan);
+    times.push(performance.now() - start);
+  }
+  return Math.min(...times);
+}
+
 function report(what: string, own: Float32Array, reference: Float32Array): void {
   const { correlation, difference, topTen } = agreement(own, reference);
   console.log(`${what}: correlation ${correlation.toFixed(6)}, difference ${difference.toFixed(4)}, ${topTen} of the top ten`);
 }
 
-/** The file's metadata as it stands, and its tensors as float32. */
+/** The file's metadata unchanged, and its tensors as float32. */
 function writeFloats(file: ModelFile, from: string, to: string): void {
   const names = [...file.names()];
   const source = readFileSync(from);
-  const [u64, u32] = [(value: number | bigint) => Buffer.from(BigUint64Array.of(BigInt(value)).buffer), (value: number) => Buffer.from(Uint32Array.of(value).buffer)];
+  const [u64, u32] = [
+    (value: number | bigint) => Buffer.from(BigUint64Array.of(BigInt(value)).buffer),
+    (value: number) => Buffer.from(Uint32Array.of(value).buffer),
+  ];
   const header: Buffer[] = [Buffer.from(source.subarray(0, 24)), Buffer.from(source.subarray(24, endOfMetadata(source)))];
   let offset = 0;
   for (const name of names) {
@@ -77,7 +92,7 @@ function writeFloats(file: ModelFile, from: string, to: string): void {
   closeSync(out);
 }
 
-/** Where a GGUF's metadata ends: docs/gguf.md of ggml tells the types. */
+/** Where a GGUF's metadata ends; ggml's docs/gguf.md describes the types. */
 function endOfMetadata(bytes: Buffer): number {
   const sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
   let at = 24;

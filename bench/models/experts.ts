@@ -1,5 +1,5 @@
 /**
- * What experts cost: passes over layers in the shapes of models with experts, beside dense layers that compute as much.
+ * The cost of experts: passes over layers in the shapes of models with experts, compared with dense layers that compute as much.
  * Usage: npx tsx models/experts.ts [LAYERS [THREADS]], in bench/
  */
 import { KvCache } from "../../engine/backend/cpu/cache.js";
@@ -7,7 +7,7 @@ import { writeDecoder } from "../../engine/backend/cpu/decoder.js";
 import { Embedding } from "../../engine/backend/cpu/embedding.js";
 import { GraphWriter } from "../../engine/backend/cpu/onnx.js";
 import { PassRunner } from "../../engine/backend/cpu/pass.js";
-import { rotaryFrequencies, RotaryTable } from "../../engine/kv/rotary.js";
+import { RotaryTable, rotaryFrequencies } from "../../engine/kv/rotary.js";
 import type { ModelFile, RawTensor } from "../../engine/model/files/model-file.js";
 import type { FeedForwardSpec, ModelSpec } from "../../engine/model/spec.js";
 import { InferenceSession } from "../../runtime/index.js";
@@ -15,7 +15,15 @@ import { InferenceSession } from "../../runtime/index.js";
 const [LAYERS, THREADS] = [Number(process.argv[2] ?? 1), Number(process.argv[3] ?? 2)];
 const ROUNDS = 15;
 
-type Shape = { readonly hidden: number; readonly heads: number; readonly kvHeads: number; readonly headSize: number; readonly width: number; readonly experts: number; readonly used: number };
+type Shape = {
+  readonly hidden: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headSize: number;
+  readonly width: number;
+  readonly experts: number;
+  readonly used: number;
+};
 
 const SHAPES: Readonly<Record<string, Shape>> = {
   "Qwen3-30B-A3B": { hidden: 2048, heads: 32, kvHeads: 4, headSize: 128, width: 768, experts: 128, used: 8 },
@@ -23,7 +31,10 @@ const SHAPES: Readonly<Record<string, Shape>> = {
 };
 const VOCABULARY = 64;
 
-function specOf({ hidden, heads, kvHeads, headSize, width, experts, used }: Shape, kind: FeedForwardSpec["kind"]): { spec: ModelSpec; shapes: Map<string, number[]> } {
+function specOf(
+  { hidden, heads, kvHeads, headSize, width, experts, used }: Shape,
+  kind: FeedForwardSpec["kind"],
+): { spec: ModelSpec; shapes: Map<string, number[]> } {
   const shapes = new Map<string, number[]>([["token_embd.weight", [VOCABULARY, hidden]]]);
   const linear = (tensor: string, ...shape: number[]) => (shapes.set(tensor, shape), { tensor });
   const norm = (tensor: string) => (shapes.set(tensor, [hidden]), tensor);
@@ -45,17 +56,40 @@ function specOf({ hidden, heads, kvHeads, headSize, width, experts, used }: Shap
       before: norm(`${l}.ffn_norm`),
       activation: "silu" as const,
       ...(kind === "dense"
-        ? { kind, width: dense, gate: linear(`${l}.gate`, dense, hidden), up: linear(`${l}.up`, dense, hidden), down: linear(`${l}.down`, hidden, dense) }
+        ? {
+            kind,
+            width: dense,
+            gate: linear(`${l}.gate`, dense, hidden),
+            up: linear(`${l}.up`, dense, hidden),
+            down: linear(`${l}.down`, hidden, dense),
+          }
         : {
             ...{ kind, width, experts, used, router: linear(`${l}.router`, experts, hidden) },
-            ...{ gate: linear(`${l}.gate`, experts, width, hidden), up: linear(`${l}.up`, experts, width, hidden), down: linear(`${l}.down`, experts, hidden, width) },
+            ...{
+              gate: linear(`${l}.gate`, experts, width, hidden),
+              up: linear(`${l}.up`, experts, width, hidden),
+              down: linear(`${l}.down`, experts, hidden, width),
+            },
           }),
     },
     residualScale: 1,
   }));
   const spec: ModelSpec = {
-    ...{ name: "random", contextLength: 4096, variant: "", vocabulary: VOCABULARY, hidden, normEpsilon: 1e-6, embedding: { tensor: "token_embd.weight", scale: 1 } },
-    ...{ rotaries: [{ dimensions: headSize, frequencies: rotaryFrequencies(headSize, 1e6), magnitude: 1 }], layers, norm: norm("norm"), head: { weight: { tensor: "token_embd.weight" }, scale: 1 } },
+    ...{
+      name: "random",
+      contextLength: 4096,
+      variant: "",
+      vocabulary: VOCABULARY,
+      hidden,
+      normEpsilon: 1e-6,
+      embedding: { tensor: "token_embd.weight", scale: 1 },
+    },
+    ...{
+      rotaries: [{ dimensions: headSize, frequencies: rotaryFrequencies(headSize, 1e6), magnitude: 1 }],
+      layers,
+      norm: norm("norm"),
+      head: { weight: { tensor: "token_embd.weight" }, scale: 1 },
+    },
   };
   return { spec, shapes };
 }
@@ -76,7 +110,20 @@ function fileOf(shapes: Map<string, number[]>): ModelFile {
   const tensor = (name: string) => made(name, shapes.get(name)!);
   const rows = (name: string, _: number, count: number) => made(name, [count, shapes.get(name)!.at(-1)!]);
   const info = (name: string) => ({ name, type: "Q4_0" as const, shape: shapes.get(name)! });
-  return { tensor, rows, info, has: (name: string) => shapes.has(name), names: () => shapes.keys(), metadata: {}, origin: "gguf", path: "random", parts: [], variant: "", contentHash: () => Promise.resolve(""), close: () => undefined };
+  return {
+    tensor,
+    rows,
+    info,
+    has: (name: string) => shapes.has(name),
+    names: () => shapes.keys(),
+    metadata: {},
+    origin: "gguf",
+    path: "random",
+    parts: [],
+    variant: "",
+    contentHash: () => Promise.resolve(""),
+    close: () => undefined,
+  };
 }
 
 for (const [name, shape] of Object.entries(SHAPES)) {
@@ -101,10 +148,10 @@ for (const [name, shape] of Object.entries(SHAPES)) {
         await runner.run([{ cache: new KvCache(runner.form, tables), tokens, positions: tokens.map((_, i) => i), logits: 1 }]);
         best = Math.min(best, performance.now() - begin);
       }
-      times.push(`${count} tokens ${(best / LAYERS).toFixed(2)} ms a layer`);
+      times.push(`${count} tokens ${(best / LAYERS).toFixed(2)} ms per layer`);
     }
     const mb = (bytes.length / 2 ** 20 / LAYERS).toFixed(0);
-    console.log(`${name}, ${kind}: ${times.join(", ")}; ${mb} MB a layer, opened in ${(opened / LAYERS).toFixed(0)} ms a layer`);
+    console.log(`${name}, ${kind}: ${times.join(", ")}; ${mb} MiB per layer, opened in ${(opened / LAYERS).toFixed(0)} ms per layer`);
     await single.release();
   }
 }

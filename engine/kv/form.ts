@@ -1,13 +1,13 @@
-/** What a layer keeps of one token in a block: K and V, `heads * headSize` values each. */
+/** What a layer stores of one token in a block: K and V, `heads * headSize` values each. */
 export type LayerShape = { readonly heads: number; readonly headSize: number };
 
 /**
- * What a layer keeps of one token, and how its K is turned: `rotary` is the kind of rotary embedding among the model's,
- * undefined where the layer has none. The `kind` leaves room for layers that keep something else, such as a state.
+ * What a layer stores of one token, and how its K is rotated: `rotary` is the index of one of the model's rotary embeddings,
+ * undefined if the layer has none. The `kind` leaves room for layers that store something else, such as a state.
  */
 export type LayerForm = LayerShape & { readonly kind: "kv"; readonly rotary: number | undefined };
 
-/** What one token's KV is made of in a model, layer by layer. */
+/** What one token's KV consists of in a model, layer by layer. */
 export type KvForm = { readonly layers: readonly LayerForm[] };
 
 /** Length of one token's K (or V) in a layer. */
@@ -16,8 +16,8 @@ export function widthOf({ heads, headSize }: LayerShape): number {
 }
 
 /**
- * Where each layer's values begin where all layers' lie one after the other, as `[before layer 0, ..., before the end]`:
- * in units of one token's values (`widths`), and of one token's heads.
+ * Where each layer's values begin when the layers' values follow one another: `[before layer 0, ..., before the end]`, in
+ * units of one token's values (`widths`), and of one token's heads.
  */
 export function layerOffsets(layers: readonly LayerShape[]): { readonly widths: readonly number[]; readonly heads: readonly number[] } {
   const [widths, heads] = [[0], [0]];

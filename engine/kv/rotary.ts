@@ -1,22 +1,22 @@
 /**
- * One kind of rotary embedding (Su et al. 2021): at position p, dimension i of a head turns together with dimension
- * i + dimensions / 2 by the angle p * frequencies[i]; dimensions behind `dimensions` stay as they are.
+ * One kind of rotary embedding (Su et al. 2021): at position p, dimension i of a head is rotated together with dimension
+ * i + dimensions / 2 by the angle p * frequencies[i]; dimensions from `dimensions` on stay as they are.
  */
 export type RotarySpec = {
   readonly dimensions: number;
-  /** Radians a position, `[dimensions / 2]`. */
+  /** Radians per position, `[dimensions / 2]`. */
   readonly frequencies: readonly number[];
   /**
-   * What turned queries and keys are multiplied by (YaRN's attention factor). Only products of the two count, so that
-   * its square goes to the queries, and keys, which blocks hold, are only turned.
+   * Factor on rotated queries and keys (YaRN's attention factor). Only products of the two matter, so its square is applied to
+   * the queries, and the keys, which blocks contain, are only rotated.
    */
   readonly magnitude: number;
 };
 
-/** Positions that are computed at once. */
+/** Positions computed at a time. */
 const CHUNK = 256;
 
-/** The lookup table of one kind: it is computed where it is read, and grows with use. Passes and splices read the same values. */
+/** The lookup table of one kind: computed where it is read, and extended with use. Passes and splices read the same values. */
 export class RotaryTable {
   readonly half: number;
   private readonly chunks = new Map<number, Float32Array>();
@@ -25,7 +25,7 @@ export class RotaryTable {
     this.half = frequencies.length;
   }
 
-  /** Of one position the cosines `[half]`, then the sines `[half]`; not to be written to. */
+  /** For one position, the cosines `[half]`, then the sines `[half]`; read-only. */
   row(position: number): Float32Array {
     const index = Math.floor(position / CHUNK);
     let chunk = this.chunks.get(index);

@@ -1,14 +1,14 @@
 import { crc32 } from "node:zlib";
-import { blockSizes, PRECISIONS, type Block, type Precision } from "./block.js";
+import { arraysOf, type Block, blockSizes, PRECISIONS, type Precision } from "./block.js";
 import type { LayerShape } from "./form.js";
 
-/** Version of the form below; blocks of another version do not verify. */
+/** Version of the format below; blocks of another version do not verify. */
 const FORMAT = "kvsplice-block-3";
 
-/** The longest header that is read; a block's own takes about 500 bytes, and more where its layers differ. */
+/** The longest header that is read; a block's own is about 500 bytes, and longer if its layers differ. */
 const MAX_HEADER_BYTES = 16_384;
 
-/** More layers than any model has: what a header claims is not allocated for. */
+/** More layers than any model has: nothing is allocated for what a header claims beyond that. */
 const MAX_LAYERS = 1024;
 
 const DTYPES = { float32: "F32", float16: "F16", int8: "I8" } as const;
@@ -21,16 +21,21 @@ type TensorEntry = {
   readonly data_offsets: readonly [start: number, end: number];
 };
 type Tensors = { readonly [name in TensorName]?: TensorEntry };
-type Metadata = { readonly format: string; readonly key: string; readonly tokens: string; readonly layers: string; readonly checksum: string };
+type Metadata = {
+  readonly format: string;
+  readonly key: string;
+  readonly tokens: string;
+  readonly layers: string;
+  readonly checksum: string;
+};
 type Header = { readonly __metadata__: Metadata } & Tensors;
 
-/** What tells a block's tensors: their dtypes, shapes and places follow. */
+/** What determines a block's tensors: their dtypes, shapes and offsets follow from it. */
 type Layout = { readonly precision: Precision; readonly tokens: number; readonly layers: readonly LayerShape[] };
 
-/** A block as a safetensors file that says its key. Its checksum (CRC-32) covers header and data. */
+/** A block as a safetensors file that contains its key. Its checksum (CRC-32) covers header and data. */
 export function encodeSafetensors(key: string, block: Block): Uint8Array[] {
-  const arrays = block.precision === "int8" ? [block.kScales, block.vScales, block.k, block.v] : [block.k, block.v];
-  const data = arrays.map((values) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  const data = arraysOf(block).map((values) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   const json = Buffer.from(headerText(key, block, data));
   const padded = Buffer.alloc(Math.ceil(json.length / 8) * 8, " ");
   json.copy(padded);
@@ -39,7 +44,7 @@ export function encodeSafetensors(key: string, block: Block): Uint8Array[] {
   return [length, padded, ...data];
 }
 
-/** The block of a safetensors file, over the same memory; undefined where anything about it does not verify, or the key is another. */
+/** The block in a safetensors file, sharing its memory; undefined if anything does not verify, or the key differs. */
 export function decodeSafetensors(key: string, file: Buffer): Block | undefined {
   if (file.length < 8) return undefined;
   const headerLength = Number(file.readBigUInt64LE(0));
@@ -49,12 +54,12 @@ export function decodeSafetensors(key: string, file: Buffer): Block | undefined 
   if (!layout) return undefined;
   const tensors = tensorsOf(layout);
   const data = file.subarray(8 + headerLength);
-  // Of one layout, key and data there is one right header: whatever else stands there does not verify.
+  // For one layout, key and data exactly one header is right: any other does not verify.
   if (data.length !== tensors.v!.data_offsets[1] || text.replace(/ +$/, "") !== headerText(key, layout, [data])) return undefined;
   return blockOf(layout, tensors, data.byteOffset % 4 === 0 ? data : new Uint8Array(data));
 }
 
-/** What a header says of its tensors, if that makes sense. */
+/** What a header says about its tensors, if that makes sense. */
 function layoutOf(text: string): Layout | undefined {
   let header: Partial<Header>;
   try {
@@ -69,7 +74,7 @@ function layoutOf(text: string): Layout | undefined {
   return precision !== undefined && layers && Number.isSafeInteger(tokens) && tokens >= 0 ? { precision, tokens, layers } : undefined;
 }
 
-/** Layers as text, equal neighbours together: `30x3x64` are 30 layers of 3 heads of 64. */
+/** Layers as text, with equal neighbours grouped: `30x3x64` means 30 layers of 3 heads of 64. */
 function layersText(layers: readonly LayerShape[]): string {
   const runs: { count: number; heads: number; headSize: number }[] = [];
   for (const { heads, headSize } of layers) {
@@ -90,7 +95,7 @@ function parseLayers(text: string): LayerShape[] | undefined {
   return layers;
 }
 
-/** The tensors in the order of their data; scales go first, so that all lie at multiples of their size. */
+/** The tensors in the order of their data; scales come first, so that all are aligned to their element size. */
 function tensorsOf({ precision, tokens, layers }: Layout): Tensors {
   let at = 0;
   const entry = (dtype: TensorEntry["dtype"], values: number): TensorEntry => {
@@ -107,7 +112,10 @@ function tensorsOf({ precision, tokens, layers }: Layout): Tensors {
 function blockOf({ precision, tokens, layers }: Layout, tensors: Tensors, data: Uint8Array): Block {
   const common = { layers, tokens };
   const part = (name: TensorName): [buffer: ArrayBufferLike, offset: number, length: number] => {
-    const { dtype, data_offsets: [start, end] } = tensors[name]!;
+    const {
+      dtype,
+      data_offsets: [start, end],
+    } = tensors[name]!;
     return [data.buffer, data.byteOffset + start, (end - start) / BYTES[dtype]];
   };
   switch (precision) {
@@ -136,5 +144,8 @@ function headerText(key: string, layout: Layout, data: readonly Uint8Array[]): s
 
 /** CRC-32 of the header without its checksum, then of the data; 8 hex digits. */
 function checksum(header: string, data: readonly Uint8Array[]): string {
-  return data.reduce((sum, bytes) => crc32(bytes, sum), crc32(header)).toString(16).padStart(8, "0");
+  return data
+    .reduce((sum, bytes) => crc32(bytes, sum), crc32(header))
+    .toString(16)
+    .padStart(8, "0");
 }

@@ -6,14 +6,15 @@ import type { Way } from "./way.js";
 /** How a prompt's loose blocks are linked. */
 export type Link =
   | { readonly kind: "none" }
-  /** The tokens that the question looks at most are computed again, `share` of all; with `last`, what it looks at is moved next to it before. */
+  /** Recomputes the tokens that the question attends to most, `share` of all; with `last`, their blocks are first moved next to it. */
   | { readonly kind: "question"; readonly share: number; readonly last?: boolean }
-  /** The first tokens of each block are computed again. */
+  /** Recomputes the first tokens of each block. */
   | { readonly kind: "head"; readonly tokens: number };
 
+/** Nothing is recomputed: documents do not see each other. */
 export const NO_LINK: Link = { kind: "none" };
 
-/** For a model that nobody has measured: docs/linking.md says what it brings. */
+/** For models without measurements: docs/linking.md reports its effect. */
 export const DEFAULT_LINK: Link = { kind: "question", share: 0.15 };
 
 /**
@@ -27,7 +28,10 @@ export function parseLink(text: string): Link {
   const [, number = "", percent, last] = /^(\d*\.?\d+)(%)?(\+last)?$/.exec(text) ?? [];
   const share = Number(number) / (percent ? 100 : 1);
   if (number === "" || !(share >= 0 && share <= 1)) {
-    throw new KvspliceError("bad_argument", `"${text}" is no way of linking: give none, auto, a share from 0 to 1 such as 0.15, 0.15+last, or head=8.`);
+    throw new KvspliceError(
+      "bad_argument",
+      `"${text}" is not a way of linking: give none, auto, a share from 0 to 1 such as 0.15, 0.15+last, or head=8.`,
+    );
   }
   return { kind: "question", share, ...(last && { last: true }) };
 }
@@ -41,6 +45,7 @@ export function isLink(text: string): boolean {
   }
 }
 
+/** A link as text that `parseLink` reads back. */
 export function linkText(link: Link): string {
   switch (link.kind) {
     case "none":

@@ -1,6 +1,11 @@
-import { isBlockPiece, type BlockPiece, type FreshPiece, type Piece, type Plan } from "../../plan/index.js";
+import { type BlockPiece, type FreshPiece, isBlockPiece, type Piece, type Plan } from "../../plan/index.js";
 
 export function isLoose(piece: Piece): piece is BlockPiece {
+  return isBlockPiece(piece) && piece.loose !== undefined;
+}
+
+/** Whether a loose block may be moved among others. */
+export function isMovable(piece: Piece): piece is BlockPiece {
   return isBlockPiece(piece) && piece.loose === true;
 }
 
@@ -9,15 +14,23 @@ export function hasLoose({ pieces }: Plan): boolean {
   return pieces.some(isLoose);
 }
 
-/** The plan with nothing of it kept or taken from what was kept. */
-export function withoutKeeping({ pieces }: Plan): Plan {
-  return {
-    pieces: pieces.map((piece) => {
-      if (isBlockPiece(piece)) return piece;
-      const { keep: _, ...fresh } = piece;
-      return fresh satisfies FreshPiece;
-    }),
-  };
+/** The plan, keeping only KV whose key says that it is linked. */
+export function keptAsLinked({ pieces }: Plan): Plan {
+  return { pieces: pieces.map((piece) => (isBlockPiece(piece) || piece.linked ? piece : withoutKeep(piece))) };
+}
+
+/**
+ * The plan, keeping only KV that its keys account for: if KV computed earlier is lost, it is computed under this prompt's
+ * choice of tokens, and so is everything that sees it.
+ * @param found which of its pieces were found
+ */
+export function keptAsFound(plan: Plan, found: ReadonlyMap<Piece, unknown>): Plan {
+  const isWhole = plan.pieces.every((piece) => isBlockPiece(piece) || piece.linked !== "before" || found.has(piece));
+  return isWhole ? plan : { pieces: plan.pieces.map((piece) => (isBlockPiece(piece) || found.has(piece) ? piece : withoutKeep(piece))) };
+}
+
+function withoutKeep({ keep: _, linked: __, ...fresh }: FreshPiece): FreshPiece {
+  return fresh;
 }
 
 export function freshTokens({ pieces }: Plan): number {

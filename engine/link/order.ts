@@ -1,10 +1,10 @@
-import { endOf, type BlockPiece, type Piece } from "../../plan/index.js";
-import { isLoose } from "./linked-plan.js";
+import { type BlockPiece, endOf, type Piece } from "../../plan/index.js";
+import { isMovable } from "./linked-plan.js";
 import type { Looks, Way } from "./way.js";
 
 /**
- * Moves the loose blocks that the question looks at most next to it. Blocks change places within runs of loose blocks
- * that stand side by side; what is not loose, and what has link tokens between, stays.
+ * Moves the loose blocks that the question attends to most next to it. Blocks are reordered within runs of adjacent loose
+ * blocks; blocks that are not loose, or are loose in place, or have link tokens between them, stay.
  */
 export const mostLookedAtLast: Way = {
   looks: true,
@@ -12,7 +12,7 @@ export const mostLookedAtLast: Way = {
     const moved: Piece[] = [];
     for (let i = 0; i < pieces.length; ) {
       let end = i;
-      while (end < pieces.length && isLoose(pieces[end]!) && (end === i || endOf(pieces[end - 1]!) === pieces[end]!.at)) end++;
+      while (end < pieces.length && isMovable(pieces[end]!) && (end === i || endOf(pieces[end - 1]!) === pieces[end]!.at)) end++;
       if (end === i) moved.push(pieces[i++]!);
       else {
         moved.push(...sorted(pieces.slice(i, end) as BlockPiece[], looks));
@@ -34,7 +34,7 @@ function sorted(run: readonly BlockPiece[], looks: Looks): BlockPiece[] {
   });
 }
 
-/** The first tokens draw attention whatever they say, and tell nothing of the block (StreamingLLM, Xiao et al. 2024). */
+/** The first tokens attract attention whatever they say, and reveal nothing about the block (StreamingLLM, Xiao et al. 2024). */
 const SINK_TOKENS = 2;
 
 function lookedAt(weights: Float32Array): number {

@@ -1,19 +1,23 @@
-import { keptRuns, type BlockPiece, type FreshPiece, type Piece, type Plan, type Range } from "../../plan/index.js";
+import { type BlockPiece, type FreshPiece, keptRuns, type Piece, type Plan, type Range } from "../../plan/index.js";
 import { isLoose } from "./linked-plan.js";
 import type { Way } from "./way.js";
 
 /**
- * Computes again the tokens of loose blocks that the question looks at most, `share` of all of them (rounded down): in their places,
- * seeing all that stands before them. (CacheBlend, Yao et al. 2025, computes again where K changes most; attention of
- * the question is the better guide: docs/linking.md.)
+ * Recomputes the tokens of loose blocks that the question attends to most, `share` of all of them (rounded down): in place,
+ * seeing everything before them. (CacheBlend, Yao et al. 2025, recomputes where K changes most; the question's attention is
+ * the better guide: docs/linking.md.)
  */
 export function recomputeLookedAt(share: number): Way {
   return {
     looks: true,
     link(plan, looks) {
-      const weights = plan.pieces.flatMap((piece, i) => (isLoose(piece) ? keptTokens(piece).map((token) => ({ i, token, weight: looks.get(piece.block)![token]! })) : []));
-      // Of equal weights the earlier token, so that the choice depends on nothing else.
-      const chosen = weights.toSorted((a, b) => b.weight - a.weight || a.i - b.i || a.token - b.token).slice(0, Math.floor(share * weights.length + ROUNDING));
+      const weights = plan.pieces.flatMap((piece, i) =>
+        isLoose(piece) ? keptTokens(piece).map((token) => ({ i, token, weight: looks.get(piece.block)![token]! })) : [],
+      );
+      // For equal weights the earlier token, so that the choice depends on nothing else.
+      const chosen = weights
+        .toSorted((a, b) => b.weight - a.weight || a.i - b.i || a.token - b.token)
+        .slice(0, Math.floor(share * weights.length + ROUNDING));
       const tokensOf: number[][] = plan.pieces.map(() => []);
       for (const { i, token } of chosen) tokensOf[i]!.push(token);
       return recomputed(plan, (_, i) => tokensOf[i]!);
@@ -21,22 +25,22 @@ export function recomputeLookedAt(share: number): Way {
   };
 }
 
-/** A share of all is all, whatever the last bit of their product. */
+/** A share of all means all, whatever rounding does to the product. */
 const ROUNDING = 1e-6;
 
-/** Computes again the first tokens of each loose block (LegoLink of EPIC, Hu et al. 2025). */
+/** Recomputes the first tokens of each loose block (LegoLink of EPIC, Hu et al. 2025). */
 export function recomputeHead(tokens: number): Way {
   return { looks: false, link: (plan) => recomputed(plan, (piece) => keptTokens(piece).slice(0, tokens)) };
 }
 
-/** The plan with some tokens of its loose blocks fresh, at the same positions and in the same order. */
+/** The plan with some tokens of its loose blocks made fresh, at the same positions and in the same order. */
 function recomputed({ pieces }: Plan, chosen: (piece: BlockPiece, i: number) => readonly number[]): Plan {
   return { pieces: pieces.flatMap((piece, i) => (isLoose(piece) ? interleaved(piece, runsOf(chosen(piece, i))) : [piece])) };
 }
 
 /**
- * A block around the runs that are computed again: before each run the part that it sees, behind it the rest. Order
- * says who sees whom, so a run sees its own block up to where it stands.
+ * A block split around the runs to recompute: before each run the part that it sees, after it the rest. The order determines
+ * what sees what, so a run sees its own block up to its own place.
  */
 function interleaved(piece: BlockPiece, runs: readonly Range[]): Piece[] {
   const { block, at, omit = [] } = piece;
@@ -58,7 +62,7 @@ function interleaved(piece: BlockPiece, runs: readonly Range[]): Piece[] {
   return pieces;
 }
 
-/** The parts of a run of tokens whose positions follow one another. */
+/** The parts of a run of tokens whose positions are consecutive. */
 function neighbours(start: number, end: number, offsets: readonly number[] | undefined): Range[] {
   const parts: [number, number][] = [];
   for (let i = start; i < end; i++) {
@@ -69,7 +73,7 @@ function neighbours(start: number, end: number, offsets: readonly number[] | und
   return parts;
 }
 
-/** Runs of neighbouring tokens. */
+/** Runs of adjacent tokens. */
 function runsOf(tokens: readonly number[]): Range[] {
   const runs: [number, number][] = [];
   for (const token of tokens.toSorted((a, b) => a - b)) {

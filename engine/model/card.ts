@@ -3,38 +3,43 @@ import { type ChatTemplate, KvspliceError } from "../../plan/index.js";
 import { isLink } from "../link/link.js";
 
 /**
- * What a model was trained to be asked like: data beside the GGUF, `NAME.json` for `NAME.gguf`.
+ * The form of prompt that a model was trained on: data in a file next to the GGUF, `NAME.json` for `NAME.gguf`.
  *
  * The default model answers best with 0 link tokens (models/NOTICE.md has the measurement), so its card says 0.
  */
 export type ModelCard = {
-  /** Text with control tokens; `{title}`, `{text}` and `{question}` are filled in. */
+  /** Text with control tokens, in which `{title}`, `{text}` and `{question}` are filled in. */
   readonly prompt: { readonly system: string; readonly document: string; readonly question: string };
-  /** Trained tokens that may follow a document, in order, and how many do unless the caller says otherwise. */
+  /** Trained tokens that may follow a document, in order, and how many of them do by default. */
   readonly linkTokens: { readonly tokens: readonly string[]; readonly default: number };
-  /** Length of the chunks that documents are split into, in tokens: what the model answers best over. */
+  /** Length of the chunks that documents are split into, in tokens: the length that gives the best answers. */
   readonly chunkTokens: number;
-  /** The longest document that the model was trained on, in tokens, its template included. */
+  /** The longest document that the model was trained on, in tokens, including its template. */
   readonly maxDocumentTokens: number;
   readonly maxAnswerTokens: number;
-  /** How documents are linked unless somebody says otherwise, as `parseLink` reads it; `0.15` when left out. */
+  /** How documents are linked by default, in the form that `parseLink` reads; `0.15` if omitted. */
   readonly link?: string;
   /**
-   * Whether documents are encoded behind the prompt's system text, which they see then; they are when left out. A model
-   * that was trained on documents that stand alone wants them alone.
+   * Whether documents are encoded after the prompt's system text, and so see it; true if omitted. A model trained on documents
+   * that stand alone needs false.
    */
   readonly behindSystem?: boolean;
-  /** Texts that end an answer over documents; none when left out. */
+  /**
+   * A document that precedes the others while they are encoded (and follows the system text, if `behindSystem`), so that none
+   * of them is computed as the first of a prompt. No prompt contains it. docs/linking.md reports the gain.
+   */
+  readonly example?: { readonly title: string; readonly text: string };
+  /** Texts that end an answer over documents; none if omitted. */
   readonly stop?: readonly string[];
 };
 
-/** The card beside the model, or one made of its chat template where there is none. */
+/** The card next to the model, or one derived from its chat template if there is none. */
 export async function readCard(modelPath: string, chat: ChatTemplate): Promise<ModelCard> {
-  return (await cardAt(modelPath.replace(/\.gguf$/, "") + ".json")) ?? (chat.stop.length > 0 ? plainCard(chat) : defaultCard(chat));
+  return (await cardAt(`${modelPath.replace(/\.gguf$/, "")}.json`)) ?? (chat.stop.length > 0 ? plainCard(chat) : defaultCard(chat));
 }
 
 /**
- * The card of a file; undefined where there is none.
+ * The card in a file; undefined if there is no such file.
  * @throws KvspliceError `bad_model` if it is not a card
  */
 export async function cardAt(path: string): Promise<ModelCard | undefined> {
@@ -48,10 +53,10 @@ export async function cardAt(path: string): Promise<ModelCard | undefined> {
   try {
     card = JSON.parse(text);
   } catch (cause) {
-    throw new KvspliceError("bad_model", `${path} is not JSON. Mend it, or remove it to use the model's chat template.`, { cause });
+    throw new KvspliceError("bad_model", `${path} is not JSON. Fix it, or remove it to use the model's chat template.`, { cause });
   }
   const missing = missingField(card as Partial<ModelCard>);
-  if (missing) throw new KvspliceError("bad_model", `${path} lacks ${missing}. models/kvsplice-135m.json shows a whole one.`);
+  if (missing) throw new KvspliceError("bad_model", `${path} lacks ${missing}. models/kvsplice-135m.json is a complete example.`);
   return card as ModelCard;
 }
 
@@ -65,14 +70,17 @@ function missingField(card: Partial<ModelCard>): string | undefined {
   if (typeof card.maxDocumentTokens !== "number") return "maxDocumentTokens";
   if (typeof card.maxAnswerTokens !== "number") return "maxAnswerTokens";
   if (card.link !== undefined && !(typeof card.link === "string" && isLink(card.link))) return "link as none, a share or head=N";
+  if (card.example !== undefined && (typeof card.example.title !== "string" || typeof card.example.text !== "string"))
+    return "example with title and text";
   if (card.stop !== undefined && !Array.isArray(card.stop)) return "stop as a list";
   return undefined;
 }
 
-/** For a model that was not trained to chat: documents, then questions and answers a line each, as texts have them. */
+/** For a model that was not trained to chat: documents, then questions and answers on one line each, as texts write them. */
 function plainCard(chat: ChatTemplate): ModelCard {
+  const { example: _, ...card } = defaultCard(chat);
   return {
-    ...defaultCard(chat),
+    ...card,
     prompt: {
       system: `${chat.frame("system", undefined).open}Short answers to questions about the documents below.\n\n`,
       document: "Title: {title}\n{text}\n\n",
@@ -83,7 +91,7 @@ function plainCard(chat: ChatTemplate): ModelCard {
   };
 }
 
-/** For a model that was trained to chat. It is asked for a short answer: docs/linking.md measures models with these words. */
+/** For a model that was trained to chat. The prompt requests a short answer: docs/linking.md measures models with these words. */
 function defaultCard(chat: ChatTemplate): ModelCard {
   const system = chat.frame("system", undefined);
   const user = chat.frame("user", "system");
@@ -97,5 +105,11 @@ function defaultCard(chat: ChatTemplate): ModelCard {
     chunkTokens: 160,
     maxDocumentTokens: 400,
     maxAnswerTokens: 256,
+    example: {
+      title: "Lighthouse",
+      text:
+        "A lighthouse is a tower with a lamp and lenses at its top that guides ships at night. Most were built on headlands, on islands and on rocks, " +
+        "and were tended by keepers who lived beside them. Since the 1980s nearly all of them work by themselves.",
+    },
   };
 }

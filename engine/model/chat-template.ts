@@ -1,19 +1,21 @@
 import { Template } from "@huggingface/jinja";
-import { KvspliceError, type ChatTemplate, type Frame, type Role, type ThoughtTags } from "../../plan/index.js";
+import { type CallForm, type ChatTemplate, type Frame, KvspliceError, type Role, type ThoughtTags, type Tool } from "../../plan/index.js";
+import { toolTurnsOf } from "./tool-turns.js";
 
-/** What a chat template is made of: its Jinja source, and the texts that it may write of the tokenizer. */
+/** What a chat template is read from: its Jinja source, and the tokenizer's texts that it may write. */
 export type ChatTemplateSource = {
   readonly source: string;
   readonly bos: string;
   readonly eos: string;
-  /** Whether the tokenizer writes `bos` before a text whatever the template says. */
+  /** Whether the tokenizer writes `bos` before a text regardless of the template. */
   readonly addBos: boolean;
 };
 
 type Message = { readonly role: Role; readonly content: string };
 type Render = (messages: readonly Message[], generate: boolean) => string;
+type RenderAny = (messages: readonly object[], generate: boolean) => string;
 
-/** What stands between a system message and the user's, where one turn has both. */
+/** Separates a system message from the user's if both are in one turn. */
 const FOLD = "\n\n";
 
 const THOUGHTS: readonly ThoughtTags[] = [
@@ -21,19 +23,73 @@ const THOUGHTS: readonly ThoughtTags[] = [
   { begin: "[THINK]", end: "[/THINK]" },
 ];
 
+/** Signs in a template of how its model writes calls; a template that mentions tools in any other way counts as one without. */
+const CALL_SIGNS: readonly (readonly [sign: string, form: CallForm])[] = [
+  ["<tool_call>", "tags"],
+  ["[TOOL_CALLS]", "list"],
+  ["<|python_tag|>", "object"],
+  ["<|start_header_id|>ipython", "object"],
+];
+
 /**
- * Finds the frames of a Jinja chat template. Whole conversations are rendered with a marker for each message's content,
- * and cut at the markers; frames that put together another conversation than the template renders are refused. A
- * system message that the template does not take first and in its place becomes the beginning of the user's turn.
+ * Finds the frames of a Jinja chat template. Whole conversations are rendered with a marker for each message's content, and
+ * cut at the markers; frames that assemble a conversation differently from how the template renders it are refused. A system
+ * message that the template does not accept in first position becomes the beginning of the user's turn.
  *
- * Thinking is off where the template has a switch for it (`enable_thinking`, `thinking`).
+ * Thinking is switched off if the template has a switch for it (`enable_thinking`, `thinking`).
  *
- * @throws KvspliceError `bad_model` with what cannot be framed
+ * @throws KvspliceError `bad_model` naming what cannot be framed
  */
-export function createChatTemplate({ source, bos, eos, addBos }: ChatTemplateSource): ChatTemplate {
-  const render = renderer(source, bos, eos);
+export function createChatTemplate(from: ChatTemplateSource): ChatTemplate {
+  const plain = framesOf(from, undefined);
+  const calls = /\btools\b/.test(from.source) ? CALL_SIGNS.find(([sign]) => from.source.includes(sign))?.[1] : undefined;
+  if (calls === undefined) return plain;
+  const render = renderer(from, undefined);
+  const tools: ChatTemplate["tools"] = {
+    calls,
+    turns: toolTurnsOf((messages) => render(messages, true), plain, calls),
+    with: (given) => ({ ...withCatalogue(from, given, plain), tools }),
+  };
+  return { ...plain, tools };
+}
+
+/** Mistral's templates move the catalogue to the last question. Here it stays before the first, so that KV after it stays valid. */
+function withCatalogue(from: ChatTemplateSource, tools: readonly Tool[], plain: ChatTemplate): ChatTemplate {
+  try {
+    return framesOf(from, tools);
+  } catch (error) {
+    const [told, untold] = [tools, undefined].map((given) => inItsPlace(renderer(from, given)));
+    const opens = (["user", "system"] as const).map((first) => {
+      const roles: readonly Role[] = first === "user" ? [first] : [first, "user"];
+      const [[open, ...rest], [, ...own]] = [textsAround(told!, roles, true), textsAround(untold!, roles, true)];
+      if (rest.some((text, i) => text !== own[i])) throw error;
+      return [first, open!] as const;
+    });
+    const openOf = new Map<Role, string>(opens);
+    return {
+      ...plain,
+      frame(role, after) {
+        const frame = plain.frame(role, after);
+        const open = after === undefined ? openOf.get(role) : undefined;
+        return open === undefined ? frame : { open: withBos(from, open), close: frame.close };
+      },
+    };
+  }
+}
+
+function withBos({ bos, addBos }: ChatTemplateSource, open: string): string {
+  return addBos && bos !== "" && !open.startsWith(bos) ? bos + open : open;
+}
+
+/** A renderer that accepts a system message, if necessary as the beginning of the user's turn. */
+function inItsPlace(render: Render): Render {
   const takesSystem = inOrder(render, ["system", "user", "assistant", "user"]) !== undefined;
-  const rendered: Render = takesSystem ? render : (messages, generate) => render(folded(messages), generate);
+  return takesSystem ? render : (messages, generate) => render(folded(messages), generate);
+}
+
+function framesOf(from: ChatTemplateSource, tools: readonly Tool[] | undefined): ChatTemplate {
+  const { source, bos, addBos } = from;
+  const rendered = inItsPlace(renderer(from, tools));
   const between = (roles: readonly Role[], generate: boolean) => textsAround(rendered, roles, generate);
   const inMiddle = (roles: readonly Role[]) => inOrder(rendered, roles);
 
@@ -53,24 +109,26 @@ export function createChatTemplate({ source, bos, eos, addBos }: ChatTemplateSou
     user: inMiddle(["user", "user"])?.[1]?.slice(userClose.length) ?? nextUser,
   };
   const later = inMiddle(["user", "assistant", "system", "user"]);
-  const laterFrame = later?.[2]!.startsWith(assistantClose) && later[3]!.endsWith(nextUser) && {
-    open: later[2]!.slice(assistantClose.length),
-    close: later[3]!.slice(0, later[3]!.length - nextUser.length),
-  };
+  const laterFrame = later?.[2]!.startsWith(assistantClose) &&
+    later[3]!.endsWith(nextUser) && {
+      open: later[2]!.slice(assistantClose.length),
+      close: later[3]!.slice(0, later[3]!.length - nextUser.length),
+    };
   const systemFrame = (after: Role | undefined): Frame => {
     if (after === undefined) return { open: instructed[0]!, close: systemClose };
-    return laterFrame || { open: userOpen[after], close: userClose }; // a template that takes it at the beginning alone
+    return laterFrame || { open: userOpen[after], close: userClose }; // a template that accepts it only at the beginning
   };
 
   const asked = talk[3]!.slice(userClose.length);
-  // A template that opens past answers with more than it opens a new one leaves it to the model what to open: an answer.
+  // A template that opens past answers with more text than a new one lets the model choose what to open: here, an answer.
   const generationPrompt = assistant.open.startsWith(asked) && assistant.open !== asked ? assistant.open : asked;
   const tags = THOUGHTS.find(({ end }) => source.includes(end));
   const trims = new Set((["user", "assistant", "system"] as const).filter((role) => trimsContent(rendered, role)));
   const frames: ChatTemplate = {
     frame(role, after) {
-      const frame = role === "system" ? systemFrame(after) : role === "assistant" ? assistant : { open: userOpen[after ?? "start"], close: userClose };
-      return after === undefined && addBos && bos !== "" && !frame.open.startsWith(bos) ? { ...frame, open: bos + frame.open } : frame;
+      const frame =
+        role === "system" ? systemFrame(after) : role === "assistant" ? assistant : { open: userOpen[after ?? "start"], close: userClose };
+      return after === undefined ? { ...frame, open: withBos(from, frame.open) } : frame;
     },
     content: (role, text) => (trims.has(role) ? text.trim() : text),
     generationPrompt,
@@ -82,8 +140,8 @@ export function createChatTemplate({ source, bos, eos, addBos }: ChatTemplateSou
 }
 
 /**
- * Frames for a model without a chat template, such as a base model: turns by name, which any model has read. It does not
- * end its turn by a control token, so the next one's name ends the answer.
+ * Frames for a model without a chat template, such as a base model: turns by name, which any model has read. Such a model
+ * does not end its turn with a control token, so the name of the next turn ends the answer.
  */
 export function plainChatTemplate(bos: string): ChatTemplate {
   const names = { system: "", user: "User: ", assistant: "Assistant: " };
@@ -96,7 +154,7 @@ export function plainChatTemplate(bos: string): ChatTemplate {
   };
 }
 
-/** Conversations that frames must put together as the template renders them. */
+/** Conversations that frames must assemble exactly as the template renders them. */
 const CONVERSATIONS: readonly (readonly Role[])[] = [
   ["user"],
   ["system", "user"],
@@ -105,34 +163,50 @@ const CONVERSATIONS: readonly (readonly Role[])[] = [
   ["user", "assistant", "user", "assistant", "user"],
 ];
 
-function renderer(source: string, bos: string, eos: string): Render {
+function renderer({ source, bos, eos }: ChatTemplateSource, tools: readonly Tool[] | undefined): RenderAny {
   let template: Template;
   try {
     template = new Template(source);
   } catch (cause) {
     throw new KvspliceError("bad_model", `The model's chat template cannot be parsed: ${messageOf(cause)}.`, { cause });
   }
+  const given = tools && { tools: tools.map((tool) => ({ type: "function", function: tool })) };
   return (messages, generate) =>
-    template.render({ messages, add_generation_prompt: generate, bos_token: bos, eos_token: eos, enable_thinking: false, thinking: false });
+    template.render({
+      messages,
+      add_generation_prompt: generate,
+      bos_token: bos,
+      eos_token: eos,
+      enable_thinking: false,
+      thinking: false,
+      ...given,
+    });
 }
 
-/** A system message at the beginning, within the user's turn that follows it. */
+/** A system message at the beginning, moved into the user's turn that follows it. */
 function folded(messages: readonly Message[]): readonly Message[] {
   const [first, second, ...rest] = messages;
   if (first?.role !== "system" || second?.role !== "user") return messages;
   return [{ role: "user", content: first.content + FOLD + second.content }, ...rest];
 }
 
-/** Stands for the content of message i while the text around it is found. */
+/** Stands in for the content of message i while the text around it is found. */
 const marker = (i: number) => `\u0001${i}\u0001`;
 
-/** The texts before, between and behind the contents of a conversation. */
+/** The texts before, between and after the contents of a conversation. */
 function textsAround(render: Render, roles: readonly Role[], generate: boolean): readonly string[] {
   let text: string;
   try {
-    text = render(roles.map((role, i) => ({ role, content: marker(i) })), generate);
+    text = render(
+      roles.map((role, i) => ({ role, content: marker(i) })),
+      generate,
+    );
   } catch (cause) {
-    throw new KvspliceError("bad_model", `The model's chat template does not render a conversation of ${roles.join(", ")}: ${messageOf(cause)}.`, { cause });
+    throw new KvspliceError(
+      "bad_model",
+      `The model's chat template does not render a conversation of ${roles.join(", ")}: ${messageOf(cause)}.`,
+      { cause },
+    );
   }
   const texts: string[] = [];
   let at = 0;
@@ -142,7 +216,7 @@ function textsAround(render: Render, roles: readonly Role[], generate: boolean):
       const how = text.split(marker(i)).length;
       throw new KvspliceError(
         "bad_model",
-        `The model's chat template cannot be cut into messages: of a conversation of ${roles.join(", ")}, message ${i + 1} stands ${how === 2 ? "out of its order" : how === 1 ? "nowhere" : "more than once"}.`,
+        `The model's chat template cannot be cut into messages: in a conversation of ${roles.join(", ")}, message ${i + 1} appears ${how === 2 ? "out of order" : how === 1 ? "nowhere" : "more than once"}.`,
       );
     }
     texts.push(text.slice(at, place));
@@ -151,7 +225,7 @@ function textsAround(render: Render, roles: readonly Role[], generate: boolean):
   return [...texts, text.slice(at)];
 }
 
-/** `textsAround` of a conversation that the model does not answer; undefined where the template does not render it in order. */
+/** `textsAround` of a conversation that the model does not answer; undefined if the template does not render it in order. */
 function inOrder(render: Render, roles: readonly Role[]): readonly string[] | undefined {
   try {
     return textsAround(render, roles, false);
@@ -160,7 +234,7 @@ function inOrder(render: Render, roles: readonly Role[]): readonly string[] | un
   }
 }
 
-/** What all texts begin with, not cut within a control token. */
+/** The longest common beginning of all texts, never cut within a control token. */
 function commonStart(texts: readonly string[]): string {
   const [first = ""] = texts;
   let length = first.length;
@@ -179,7 +253,10 @@ function commonStart(texts: readonly string[]): string {
 function trimsContent(render: Render, role: Role): boolean {
   const roles: readonly Role[] = role === "system" ? ["system", "user", "assistant", "user"] : ["user", "assistant", "user"];
   const text = (around: string) =>
-    render(roles.map((each, i) => ({ role: each, content: each === role ? around + marker(i) + around : marker(i) })), true);
+    render(
+      roles.map((each, i) => ({ role: each, content: each === role ? around + marker(i) + around : marker(i) })),
+      true,
+    );
   try {
     return text(" \n") === text("");
   } catch {
@@ -195,8 +272,8 @@ function mustRender(frames: ChatTemplate, roles: readonly Role[], expected: read
   if (different < 0) return;
   throw new KvspliceError(
     "bad_model",
-    `The model's chat template writes what stands before message ${different + 1} otherwise in a conversation of ${roles.join(", ")} than in others, ` +
-      `so messages cannot be kept apart: ${JSON.stringify(expected[different])}, elsewhere ${JSON.stringify(own[different])}.`,
+    `The model's chat template writes the text before message ${different + 1} differently in a conversation of ${roles.join(", ")} than ` +
+      `in others, so messages cannot be separated: ${JSON.stringify(expected[different])}, elsewhere ${JSON.stringify(own[different])}.`,
   );
 }
 

@@ -1,34 +1,37 @@
-import { kvFormOf } from "./spec.js";
-import { readSpec } from "./arch/index.js";
-import { openModelFile, type Quantization } from "./files/open.js";
-import { modelName } from "./files/name.js";
-import type { ModelFile } from "./files/model-file.js";
 import { widthOf } from "../kv/form.js";
+import { readSpec } from "./arch/index.js";
+import type { ModelFile } from "./files/model-file.js";
+import { modelName } from "./files/name.js";
+import { openModelFile, type Quantization } from "./files/open.js";
+import { kvFormOf } from "./spec.js";
 import { encodingOf } from "./tensors/index.js";
 
-/** What a model takes, told from its header alone. */
+/** What a model needs, read only from its header. */
 export type ModelNeeds = {
   readonly name: string;
-  /** Of its files, as they are or are quantised to. */
+  /** Size of its files, as they are or after quantisation. */
   readonly file_bytes: number;
-  /** Of a process that has it loaded: its weights in the layout that they are multiplied in, and what a process takes anyway. */
+  /** Memory of a process that has loaded it: its weights in the layout used for multiplication, and what any process takes. */
   readonly memory_bytes: number;
-  /** Of one token's keys and values in a prompt. */
+  /** Size of one token's keys and values in a prompt. */
   readonly token_bytes: number;
 };
 
 const EMBEDDING = "token_embd.weight";
 
-/** What a process takes beside: Node, ONNX Runtime, the embedder, words. 410 to 550 MB were measured. */
+/** What a process takes besides: Node, ONNX Runtime, the embedder, vocabularies. 410 to 550 MB were measured. */
 const PROCESS_BYTES = 480 * 2 ** 20;
 
 /** @throws KvspliceError `bad_model` as `loadModel` does */
-export function modelNeeds(path: string, options: { readonly quantize?: Quantization | undefined; readonly contextLength?: number | undefined } = {}): ModelNeeds {
+export function modelNeeds(
+  path: string,
+  options: { readonly quantize?: Quantization | undefined; readonly contextLength?: number | undefined } = {},
+): ModelNeeds {
   const file = openModelFile(path, options);
   try {
     const spec = readSpec(file, options);
     const names = [...file.names()];
-    // The embedding's rows are read from the file; a head that is the same tensor is held as any other matrix.
+    // The embedding's rows are read from the file; a head that is the same tensor is kept like any other matrix.
     const held = spec.head.weight.tensor === EMBEDDING ? names : names.filter((name) => name !== EMBEDDING);
     const { layers } = kvFormOf(spec);
     return {
@@ -48,7 +51,7 @@ function bytesInFile(file: ModelFile, name: string): number {
   return (count(tensor) / elements) * bytes;
 }
 
-/** Codes as MatMulNBits has them, and a float32 scale a group; floats as float32. */
+/** Codes as MatMulNBits has them, with one float32 scale per group; floats as float32. */
 function bytesInMemory(file: ModelFile, name: string): number {
   const tensor = file.info(name);
   const encoding = encodingOf(tensor);

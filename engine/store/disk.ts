@@ -1,33 +1,33 @@
-import { accessSync, constants, existsSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { open, type Database, type RootDatabase } from "lmdb";
+import { type Database, open, type RootDatabase } from "lmdb";
 import { KvspliceError } from "../../plan/index.js";
+import { checkLmdbFile, makeFolder, mayWriteLmdb, storageError } from "../../storage/index.js";
 import type { Block } from "../kv/block.js";
 import { decodeSafetensors } from "../kv/safetensors.js";
-import { checkLmdbFile, makeFolder, storageError } from "../../storage/index.js";
 import { worthOf } from "./eviction.js";
 import type { BlockInfo, BlockKey, StoredTier, TierName } from "./store.js";
 
 export type DiskOptions = {
-  /** Folder of the tier's file. */
+  /** Folder that contains the tier's file. */
   readonly path: string;
   readonly budget_bytes?: number | undefined;
   readonly onDamage: (key: BlockKey) => void;
 };
 
-/** What is written beside a block. */
+/** What is stored along with a block. */
 type Entry = Omit<BlockInfo, "key"> & { readonly worth: number };
 type HeldLease = { readonly owner: string; readonly pid: number; readonly until_ms: number };
 
 const FILE = "blocks.lmdb";
 
-/** Address space, not memory or disk: so the file grows without being mapped anew under other processes. */
+/** Address space, not memory or disk: the file can grow without having to be remapped under other processes. */
 const MAP_BYTES = 2 ** 40;
 
-/** From this size a read lets a thread of LMDB's fault the pages in, so that a cold disk does not hold the event loop. */
+/** From this size on, a read lets one of LMDB's threads fault the pages in, so that a cold disk does not block the event loop. */
 const LARGE_BYTES = 256 * 1024;
 
-/** A lease is renewed three times within this; it ends with its process, at the latest after this. */
+/** A lease is renewed three times in this period; it ends with its process, or at the latest after this. */
 export const LEASE_MS = 15_000;
 
 /** LMDB reports a write that a full disk cut short as an input/output error. */
@@ -35,18 +35,18 @@ const NO_SPACE = /no space|input\/output error|quota|MDB_MAP_FULL/i;
 const NO_PERMISSION = /permission denied|read-only|not permitted|EACCES|EROFS/i;
 
 /**
- * Blocks in one LMDB file, for any number of processes of one machine. A change is one transaction and on disk when
- * the call returns; a kill at any moment leaves what was before it or after it.
+ * Blocks in one LMDB file, for any number of processes on one machine. Each change is one transaction and is on disk when the
+ * call returns; a kill at any moment leaves the state from before it or after it.
  *
  *     blocks   key -> safetensors file
- *     infos    key -> what is known of it
- *     order    [worth, key] -> true: blocks that may be evicted, the first one first
+ *     infos    key -> what is known about it
+ *     order    [worth, key] -> true: blocks that may be evicted, the first to go first
  *     pending  key -> true: not yet in the shared tier
- *     leases   key -> who encodes it, until when
+ *     leases   key -> who is encoding it, until when
  *     counts   "bytes" of all blocks, "clock" of the eviction, and "memory", "disk", "redis", "misses": reads answered so far
  *
- * LMDB calls run on the event loop: they take microseconds, but for the write of a block, which takes what the disk
- * needs to flush it.
+ * LMDB calls run on the event loop: they take microseconds, except for writing a block, which takes as long as the disk needs
+ * to flush it.
  */
 export class DiskTier implements StoredTier {
   readonly name = "disk";
@@ -56,7 +56,7 @@ export class DiskTier implements StoredTier {
   private readonly journal: Database<true, BlockKey>;
   private readonly leases: Database<HeldLease, BlockKey>;
   private readonly counts: Database<number, string>;
-  /** Reads since they were last written down. */
+  /** Reads since they were last recorded. */
   private touched = new Map<BlockKey, number>();
   private counted = new Map<string, number>();
 
@@ -73,20 +73,24 @@ export class DiskTier implements StoredTier {
     this.counts = root.openDB({ name: "counts" });
   }
 
-  /** @throws KvspliceError `bad_store` where the file is damaged or cannot be read, `no_space` where it cannot be made */
+  /** @throws KvspliceError `bad_store` if the file is damaged or cannot be read, `no_space` if it cannot be made */
   static open(options: DiskOptions): DiskTier {
     const file = join(options.path, FILE);
     const settings = { path: file, noSubdir: true, mapSize: MAP_BYTES, overlappingSync: false };
     try {
       makeFolder(options.path);
       checkLmdbFile(file);
-      const readOnly = existsSync(file) && !isWritable(file);
+      const readOnly = existsSync(file) && !mayWriteLmdb(file);
       const tier = new DiskTier(open({ ...settings, readOnly }), options, readOnly);
-      tier.root.readerCheck(); // readers that were killed hold old pages
+      if (!readOnly) tier.root.readerCheck(); // killed readers keep old pages from being reused
       return tier;
     } catch (cause) {
       if (cause instanceof KvspliceError) throw cause;
-      throw this.failure(cause, options.path, `The store in ${options.path} cannot be opened (${(cause as Error).message}); check the folder, or use another.`);
+      throw this.failure(
+        cause,
+        options.path,
+        `The store in ${options.path} cannot be opened (${(cause as Error).message}); check the folder, or use another.`,
+      );
     }
   }
 
@@ -104,8 +108,8 @@ export class DiskTier implements StoredTier {
   }
 
   /**
-   * Keeps a block's file; where the key is there, only its pin and its place in the journal change.
-   * @param pending whether it is to be written to the shared tier
+   * Stores a block's file; if the key exists, only its pin and its place in the journal change.
+   * @param pending whether it still has to be written to the shared tier
    * @throws KvspliceError `no_space`, `bad_store`
    */
   put(info: BlockInfo, bytes: Buffer, pending: boolean): void {
@@ -161,17 +165,17 @@ export class DiskTier implements StoredTier {
     return this.count("bytes");
   }
 
-  /** Keys that are not yet in the shared tier. */
+  /** Keys that are not in the shared tier yet. */
   pending(): BlockKey[] {
     return [...this.journal.getKeys()];
   }
 
-  /** Notes that the shared tier holds them. */
+  /** Records that the shared tier has them. */
   acknowledge(keys: readonly BlockKey[]): void {
     this.commit(() => keys.forEach((key) => this.journal.removeSync(key)));
   }
 
-  /** Takes or renews the lease of a key, unless another holds it who lives. */
+  /** Takes or renews the lease of a key, unless another process that is alive holds it. */
   lease(key: BlockKey, owner: string): boolean {
     return this.commit(() => {
       const held = this.leases.get(key);
@@ -188,17 +192,17 @@ export class DiskTier implements StoredTier {
     });
   }
 
-  /** Counts reads for the statistics: written down by the next `settle`. */
+  /** Counts reads for the statistics; the next `settle` records them. */
   tally(name: TierName | "misses"): void {
     this.counted.set(name, (this.counted.get(name) ?? 0) + 1);
   }
 
-  /** Reads of all processes that a tier answered (or none: "misses"). */
+  /** Reads in all processes that a tier answered (or none did: "misses"). */
   tallied(name: TierName | "misses"): number {
     return this.count(name) + (this.counted.get(name) ?? 0);
   }
 
-  /** Writes down what was read since the last time. It is a hint for evictions: where it cannot be written, it is dropped. */
+  /** Records the reads since the last time. They only guide evictions: if they cannot be written, they are dropped. */
   settle(): void {
     const [touched, counted] = [this.touched, this.counted];
     if (this.readOnly || touched.size + counted.size === 0) return;
@@ -218,14 +222,14 @@ export class DiskTier implements StoredTier {
     await this.root.close();
   }
 
-  /** A block that does not verify: told, and removed, so that it is put anew. */
+  /** Reports and removes a block that does not verify, so that it can be put again. */
   discard(key: BlockKey): void {
     this.options.onDamage(key);
     if (this.readOnly) return;
     try {
       this.commit(() => this.drop(key));
     } catch {
-      // It is found damaged again, and encoded again, until something can be written.
+      // It will be found damaged and encoded again until something can be written.
     }
   }
 
@@ -264,7 +268,7 @@ export class DiskTier implements StoredTier {
     if (excess > 0) {
       throw new KvspliceError(
         "no_space",
-        `The disk budget of ${budget_bytes} bytes of the store in ${path} is taken by pinned blocks (those of precomputed ` +
+        `The disk budget of ${budget_bytes} bytes of the store in ${path} is used up by pinned blocks (those of precomputed ` +
           `documents) and has no room for ${bytes} more: raise --disk-budget, or use another --store.`,
       );
     }
@@ -286,7 +290,7 @@ export class DiskTier implements StoredTier {
     return this.counts.get(name) ?? 0;
   }
 
-  /** One transaction, on disk when it returns. */
+  /** Runs one transaction, which is on disk when this returns. */
   private commit<T>(change: () => T): T {
     if (this.readOnly) {
       throw new KvspliceError("bad_store", `No permission to write the blocks in ${this.options.path}: grant it, or use another --store.`);
@@ -311,16 +315,7 @@ function infoOf(key: BlockKey, { worth: _, ...info }: Entry): BlockInfo {
   return { key, ...info };
 }
 
-function isWritable(file: string): boolean {
-  try {
-    accessSync(file, constants.W_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Whether a process of this machine runs; one of another user does too. */
+/** Whether a process of this machine is running, including those of other users. */
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);

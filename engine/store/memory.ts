@@ -1,13 +1,13 @@
 import { LRUCache } from "lru-cache";
-import { blockBytes, type Block } from "../kv/block.js";
+import { type Block, blockBytes } from "../kv/block.js";
 import type { BlockKey, TierName } from "./store.js";
 
-/** A block in memory, and where it was found; "memory" once it was asked for. */
+/** A block in memory, and where it was found; "memory" once it has been requested. */
 export type Held = { readonly block: Block; from: TierName };
 
 /**
- * The blocks used last in this process. What it evicts is only let go of: an answer that holds the block goes on with
- * it. Least recently used, without weights: a block that is missed here costs a read, which is as long as the block.
+ * The blocks used most recently in this process. Eviction only drops the reference: an answer that uses the block keeps it.
+ * Least recently used, without weights: a block that is missed here costs a read, whose time is proportional to its size.
  */
 export class MemoryTier {
   private readonly blocks: LRUCache<BlockKey, Held>;

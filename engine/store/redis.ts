@@ -1,5 +1,5 @@
-import { Redis } from "ioredis";
 import { KvspliceError } from "../../plan/index.js";
+import { RedisConnection } from "../../storage/index.js";
 import type { Block } from "../kv/block.js";
 import { decodeSafetensors } from "../kv/safetensors.js";
 import { worthOf } from "./eviction.js";
@@ -10,24 +10,16 @@ export type RedisOptions = {
   readonly url: string;
   readonly prefix: string;
   readonly budget_bytes?: number | undefined;
-  /** Blocks that it does not fit are as damaged ones. */
+  /** Blocks without this seal are treated as damaged. */
   readonly seal?: Seal | undefined;
   readonly onDamage: (key: BlockKey) => void;
-  /** Told when the server fails, and when it answers again. */
+  /** Called when the server fails, and when it responds again. */
   readonly onTrouble: (message: string) => void;
 };
 
-/** A read that takes longer is given up: the block is then encoded, or the next tier's. */
-const READ_TIMEOUT_MS = 3000;
-const WRITE_TIMEOUT_MS = 30_000;
-
-/** After a failure the server is left alone, so that an answer does not wait for it at each of its blocks. */
-const FIRST_REST_MS = 500;
-const LONGEST_REST_MS = 15_000;
-
 export const LEASE_MS = 15_000;
 
-/** KEYS infos, order, state. ARGV: prefix of blocks, key, bytes, info, budget or 0, file. 0 where there is no room. */
+/** KEYS infos, order, state. ARGV: prefix of blocks, key, bytes, info, budget or 0, file. Returns 0 if there is no room. */
 const PUT = `
 local infos, order, state = KEYS[1], KEYS[2], KEYS[3]
 local at, key, size, info, budget = ARGV[1], ARGV[2], tonumber(ARGV[3]), cjson.decode(ARGV[4]), tonumber(ARGV[5])
@@ -94,7 +86,7 @@ for i = 3, #ARGV do
   end
 end`;
 
-/** KEYS lease. ARGV: owner, ms. 1 where the owner has the lease from now on. */
+/** KEYS lease. ARGV: owner, ms. Returns 1 if the owner has the lease from now on. */
 const LEASE = `
 local owner = redis.call('GET', KEYS[1])
 if owner and owner ~= ARGV[1] then return 0 end
@@ -103,52 +95,31 @@ return 1`;
 const RELEASE = `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end`;
 
 /**
- * Blocks on one Redis server, for many machines. Under the prefix: `block:KEY` the safetensors file, `infos` what is
- * known of each, `order` their worth (a sorted set; pinned blocks are not in it), `state` bytes and clock of the
- * eviction, `lease:KEY` who encodes it. Scripts name keys that they compute, so Redis Cluster does not fit.
+ * Blocks on one Redis server, for many machines. Under the prefix: `block:KEY` the safetensors file, `infos` what is known
+ * about each block, `order` their worth (a sorted set without the pinned blocks), `state` the bytes and the clock of the
+ * eviction, `lease:KEY` who is encoding it. Scripts use keys that they compute, so Redis Cluster is not supported.
  *
- * Reads of a server that fails give "absent"; writes are rejected.
+ * If the server fails, reads report the block as absent; writes are rejected.
  */
 export class RedisTier implements StoredTier {
   readonly name = "redis";
-  private readonly client: Redis;
-  private readonly opened: Promise<unknown>;
-  private restUntil = 0;
-  private rest_ms = FIRST_REST_MS;
-  private failing = false;
-  /** Why there is no connection, while there is none: commands fail with words that only programmers of clients know. */
-  private lost: string | undefined;
+  private readonly connection: RedisConnection;
   private readonly names: readonly [infos: string, order: string, state: string];
 
   constructor(private readonly options: RedisOptions) {
-    const { url, prefix } = options;
+    const { url, prefix, onTrouble } = options;
     this.names = [`${prefix}infos`, `${prefix}order`, `${prefix}state`];
-    this.client = new Redis(url, {
-      lazyConnect: true,
-      enableOfflineQueue: false,
-      maxRetriesPerRequest: 0,
-      connectTimeout: READ_TIMEOUT_MS,
-      commandTimeout: WRITE_TIMEOUT_MS,
-      retryStrategy: (attempt) => Math.min(100 * 2 ** attempt, 2000),
-    });
-    this.client.on("error", (error: Error) => (this.lost = error.message)); // each command tells
-    this.client.on("ready", () => (this.lost = undefined));
-    this.opened = within(READ_TIMEOUT_MS, this.client.connect()).catch(() => undefined);
-  }
-
-  /** Whether the last call was answered. */
-  get isUp(): boolean {
-    return !this.failing;
+    this.connection = new RedisConnection({ url, onTrouble });
   }
 
   async get(key: BlockKey): Promise<Block | undefined> {
     const stored = await this.stored(key);
     if (!stored) return undefined;
     const block = this.decoded(key, stored);
-    if (block) void this.reading((client) => client.eval(TOUCH, 3, ...this.names, key, Date.now()));
+    if (block) void this.connection.reading((client) => client.eval(TOUCH, 3, ...this.names, key, Date.now()));
     else {
       this.options.onDamage(key);
-      await this.delete([key]).catch(() => undefined); // found damaged again, and encoded again, until it can be deleted
+      await this.delete([key]).catch(() => undefined); // until it can be deleted, it is found damaged and encoded again
     }
     return block;
   }
@@ -165,29 +136,37 @@ export class RedisTier implements StoredTier {
   }
 
   private stored(key: BlockKey): Promise<Buffer | undefined> {
-    return this.reading(async (client) => (await client.getBuffer(this.blockName(key))) ?? undefined);
+    return this.connection.reading(async (client) => (await client.getBuffer(this.blockName(key))) ?? undefined);
   }
 
   async has(key: BlockKey): Promise<boolean> {
-    return (await this.reading((client) => client.exists(this.blockName(key)))) === 1;
+    return (await this.connection.reading((client) => client.exists(this.blockName(key)))) === 1;
   }
 
   /**
    * Resolves when the server has the block.
-   * @throws KvspliceError `no_space` where the budget is taken by pinned blocks, `bad_store` where the server fails
+   * @throws KvspliceError `no_space` if pinned blocks use up the budget, `bad_store` if the server fails
    */
   async put(info: BlockInfo, file: Buffer): Promise<void> {
     const { key, ...rest } = info;
     const { budget_bytes = 0, prefix, seal } = this.options;
     const bytes = seal ? seal.sealed(key, file) : file;
     const kept = JSON.stringify({ ...rest, bytes: bytes.length, value: worthOf(0, { ...info, uses: 0 }) });
-    const done = await this.writing((client) => client.eval(PUT, 3, ...this.names, `${prefix}block:`, key, bytes.length, kept, budget_bytes, bytes));
+    const done = await this.connection.writing((client) =>
+      client.eval(PUT, 3, ...this.names, `${prefix}block:`, key, bytes.length, kept, budget_bytes, bytes),
+    );
     if (done === 1) return;
-    throw new KvspliceError("no_space", `The Redis budget of ${budget_bytes} bytes is taken by pinned blocks (those of precomputed documents): raise --redis-budget.`);
+    throw new KvspliceError(
+      "no_space",
+      `The Redis budget of ${budget_bytes} bytes is used up by pinned blocks (those of precomputed documents): raise --redis-budget.`,
+    );
   }
 
   async delete(keys: readonly BlockKey[], keepPinned = false): Promise<void> {
-    if (keys.length > 0) await this.writing((client) => client.eval(DELETE, 3, ...this.names, `${this.options.prefix}block:`, keepPinned ? 1 : 0, ...keys));
+    if (keys.length > 0)
+      await this.connection.writing((client) =>
+        client.eval(DELETE, 3, ...this.names, `${this.options.prefix}block:`, keepPinned ? 1 : 0, ...keys),
+      );
   }
 
   async verify(key: BlockKey): Promise<boolean | undefined> {
@@ -196,37 +175,36 @@ export class RedisTier implements StoredTier {
   }
 
   async bytes(): Promise<number> {
-    return Number((await this.reading((client) => client.hget(this.names[2], "bytes"))) ?? 0);
+    return Number((await this.connection.reading((client) => client.hget(this.names[2], "bytes"))) ?? 0);
   }
 
-  /** What is known of a block; undefined where the server has none, or fails. */
+  /** What is known about a block; undefined if the server does not have it, or fails. */
   async info(key: BlockKey): Promise<BlockInfo | undefined> {
-    const found = await this.reading((client) => client.hget(this.names[0], key));
+    const found = await this.connection.reading((client) => client.hget(this.names[0], key));
     return found ? infoOf(key, found) : undefined;
   }
 
-  /** @throws KvspliceError `bad_store` where the server fails */
+  /** @throws KvspliceError `bad_store` if the server fails */
   async *infos(): AsyncIterable<BlockInfo> {
     let cursor = "0";
     do {
-      const [next, found] = await this.writing((client) => client.hscan(this.names[0], cursor, "COUNT", 1000));
+      const [next, found] = await this.connection.writing((client) => client.hscan(this.names[0], cursor, "COUNT", 1000));
       cursor = next;
       for (let i = 0; i < found.length; i += 2) yield infoOf(found[i]!, found[i + 1]!);
     } while (cursor !== "0");
   }
 
-  /** Takes or renews the lease of a key; granted where the server fails, so that work goes on. */
+  /** Takes or renews the lease of a key; granted if the server fails, so that work continues. */
   async lease(key: BlockKey, owner: string): Promise<boolean> {
-    return (await this.reading((client) => client.eval(LEASE, 1, this.leaseName(key), owner, LEASE_MS))) !== 0;
+    return (await this.connection.reading((client) => client.eval(LEASE, 1, this.leaseName(key), owner, LEASE_MS))) !== 0;
   }
 
   async release(key: BlockKey, owner: string): Promise<void> {
-    await this.reading((client) => client.eval(RELEASE, 1, this.leaseName(key), owner));
+    await this.connection.reading((client) => client.eval(RELEASE, 1, this.leaseName(key), owner));
   }
 
   async close(): Promise<void> {
-    await this.opened;
-    this.client.disconnect();
+    await this.connection.close();
   }
 
   private blockName(key: BlockKey): string {
@@ -236,71 +214,9 @@ export class RedisTier implements StoredTier {
   private leaseName(key: BlockKey): string {
     return `${this.options.prefix}lease:${key}`;
   }
-
-  /** Undefined where the server fails, or failed a moment ago. */
-  private async reading<T>(ask: (client: Redis) => Promise<T>): Promise<T | undefined> {
-    if (Date.now() < this.restUntil) return undefined;
-    try {
-      return await this.attempt(READ_TIMEOUT_MS, ask);
-    } catch {
-      return undefined;
-    }
-  }
-
-  private async writing<T>(ask: (client: Redis) => Promise<T>): Promise<T> {
-    try {
-      return await this.attempt(WRITE_TIMEOUT_MS, ask);
-    } catch (cause) {
-      throw new KvspliceError("bad_store", `Redis at ${this.place} does not take what is written (${this.reasonOf(cause as Error)}); check that it runs and has room.`, { cause });
-    }
-  }
-
-  private async attempt<T>(limit_ms: number, ask: (client: Redis) => Promise<T>): Promise<T> {
-    await this.opened;
-    try {
-      const answer = await within(limit_ms, ask(this.client));
-      if (this.failing) this.options.onTrouble(`Redis at ${this.place} answers again.`);
-      this.failing = false;
-      this.restUntil = 0;
-      this.rest_ms = FIRST_REST_MS;
-      return answer;
-    } catch (error) {
-      if ((error as Error).name === "ReplyError") throw error; // it answers: it has no room, perhaps
-      this.restUntil = Date.now() + this.rest_ms;
-      this.rest_ms = Math.min(this.rest_ms * 2, LONGEST_REST_MS);
-      if (!this.failing) this.options.onTrouble(`Redis at ${this.place} fails (${this.reasonOf(error as Error)}); the store goes on without it.`);
-      this.failing = true;
-      throw error;
-    }
-  }
-
-  /** The server's own words where it answers, and the connection's where there is none. */
-  private reasonOf(error: Error): string {
-    if (error.name === "ReplyError" || error instanceof NoAnswer) return error.message;
-    return this.lost ?? "the connection is lost";
-  }
-
-  /** Without the password. */
-  private get place(): string {
-    return `${this.client.options.host}:${this.client.options.port}`;
-  }
 }
-
-class NoAnswer extends Error {}
 
 function infoOf(key: BlockKey, json: string): BlockInfo {
   const { value: _, ...info } = JSON.parse(json) as Omit<BlockInfo, "key"> & { value: number };
   return { key, ...info };
-}
-
-async function within<T>(limit_ms: number, promise: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new NoAnswer(`no answer within ${limit_ms} ms`)), limit_ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -1,31 +1,39 @@
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { KvspliceError } from "../../plan/index.js";
 
-/** Bytes of a SHA-256. */
+/** Bytes in a SHA-256. */
 const SEAL_BYTES = 32;
 
-/** A seal that is being made. */
-export type Sealing = { add(bytes: Uint8Array): void; end(): Buffer };
+/** A seal being computed. */
+export type Sealing = {
+  /** Adds the next bytes. */
+  add(bytes: Uint8Array): void;
+  /** The seal over all bytes added: 32 bytes. Nothing can be added afterwards. */
+  end(): Buffer;
+};
 
-/** Shorter ones can be guessed. */
+/** Shorter secrets can be guessed. */
 const LEAST_SECRET = 16;
 
 /**
- * Authenticates what lies where others can write: HMAC-SHA256 (RFC 2104) over a name and the bytes under it. Each
- * namespace has a key of its own, made of the secret, so that what one tenant wrote is nobody else's.
+ * Authenticates data stored where others can write: HMAC-SHA256 (RFC 2104) over a name and the bytes under it. Each namespace
+ * has its own key, derived from the secret, so one tenant's data is not valid for another.
  */
 export class Seal {
   private readonly key: Buffer;
 
-  /** @throws KvspliceError `bad_argument` for a secret that is too short */
+  /** @throws KvspliceError `bad_argument` if the secret is too short */
   constructor(secret: string, namespace = "") {
     if (secret.length < LEAST_SECRET) {
-      throw new KvspliceError("bad_argument", `KVSPLICE_STORE_KEY has ${secret.length} characters; use at least ${LEAST_SECRET}, such as those that openssl rand -hex 32 prints.`);
+      throw new KvspliceError(
+        "bad_argument",
+        `KVSPLICE_STORE_KEY has ${secret.length} characters; use at least ${LEAST_SECRET}, such as those printed by openssl rand -hex 32.`,
+      );
     }
     this.key = createHmac("sha256", secret).update(`kvsplice\n${namespace}`).digest();
   }
 
-  /** The seal of bytes under a name, which come bit by bit. */
+  /** The seal of bytes under a name, which arrive piece by piece. */
   begin(name: string): Sealing {
     const mac = createHmac("sha256", this.key).update(`${name.length} ${name}\n`);
     return { add: (bytes) => void mac.update(bytes), end: () => mac.digest() };
@@ -38,12 +46,12 @@ export class Seal {
     return sealing.end();
   }
 
-  /** The bytes with their seal behind them. */
+  /** The bytes followed by their seal. */
   sealed(name: string, bytes: Buffer): Buffer {
     return Buffer.concat([bytes, this.of(name, bytes)]);
   }
 
-  /** The bytes without their seal; undefined where it is not that of this name and these bytes. */
+  /** The bytes without their seal; undefined if it is not the seal of this name and these bytes. */
   opened(name: string, sealed: Buffer): Buffer | undefined {
     const at = Math.max(0, sealed.length - SEAL_BYTES);
     const bytes = sealed.subarray(0, at);
@@ -51,12 +59,12 @@ export class Seal {
   }
 }
 
-/** Takes the same time wherever they differ. */
+/** Takes the same time wherever the seals differ. */
 export function sameSeal(a: Buffer, b: Buffer): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** The seal that the environment names: `KVSPLICE_STORE_KEY`, and `KVSPLICE_STORE_NAMESPACE`. None without a key. */
+/** The seal set in the environment: `KVSPLICE_STORE_KEY` and `KVSPLICE_STORE_NAMESPACE`. None without a key. */
 export function sealOf(environment: Readonly<Record<string, string | undefined>> = process.env): Seal | undefined {
   const secret = environment["KVSPLICE_STORE_KEY"];
   return secret ? new Seal(secret, environment["KVSPLICE_STORE_NAMESPACE"]) : undefined;

@@ -1,35 +1,41 @@
-import { KvspliceError, type BlockInfo, type BlockKey, type StoredTier } from "../../engine/index.js";
+import { type BlockInfo, type BlockKey, KvspliceError, type StoredTier } from "../../engine/index.js";
 
+/** Which unreferenced blocks are removed. */
 export type CollectOptions = {
-  /** Only blocks that were not put or read for so long. */
+  /** Only blocks that were not put or read for this long; any age by default. */
   readonly olderThan_ms?: number | undefined;
-  /** Only as many, those longest unused first, as bring the tier down to so many bytes. */
+  /** Only until the tier is down to this many bytes, least recently used blocks first; all by default. */
   readonly budget_bytes?: number | undefined;
-  /** Removes nothing, and tells what would be. */
+  /** Only reports what would be removed; false by default. */
   readonly dryRun?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
 };
 
+/** What a collection found and removed. */
 export type CollectReport = {
   /** Blocks that nothing refers to, and how many of them were removed. */
   readonly unreferenced: number;
   readonly removed: number;
   readonly removed_bytes: number;
-  /** What the tier held, and holds now. */
+  /** The tier's size before and after. */
   readonly before_bytes: number;
   readonly after_bytes: number;
 };
 
-/** Blocks removed at once. */
+/** Blocks removed at a time. */
 const BATCH = 256;
 
 /**
- * Removes from a tier what nothing refers to, pinned or not: a pin keeps a block from being evicted, and those of a
- * precompute that was ended for good would else stay for ever.
+ * Removes from a tier the blocks that nothing refers to, pinned or not: a pin protects a block from eviction, so those
+ * of an abandoned precompute would otherwise stay forever.
  *
  * @throws KvspliceError `cancelled`
  */
-export async function collect(tier: StoredTier, isReferred: (key: BlockKey) => boolean, options: CollectOptions = {}): Promise<CollectReport> {
+export async function collect(
+  tier: StoredTier,
+  isReferred: (key: BlockKey) => boolean,
+  options: CollectOptions = {},
+): Promise<CollectReport> {
   const { olderThan_ms = 0, budget_bytes, dryRun = false, signal } = options;
   const latest = Date.now() - olderThan_ms;
   const before_bytes = await tier.bytes();
@@ -44,7 +50,7 @@ export async function collect(tier: StoredTier, isReferred: (key: BlockKey) => b
   let removed = 0;
   let removed_bytes = 0;
   for (let start = 0; start < old.length; ) {
-    if (signal?.aborted) throw new KvspliceError("cancelled", "Cancelled. What was removed before is removed.", { cause: signal.reason });
+    if (signal?.aborted) throw new KvspliceError("cancelled", "Cancelled. Blocks removed so far stay removed.", { cause: signal.reason });
     const batch: BlockKey[] = [];
     for (; start < old.length && batch.length < BATCH; start++) {
       if (budget_bytes !== undefined && before_bytes - removed_bytes <= budget_bytes) break;

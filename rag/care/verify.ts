@@ -1,42 +1,51 @@
-import { KvspliceError, type BlockKey, type Model, type StoredTier, type TierName } from "../../engine/index.js";
-import type { Records } from "../corpus/records.js";
-import { documentSource, type DocumentEncoder } from "../prompt.js";
+import { type BlockKey, KvspliceError, type Model, type StoredTier, type TierName } from "../../engine/index.js";
+import type { CorpusRecords } from "../corpus/records.js";
+import { type DocumentEncoder, documentSource } from "../question-plan.js";
 
+/** What to do about damage. */
 export type VerifyOptions = {
-  /** Removes what is damaged, so that it is made again: blocks from their tier, files of damaged records from the corpus. */
+  /** Removes whatever is damaged so that it is made again: blocks from tiers, files with damaged records from the corpus. Default false. */
   readonly repair?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Called after each block. */
   readonly onProgress?: ((done: VerifyProgress) => void) | undefined;
 };
 
+/** Blocks and chunks checked so far. */
 export type VerifyProgress = { readonly blocks: number; readonly chunks: number; readonly totalChunks: number; readonly damaged: number };
 
-/** A stored block whose checksum is another. */
+/** A stored block with a wrong checksum. */
 export type DamagedBlock = { readonly key: BlockKey; readonly tier: TierName };
 
-/** A chunk whose block no tier holds; the next precompute encodes it. */
+/** A chunk whose block is in no tier; the next precompute encodes it. */
 export type MissingBlock = { readonly key: BlockKey; readonly path: string; readonly title: string };
 
-/** A file whose chunks, vectors or keys are not what they were stored as. */
+/** A file whose chunks, vectors or keys are not what was stored. */
 export type DamagedRecord = { readonly path: string; readonly reason: string };
 
+/** What was found. */
 export type VerifyReport = {
-  /** Blocks and chunks that were looked at. A block counts once a tier. */
+  /** Blocks and chunks that were checked. A block counts once per tier. */
   readonly blocks: number;
   readonly chunks: number;
   readonly damaged: readonly DamagedBlock[];
   readonly missing: readonly MissingBlock[];
   readonly records: readonly DamagedRecord[];
-  /** Whether what was damaged is removed. */
+  /** Whether the damaged items were removed. */
   readonly repaired: boolean;
 };
 
-/** What is verified. */
-export type Verified = { readonly records: Records; readonly model: DocumentEncoder & Pick<Model, "keyOf">; readonly tiers: readonly StoredTier[]; readonly dimensions: number };
+/** What to verify. */
+export type Verified = {
+  readonly records: CorpusRecords;
+  readonly model: DocumentEncoder & Pick<Model, "keyOf">;
+  readonly tiers: readonly StoredTier[];
+  readonly dimensions: number | undefined;
+};
 
 /**
- * Reads all that is stored: every block of every tier against its checksum, and every chunk of the corpus, whether
- * its block is there under the key of its tokens, and its vector beside it.
+ * Reads everything that is stored: checks every block of every tier against its checksum, and for every chunk of the
+ * corpus whether its block exists under the key of its tokens and its vector is complete.
  *
  * @throws KvspliceError `cancelled`
  */
@@ -79,12 +88,18 @@ export async function verify({ records, model, tiers, dimensions }: Verified, op
   return { blocks, chunks, damaged, missing, records: [...broken.values()], repaired: repair };
 }
 
-function damageOf(records: Records, id: number, model: DocumentEncoder & Pick<Model, "keyOf">, dimensions: number): string | undefined {
+function damageOf(
+  records: CorpusRecords,
+  id: number,
+  model: DocumentEncoder & Pick<Model, "keyOf">,
+  dimensions: number | undefined,
+): string | undefined {
   const chunk = records.chunk(id);
   if (chunk === undefined) return `its chunk ${id} is missing`;
-  if (model.keyOf(documentSource(model, chunk.tokens)) !== chunk.block) return `the key of its chunk ${id} is not that of its tokens`;
-  if (!records.refersTo(chunk.block)) return `its chunk ${id} is not counted among those that refer to its block`;
+  if (model.keyOf(documentSource(model, chunk.tokens)) !== chunk.block) return `the key of its chunk ${id} does not match its tokens`;
+  if (!records.refersTo(chunk.block)) return `its chunk ${id} is not counted as referring to its block`;
   const vector = records.vector(id);
-  if (vector?.length !== dimensions || !vector.every(Number.isFinite)) return `the vector of its chunk ${id} is missing or of another length`;
+  if (vector === undefined || vector.length !== dimensions || !vector.every(Number.isFinite))
+    return `the vector of its chunk ${id} is missing or has the wrong length`;
   return undefined;
 }

@@ -1,9 +1,9 @@
 import { dirname, isAbsolute, relative, resolve, sep } from "node:path";
 
 /**
- * How a corpus writes paths down. A file that lies below the folder that holds the store (`wiki/` beside `wiki.kv/`) is
- * named from there, with `/` between the parts, so that a corpus and its documents move together; any other by its
- * absolute path.
+ * How a corpus stores paths. The path of a file below the folder that contains the store (`wiki/` next to `wiki.kv/`) is
+ * relative to that folder, with `/` between the parts, so that a corpus and its documents can be moved together; any
+ * other path is absolute.
  */
 export class Base {
   private readonly folder: string;

@@ -2,19 +2,22 @@ import { sep } from "node:path";
 
 import { distance } from "fastest-levenshtein";
 
-import { KvspliceError, type BlockSource } from "../../engine/index.js";
+import { type BlockSource, KvspliceError } from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
-import { Records } from "./records.js";
+import type { Fields } from "../fields.js";
+import { CorpusRecords } from "./records.js";
 
-/** A chunk of the corpus, with the name by which people call it. */
+/** A chunk of the corpus, with its readable name. */
 export type CorpusChunk = {
-  /** `forth-bridge.md#2`: as much of the end of its file's path as no other file has, and its number there, from 1. */
+  /** `forth-bridge.md#2`: the shortest unique end of its file's path, and its number in the file, from 1. */
   readonly ref: string;
   /** Absolute path of its file. */
   readonly path: string;
   readonly title: string;
-  /** Page that it begins on, from 1, where its file has pages. */
+  /** Page on which it begins, from 1, if its file has pages. */
   readonly page?: number | undefined;
+  /** Its document's metadata: front matter, the fields of a record ... */
+  readonly fields?: Fields | undefined;
   readonly text: string;
   /** Token ids of the rendered chunk: its block's tokens. */
   readonly tokens: readonly number[];
@@ -22,47 +25,47 @@ export type CorpusChunk = {
 
 /** A file of the corpus. */
 export type CorpusFile = {
-  /** As much of the end of its path as no other file has. */
+  /** The shortest unique end of its path. */
   readonly name: string;
   /** Absolute. */
   readonly path: string;
   readonly chunks: number;
   readonly tokens: number;
-  /** What could not be read of it. */
+  /** Which parts of it could not be read. */
   readonly problems: readonly LoadProblem[];
 };
 
-/** A file with the shortest end of its path that no other file has, and the ids of its chunks in their order. */
+/** A file with the shortest unique end of its path, and the ids of its chunks in order. */
 type NamedFile = { readonly path: string; readonly name: string; readonly ids: readonly number[] };
 
 type Names = {
   readonly files: readonly NamedFile[];
   readonly byPath: ReadonlyMap<string, NamedFile>;
-  /** By every end of a path: `a/b.md` has `b.md` and `a/b.md`. */
+  /** Files by every end of their path: `a/b.md` has `b.md` and `a/b.md`. */
   readonly byEnd: ReadonlyMap<string, readonly NamedFile[]>;
 };
 
-/** Files that an error names. */
+/** Most files named in an error. */
 const MOST_NAMED = 3;
 
 /**
- * The chunks of a corpus by refs. A ref is as much of the end of a file's path as says which file is meant, with `/`
- * between its parts, then `#` and the chunk's number, which may be left out where the file has one chunk.
+ * The chunks of a corpus by ref. A ref is enough of the end of a file's path to identify the file, with `/`
+ * between its parts, then `#` and the chunk's number, which may be left out if the file has one chunk.
  */
 export class Chunks {
   private known: { readonly generation: string; readonly names: Names } | undefined;
 
-  constructor(private readonly records: Records) {}
+  constructor(private readonly records: CorpusRecords) {}
 
   /**
    * Opens a corpus to look its chunks up, without a model.
-   * @throws KvspliceError `bad_store` where there is no corpus
+   * @throws KvspliceError `bad_store` if there is no corpus
    */
   static async open(dir: string): Promise<Chunks> {
-    return new Chunks(await Records.open(dir, undefined, false));
+    return new Chunks(await CorpusRecords.open(dir, undefined, false));
   }
 
-  /** @throws KvspliceError `unknown_document` for a ref of no chunk or of several, with those that were likely meant */
+  /** @throws KvspliceError `unknown_document` if the ref matches no chunk or several, with suggestions */
   chunk(ref: string): CorpusChunk {
     const [, end = "", number] = /^(.*?)(?:#(\d+))?$/s.exec(ref) ?? [];
     const file = this.named(ref, end, number);
@@ -71,12 +74,21 @@ export class Chunks {
     const chunk = this.at(file, index);
     if (chunk !== undefined) return chunk;
     if (ids.length === 0) throw unknown(ref, `\`${name}\` has no text`);
-    throw unknown(ref, `\`${name}\` has ${ids.length} chunk${ids.length === 1 ? "" : "s"}, \`${name}#1\`${ids.length === 1 ? "" : ` to \`${name}#${ids.length}\``}`);
+    throw unknown(
+      ref,
+      `\`${name}\` has ${ids.length} chunk${ids.length === 1 ? "" : "s"}, \`${name}#1\`${ids.length === 1 ? "" : ` to \`${name}#${ids.length}\``}`,
+    );
   }
 
-  /** A file by as much of the end of its path as no other has. @throws KvspliceError `unknown_document` as `chunk` does */
+  /** A file by a unique end of its path. @throws KvspliceError `unknown_document` like `chunk` */
   file(name: string): CorpusFile {
     return this.describe(this.named(name, name, undefined));
+  }
+
+  /** A file's chunks, in order. @throws KvspliceError `unknown_document` like `chunk` */
+  chunksOf(name: string): readonly CorpusChunk[] {
+    const file = this.named(name, name, undefined);
+    return file.ids.flatMap((_, index) => this.at(file, index) ?? []);
   }
 
   /** All files, by path. */
@@ -84,7 +96,7 @@ export class Chunks {
     for (const file of this.names().files) yield this.describe(file);
   }
 
-  /** A chunk as a block of plans; what `compilePrompt` takes as its `documents`. @throws as `chunk` does */
+  /** A chunk as a block for plans, as `compilePrompt` takes its `documents`. @throws like `chunk` */
   readonly blockOf = (ref: string): BlockSource => ({ tokens: this.chunk(ref).tokens });
 
   /** All chunks, by path and number. */
@@ -97,12 +109,17 @@ export class Chunks {
     }
   }
 
-  /** @param path of the chunk's file */
+  /**
+   * The name by which a chunk is cited, such as `forth-bridge.md#2`.
+   * @param path of the chunk's file
+   * @param id of the chunk
+   */
   refOf(path: string, id: number): string {
     const file = this.names().byPath.get(path);
     return withNumber(file?.name ?? path, String((file?.ids.indexOf(id) ?? 0) + 1));
   }
 
+  /** Closes the corpus's files. */
   async close(): Promise<void> {
     await this.records.close();
   }
@@ -113,7 +130,7 @@ export class Chunks {
     if (file === undefined) throw unknown(ref, `there is no such file in the corpus${suggestion(end, number, files)}`);
     if (others.length === 0) return file;
     const some = [file, ...others].slice(0, MOST_NAMED).map(({ name }) => `\`${withNumber(name, number)}\``);
-    throw unknown(ref, `${others.length + 1} files of the corpus end so; write ${some.join(" or ")}`);
+    throw unknown(ref, `${others.length + 1} files of the corpus have this end; write ${some.join(" or ")}`);
   }
 
   private describe({ path, name, ids }: NamedFile): CorpusFile {
@@ -125,8 +142,16 @@ export class Chunks {
     const id = ids[index];
     const chunk = id === undefined ? undefined : this.records.chunk(id);
     if (chunk === undefined) return undefined;
-    const { path, title, page, text, tokens } = chunk;
-    return { ref: withNumber(name, String(index + 1)), path, title, ...(page === undefined ? {} : { page }), text, tokens };
+    const { path, title, page, fields, text, tokens } = chunk;
+    return {
+      ref: withNumber(name, String(index + 1)),
+      path,
+      title,
+      ...(page !== undefined && { page }),
+      ...(fields !== undefined && { fields }),
+      text,
+      tokens,
+    };
   }
 
   private names(): Names {
@@ -136,7 +161,7 @@ export class Chunks {
   }
 }
 
-function namesOf(records: Records): Names {
+function namesOf(records: CorpusRecords): Names {
   const paths = Array.from(records.allFiles(), ({ path, chunks }) => ({ path, ids: chunks }));
   const shared = new Map<string, number>();
   for (const { path } of paths) for (const end of endsOf(path)) shared.set(end, (shared.get(end) ?? 0) + 1);
@@ -155,7 +180,7 @@ function namesOf(records: Records): Names {
   return { files, byPath: new Map(files.map((file) => [file.path, file])), byEnd };
 }
 
-/** `/a/b.md` -> `b.md`, `a/b.md`, `/a/b.md`; the whole path is no other's end. */
+/** `/a/b.md` -> `b.md`, `a/b.md`, `/a/b.md`; the whole path is the end of no other. */
 function endsOf(path: string): string[] {
   const parts = path.split(sep);
   return parts.map((_, index) => parts.slice(parts.length - 1 - index).join("/"));
@@ -173,10 +198,10 @@ function suggestion(written: string, number: string | undefined, files: readonly
     const edits = distance(written, name);
     if (edits < bestDistance) [best, bestDistance] = [name, edits];
   }
-  return best === undefined ? "; `kvsplice chunks --store DIR` lists what there is" : `; did you mean \`${withNumber(best, number)}\`?`;
+  return best === undefined ? "; `kvsplice chunks --store DIR` lists all chunks" : `; did you mean \`${withNumber(best, number)}\`?`;
 }
 
-/** Written to stand in a diagnostic too. */
+/** Worded so that it fits into a diagnostic too. */
 function unknown(ref: string, why: string): KvspliceError {
   return new KvspliceError("unknown_document", `no document \`${ref}\`: ${why}`);
 }

@@ -2,15 +2,29 @@ import { createHash, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { join, sep } from "node:path";
 
-import { open, type Database, type RootDatabase } from "lmdb";
+import { type Database, open, type RootDatabase } from "lmdb";
 
-import { checkLmdbFile, isOpenable, KvspliceError, makeFolder, type BlockKey, type Precision, type Quantization } from "../../engine/index.js";
+import {
+  type BlockKey,
+  checkLmdbFile,
+  DEFAULT_ENCODING,
+  type Encoding,
+  isOpenable,
+  KvspliceError,
+  type Model,
+  makeFolder,
+  mayWriteLmdb,
+  type Precision,
+  type Quantization,
+} from "../../engine/index.js";
 import type { LoadProblem } from "../document.js";
+import { MINILM_ID } from "../embed/minilm.js";
+import type { Fields } from "../fields.js";
 import { Base } from "./base.js";
 
 /** One file as it was when its chunks were stored. */
 export type FileRecord = {
-  /** Absolute; on disk as the corpus's base writes it. */
+  /** Absolute; on disk in the form of the corpus's base. */
   readonly path: string;
   /** sha256 of its bytes, hex. */
   readonly hash: string;
@@ -19,50 +33,74 @@ export type FileRecord = {
   /** When size and time were read. */
   readonly seen_ms: number;
   readonly chunks: readonly number[];
-  /** Told again by every run, although the file is not loaded again. */
+  /** Reported again by every run, although the file is not loaded again. */
   readonly problems: readonly LoadProblem[];
+  /** Version of the reader: a file read by an older one is read again by the next run. 1 if absent. */
+  readonly reader?: number | undefined;
 };
 
 export type ChunkRecord = {
-  /** Absolute path of its file; on disk as the corpus's base writes it. */
+  /** Absolute path of its file; on disk in the form of the corpus's base. */
   readonly path: string;
   readonly title: string;
   readonly text: string;
   /** Token ids of the rendered chunk: its block's tokens. */
   readonly tokens: readonly number[];
   readonly block: BlockKey;
-  /** Page that it begins on, from 1, where its file has pages. */
+  /** Page on which it begins, from 1, if its file has pages. */
   readonly page?: number | undefined;
+  /** Its document's metadata. */
+  readonly fields?: Fields | undefined;
 };
 
 export type NewChunk = Omit<ChunkRecord, "path"> & { readonly vector: Float32Array };
 
-/** Who wrote the corpus; its vectors and blocks are of no use to others. */
+/** What wrote the corpus; its vectors and blocks are of no use to any other model or embedder. */
 export type Writer = {
   readonly model: string;
   readonly modelName: string;
-  /** How the model can be opened again; undefined for the one that kvsplice carries, or where it was not told. */
+  /** How the model can be opened again; undefined for the included model, or if unknown. */
   readonly modelSource?: ModelSource | undefined;
   readonly precision: Precision;
+  /** How its blocks are encoded; part of the model's id. `exact` if absent. */
+  readonly encoding?: Encoding | undefined;
+  /** Its id. */
   readonly embedder: string;
+  /** The name by which `loadEmbedder` loads it; undefined for MiniLM, or if unknown. */
+  readonly embedderName?: string | undefined;
 };
 
-/** A model's name or path (`pullModel`), and what it is opened with. */
-export type ModelSource = { readonly name: string; readonly quantize?: Quantization; readonly contextLength?: number; readonly adapter?: string };
+/** The fields that identify the model. */
+export type WriterModel = Pick<Model, "id" | "name" | "encoding">;
+
+/** A writer that accepts the corpus's embedder. */
+export type Claim = Omit<Writer, "embedder"> & { readonly embedder?: string | undefined };
+
+/** A model's name or path (`pullModel`), and its options. */
+export type ModelSource = {
+  readonly name: string;
+  readonly quantize?: Quantization;
+  readonly contextLength?: number;
+  readonly adapters?: readonly AdapterSource[];
+};
+
+/** An adapter's name or path (`pullAdapter`), and the factor for its own scale. */
+export type AdapterSource = { readonly name: string; readonly scale?: number };
 
 type Meta = Writer & { readonly format: number; readonly id: string };
 
+/** How much a corpus contains. */
 export type Totals = { readonly files: number; readonly chunks: number; readonly tokens: number };
 
-/** Raised when records are no longer read as they were. */
+/** Incremented when the format of records changes. */
 const FORMAT = 3;
 
-/** The same with absolute paths; brought up to date when it is opened. */
+/** The same with absolute paths; updated when it is opened. */
 const FORMAT_OF_ABSOLUTE_PATHS = 2;
 
 const FILE = "corpus.lmdb";
 
-/** LMDB reports a write that a full disk cut short as an input/output error. */
+/** LMDB reports a write cut short by a full disk as an input/output error. */
 const WRITE_FAILURE = /no space|input\/output error|quota|MDB_MAP_FULL/i;
 
 function keyOfWritten(path: string): string {
@@ -73,18 +111,22 @@ function isSameWriter(a: Writer, b: Writer): boolean {
   return a.model === b.model && a.precision === b.precision && a.embedder === b.embedder;
 }
 
+function bytesOf(vector: Float32Array): Buffer {
+  return Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength);
+}
+
 /**
  * The corpus on disk: one LMDB environment. A file's chunks are replaced in one transaction, so that a reader, or the
- * run after a kill, sees all of a file or what it was before. LMDB lets one process write at a time and the others wait.
+ * run after a kill, sees a file either before or after a change. LMDB lets one process write at a time; others wait.
  *
- *     files    sha256 of path -> FileRecord       the path as it is written down
- *     chunks   id             -> ChunkRecord      ids count up and are never used twice
+ *     files    sha256 of path -> FileRecord       the path as stored
+ *     chunks   id             -> ChunkRecord      ids count up and are never reused
  *     vectors  id             -> float32 [dimensions]
  *     blocks   block key      -> number of chunks that refer to it
- *     dropped  block key      -> true: no chunk referred to it when this was written; the store may still hold it
+ *     dropped  block key      -> true: no chunk referred to it when this was written; the store may still have it
  *     meta     "meta", "next" (chunk id), "generation" (changes with every commit), "tokens" (of all chunks)
  */
-export class Records {
+export class CorpusRecords {
   private readonly files: Database<FileRecord, string>;
   private readonly chunks: Database<ChunkRecord, number>;
   private readonly vectors: Database<Buffer, number>;
@@ -93,12 +135,13 @@ export class Records {
   private readonly meta: Database<unknown, string>;
 
   private readonly base: Base;
-  /** Of the corpus that this writer opened; an empty one may become another's. */
+  /** Id of the corpus that this writer opened; an empty corpus may become another writer's. */
   private claimed: string | undefined;
 
   private constructor(
     private readonly root: RootDatabase,
-    dir: string,
+    private readonly dir: string,
+    private readonly readOnly: boolean,
   ) {
     this.base = new Base(dir);
     this.files = root.openDB({ name: "files" });
@@ -110,21 +153,28 @@ export class Records {
   }
 
   /**
-   * @param writer who will write to it and encode with it; a reader of the records alone leaves it out
-   * @throws KvspliceError `bad_store` where there is none and `create` is not set, or where it is not this writer's
+   * @param writer the model and embedder that will write to it; not needed to read only the records
+   * @throws KvspliceError `bad_store` if there is none and `create` is not set, or if it is another writer's. One that this
+   *   user may only read is opened read-only and refuses changes
    */
-  static async open(dir: string, writer: Writer | undefined, create: boolean): Promise<Records> {
+  static async open(dir: string, writer: Claim | undefined, create: boolean): Promise<CorpusRecords> {
     if (!create && !existsSync(join(dir, FILE))) {
       throw new KvspliceError("bad_store", `There is no corpus in ${dir}; precompute one: kvsplice precompute FILES --store ${dir}`);
     }
-    let records: Records;
+    let records: CorpusRecords;
     try {
       makeFolder(dir);
-      checkLmdbFile(join(dir, FILE));
-      records = new Records(open({ path: join(dir, FILE), noSubdir: true }), dir);
+      const path = join(dir, FILE);
+      checkLmdbFile(path);
+      const readOnly = existsSync(path) && !mayWriteLmdb(path);
+      records = new CorpusRecords(open({ path, noSubdir: true, readOnly }), dir, readOnly);
     } catch (cause) {
       const why = (cause as Error).message;
-      throw new KvspliceError("bad_store", `The corpus in ${dir} cannot be opened (${why}); check the folder, or precompute into another.`, { cause });
+      throw new KvspliceError(
+        "bad_store",
+        `The corpus in ${dir} cannot be opened (${why}); check the folder, or precompute into another.`,
+        { cause },
+      );
     }
     try {
       records.claim(dir, writer);
@@ -135,16 +185,54 @@ export class Records {
     return records;
   }
 
-  /** What a corpus says of itself to whoever has not its model; undefined where there is none. */
+  /** A corpus's description for anyone without its model; undefined if there is none. */
   static async peek(dir: string): Promise<(Totals & Writer) | undefined> {
     const path = join(dir, FILE);
     if (!existsSync(path) || !isOpenable(path)) return undefined;
-    const records = new Records(open({ path, noSubdir: true, readOnly: true }), dir);
+    const records = new CorpusRecords(open({ path, noSubdir: true, readOnly: true }), dir, true);
     try {
       return records.writer && { ...records.totals, ...records.writer };
     } finally {
       await records.close();
     }
+  }
+
+  /**
+   * Checks, before a model is loaded, that it may open the corpus in a folder; accepts one without chunks or of another format.
+   * @throws KvspliceError `bad_store` for a model other than the one that wrote it
+   */
+  static async mustBeWrittenBy(dir: string, model: WriterModel, source: ModelSource | undefined): Promise<void> {
+    const path = join(dir, FILE);
+    if (!existsSync(path) || !isOpenable(path)) return;
+    const records = new CorpusRecords(open({ path, noSubdir: true, readOnly: true }), dir, true);
+    try {
+      const meta = records.meta.get("meta") as Meta | undefined;
+      if (meta?.format === FORMAT && records.totals.chunks > 0) records.mustBeWrittenBy(dir, model, source, meta);
+    } finally {
+      await records.close();
+    }
+  }
+
+  private mustBeWrittenBy(dir: string, { id, name, encoding }: WriterModel, source: ModelSource | undefined, meta: Meta): void {
+    if (meta.model === id) return;
+    const encoded = meta.encoding ?? DEFAULT_ENCODING;
+    if (encoded !== encoding) {
+      throw new KvspliceError(
+        "bad_store",
+        `The corpus in ${dir} has documents encoded as ${encoded}, not ${encoding}; leave out --encoding, or precompute into another folder.`,
+      );
+    }
+    if (meta.modelName === name) {
+      const again = `kvsplice precompute ${this.commonPath()} --store ${dir}.new${source ? ` --model ${source.name}` : ""}`;
+      throw new KvspliceError(
+        "bad_store",
+        `The corpus in ${dir} was encoded by an older kvsplice or with another file of ${name}, so its blocks cannot be used. Encode its documents again, into another folder: ${again}`,
+      );
+    }
+    throw new KvspliceError(
+      "bad_store",
+      `The corpus in ${dir} was made with the model ${meta.modelName} (${meta.model.slice(0, 12)}), not with ${name} (${id.slice(0, 12)}); use that model, or precompute into another folder.`,
+    );
   }
 
   get id(): string {
@@ -155,7 +243,7 @@ export class Records {
     return this.meta.get("meta") as Meta;
   }
 
-  /** How an audit found that its documents are best linked, as `linkText` writes it; undefined where there was none. */
+  /** The best linking found by an audit, in the form of `linkText`; undefined if there was none. */
   get link(): string | undefined {
     return this.meta.get("link") as string | undefined;
   }
@@ -164,7 +252,16 @@ export class Records {
     this.commit(() => this.meta.putSync("link", link));
   }
 
-  /** Changes whenever the corpus does, by whichever process. */
+  /** @throws KvspliceError `bad_store` if this user may not change it */
+  mustBeWritable(): void {
+    if (!this.readOnly) return;
+    throw new KvspliceError(
+      "bad_store",
+      `The corpus in ${this.dir} is read-only: get permission to write its files, or precompute into another folder.`,
+    );
+  }
+
+  /** Changes whenever any process changes the corpus. */
   get generation(): string {
     return String(this.meta.get("generation") ?? 0);
   }
@@ -175,7 +272,7 @@ export class Records {
     return { files, chunks, tokens: this.count("tokens") };
   }
 
-  /** Keys of the chunks' blocks, each once. */
+  /** Keys of the chunks' blocks, without duplicates. */
   *blockKeys(): Iterable<BlockKey> {
     yield* this.blocks.getKeys();
   }
@@ -195,7 +292,7 @@ export class Records {
     for (const { value } of this.files.getRange()) yield this.read(value);
   }
 
-  /** Whether a file of the corpus has this absolute path, or lies in a folder that has it. */
+  /** Whether this is the absolute path of a file of the corpus, or of a folder that contains one. */
   knows(path: string): boolean {
     if (this.file(path) !== undefined) return true;
     const below = path.endsWith(sep) ? path : path + sep;
@@ -203,7 +300,7 @@ export class Records {
     return false;
   }
 
-  /** A path as it is written down, and back. */
+  /** A path as stored, and back. */
   written(path: string): string {
     return this.base.written(path);
   }
@@ -217,6 +314,12 @@ export class Records {
     return chunk && { ...chunk, path: this.base.absolute(chunk.path) };
   }
 
+  /** Length of its vectors, by majority of the first ones; undefined if it has none. */
+  get dimensions(): number | undefined {
+    const lengths = Array.from(this.vectors.getRange({ limit: 9 }), ({ value }) => value.byteLength / 4).sort((a, b) => a - b);
+    return lengths[lengths.length >> 1];
+  }
+
   chunkIds(): number[] {
     return [...this.chunks.getKeys()];
   }
@@ -227,7 +330,21 @@ export class Records {
     return bytes === undefined ? undefined : new Float32Array(Uint8Array.from(bytes).buffer);
   }
 
-  /** Notes that a file was looked at and is what it was. */
+  /** Replaces all vectors by another embedder's; false if the corpus has changed since `generation`. */
+  embedAgain(embedder: Pick<Writer, "embedder" | "embedderName">, vectors: ReadonlyMap<number, Float32Array>, generation: string): boolean {
+    return this.commit(() => {
+      if (this.generation !== generation) return false;
+      for (const [id, vector] of vectors) this.vectors.putSync(id, bytesOf(vector));
+      const { embedderName: _, ...meta } = this.meta.get("meta") as Meta;
+      // A new id, since existing indexes do not match these vectors.
+      const { embedderName, ...id } = embedder;
+      this.meta.putSync("meta", { ...meta, ...id, ...(embedderName !== undefined && { embedderName }), id: randomUUID() } satisfies Meta);
+      this.changed();
+      return true;
+    });
+  }
+
+  /** Records that a file was checked and is unchanged. */
   touchFile(file: FileRecord): void {
     const key = this.keyOf(file.path);
     this.commit(() => {
@@ -235,13 +352,13 @@ export class Records {
     });
   }
 
-  /** Gives the chunks of a file that is elsewhere now to what it has become; nothing where another process was sooner. */
+  /** Moves a file's chunks to its new path; does nothing if another process was faster. */
   moveFile(from: string, file: Omit<FileRecord, "chunks" | "problems">): boolean {
     const [before, after] = [this.keyOf(from), this.keyOf(file.path)];
     return this.commit(() => {
       const known = this.files.get(before);
       if (known?.hash !== file.hash || this.files.doesExist(after)) return false;
-      const moved = this.write({ ...known, ...file });
+      const moved = this.write({ ...known, ...file, ...(known.reader !== undefined && { reader: known.reader }) });
       this.files.removeSync(before);
       this.files.putSync(after, moved);
       for (const id of known.chunks) {
@@ -253,7 +370,7 @@ export class Records {
     });
   }
 
-  /** Puts a file's chunks in the place of those that it had. */
+  /** Replaces a file's chunks. */
   replaceFile(file: Omit<FileRecord, "chunks">, chunks: readonly NewChunk[]): void {
     const key = this.keyOf(file.path);
     this.commit(() => {
@@ -277,7 +394,7 @@ export class Records {
     });
   }
 
-  /** Blocks that no chunk refers to and that the store may still hold. */
+  /** Blocks that no chunk refers to but the store may still have. */
   unusedBlocks(): BlockKey[] {
     return this.commit(() => {
       const keys = [...this.dropped.getKeys()];
@@ -287,7 +404,7 @@ export class Records {
     });
   }
 
-  /** Notes that the store no longer holds the blocks. */
+  /** Records that the store no longer has the blocks. */
   forgetBlocks(keys: readonly BlockKey[]): void {
     this.commit(() => keys.forEach((key) => this.dropped.removeSync(key)));
   }
@@ -298,7 +415,7 @@ export class Records {
 
   private addChunk(id: number, path: string, { vector, ...chunk }: NewChunk): number {
     this.chunks.putSync(id, { path, ...chunk });
-    this.vectors.putSync(id, Buffer.from(vector.buffer, vector.byteOffset, vector.byteLength));
+    this.vectors.putSync(id, bytesOf(vector));
     this.blocks.putSync(chunk.block, (this.blocks.get(chunk.block) ?? 0) + 1);
     this.meta.putSync("tokens", this.count("tokens") + chunk.tokens.length);
     return id;
@@ -307,7 +424,7 @@ export class Records {
   private dropChunks(ids: readonly number[]): void {
     for (const id of ids) {
       const chunk = this.chunks.get(id);
-      if (chunk === undefined) continue; // of a damaged corpus that is repaired
+      if (chunk === undefined) continue; // missing in a damaged corpus under repair
       const others = (this.blocks.get(chunk.block) ?? 1) - 1;
       if (others > 0) this.blocks.putSync(chunk.block, others);
       else {
@@ -320,7 +437,7 @@ export class Records {
     }
   }
 
-  /** LMDB's keys are shorter than a path may be. */
+  /** LMDB's keys are limited to less than the length of a path. */
   private keyOf(path: string): string {
     return keyOfWritten(this.base.written(path));
   }
@@ -335,7 +452,7 @@ export class Records {
     return { ...file, path, problems: file.problems.map((problem) => ({ ...problem, path })) };
   }
 
-  /** What all files are in, or the one file. */
+  /** The folder that contains all files, or the only file. */
   private commonPath(): string {
     const paths = Array.from(this.allFiles(), ({ path }) => path.split(sep));
     const [first = []] = paths;
@@ -345,10 +462,13 @@ export class Records {
 
   private mustBeOurs(): void {
     if (this.claimed === undefined || this.id === this.claimed) return;
-    throw new KvspliceError("bad_store", "Another model has begun to write this corpus, which was empty, meanwhile; precompute into another folder.");
+    throw new KvspliceError(
+      "bad_store",
+      "Meanwhile another model began to write this corpus, or another embedder embedded it again; run again.",
+    );
   }
 
-  /** Writes the paths of a corpus anew, as its base has them. */
+  /** Rewrites the paths of a corpus in the form of its base. */
   private rewritePaths(): void {
     for (const { key, value } of [...this.files.getRange()]) {
       const file = this.write(value);
@@ -369,64 +489,88 @@ export class Records {
     return (this.meta.get(name) as number | undefined) ?? 0;
   }
 
-  /** The first to open a corpus is its writer; later ones must be the same. */
-  private claim(dir: string, writer: Writer | undefined): void {
-    const meta = this.commit(() => {
-      const found = this.meta.get("meta") as Meta | undefined;
-      const isOld = found?.format === FORMAT_OF_ABSOLUTE_PATHS;
-      if (isOld) this.rewritePaths();
-      const known = isOld ? { ...found, format: FORMAT } : found;
-      const ours = writer !== undefined && (known === undefined || this.isVacant(known)) && !(known && isSameWriter(known, writer));
-      const meta: Meta | undefined = ours ? { ...writer, format: FORMAT, id: randomUUID() } : known;
-      if (meta !== found) this.meta.putSync("meta", meta);
-      return meta;
-    });
+  /** The first to open a corpus becomes its writer; later ones must match. */
+  private claim(dir: string, claim: Claim | undefined): void {
+    const before = this.meta.get("meta") as Meta | undefined;
+    const embedder = claim?.embedder ?? before?.embedder ?? MINILM_ID;
+    const embedderName = claim?.embedderName ?? (embedder === before?.embedder ? before.embedderName : undefined);
+    const writer: Writer | undefined = claim && { ...claim, embedder, ...(embedderName !== undefined && { embedderName }) };
+    const meta = this.readOnly
+      ? before
+      : this.commit(() => {
+          const found = this.meta.get("meta") as Meta | undefined;
+          const isOld = found?.format === FORMAT_OF_ABSOLUTE_PATHS;
+          if (isOld) this.rewritePaths();
+          const known = isOld ? { ...found, format: FORMAT } : found;
+          const ours = writer !== undefined && (known === undefined || this.isVacant(known)) && !(known && isSameWriter(known, writer));
+          const meta: Meta | undefined = ours ? { ...writer, format: FORMAT, id: randomUUID() } : known;
+          if (meta !== found) this.meta.putSync("meta", meta);
+          return meta;
+        });
     if (meta === undefined) return;
     const elsewhere = "or precompute into another folder";
+    if (meta.format === FORMAT_OF_ABSOLUTE_PATHS) {
+      throw new KvspliceError(
+        "bad_store",
+        `The corpus in ${dir} was written by an older kvsplice and is read-only here: have its owner open it once (kvsplice list --store ${dir}), which updates it.`,
+      );
+    }
     if (meta.format !== FORMAT) {
-      throw new KvspliceError("bad_store", `The corpus in ${dir} has format ${meta.format}, this kvsplice reads ${FORMAT}; update kvsplice, ${elsewhere}.`);
+      throw new KvspliceError(
+        "bad_store",
+        `The corpus in ${dir} has format ${meta.format}, but this kvsplice reads ${FORMAT}; update kvsplice, ${elsewhere}.`,
+      );
     }
     if (writer === undefined) return;
-    if (meta.model !== writer.model && meta.modelName === writer.modelName) {
-      throw new KvspliceError(
-        "bad_store",
-        `The corpus in ${dir} was encoded by a former kvsplice, or by another file of ${writer.modelName}, and its blocks are of no use to this one. ` +
-          `Encode its documents again, into another folder: kvsplice precompute ${this.commonPath()} --store ${dir}.new${writer.modelSource ? ` --model ${writer.modelSource.name}` : ""}`,
-      );
-    }
-    if (meta.model !== writer.model) {
-      throw new KvspliceError(
-        "bad_store",
-        `The corpus in ${dir} was written by the model ${meta.modelName} (${meta.model.slice(0, 12)}), not by ` +
-          `${writer.modelName} (${writer.model.slice(0, 12)}); use that model, ${elsewhere}.`,
-      );
-    }
-    // The model may have been moved, or fetched under another name.
-    if (writer.modelSource && JSON.stringify(writer.modelSource) !== JSON.stringify(meta.modelSource)) {
+    this.mustBeWrittenBy(
+      dir,
+      { id: writer.model, name: writer.modelName, encoding: writer.encoding ?? DEFAULT_ENCODING },
+      writer.modelSource,
+      meta,
+    );
+    // The model may have been moved, or downloaded under another name.
+    if (!this.readOnly && writer.modelSource && JSON.stringify(writer.modelSource) !== JSON.stringify(meta.modelSource)) {
       this.commit(() => this.meta.putSync("meta", { ...meta, modelSource: writer.modelSource } satisfies Meta));
     }
     if (meta.precision !== writer.precision) {
-      throw new KvspliceError("bad_store", `The corpus in ${dir} keeps its KV as ${meta.precision}, not as ${writer.precision}; use that precision, ${elsewhere}.`);
+      throw new KvspliceError(
+        "bad_store",
+        `The corpus in ${dir} keeps its KV as ${meta.precision}, not as ${writer.precision}; use that precision, ${elsewhere}.`,
+      );
     }
     if (meta.embedder !== writer.embedder) {
-      throw new KvspliceError("bad_store", `The corpus in ${dir} was embedded by ${meta.embedder}, not by ${writer.embedder}; use that embedder, ${elsewhere}.`);
+      const again = `kvsplice precompute ${this.commonPath()} --store ${dir} --embedder ${writer.embedderName ?? "minilm"}`;
+      throw new KvspliceError(
+        "bad_store",
+        `The corpus in ${dir} was embedded by ${meta.embedder}, not by ${writer.embedder}; use that embedder, or embed it again, which encodes nothing: ${again}`,
+      );
+    }
+    if (!this.readOnly && writer.embedderName !== undefined && writer.embedderName !== meta.embedderName) {
+      this.commit(() =>
+        this.meta.putSync("meta", { ...(this.meta.get("meta") as Meta), embedderName: writer.embedderName } satisfies Meta),
+      );
     }
     this.claimed = meta.id;
   }
 
-  /** A corpus without chunks is nobody's: whoever opens it next writes it. */
+  /** A corpus without chunks belongs to no writer: the next to open it becomes its writer. */
   private isVacant({ format }: Meta): boolean {
     return format === FORMAT && this.totals.chunks === 0;
   }
 
-  /** One transaction, on disk when it returns. */
+  /** One transaction, on disk when this returns. */
   private commit<T>(change: () => T): T {
+    this.mustBeWritable();
     try {
       return this.root.transactionSync(change);
     } catch (cause) {
       const { message } = cause as Error;
       if (!WRITE_FAILURE.test(message)) throw cause;
-      throw new KvspliceError("no_space", `The corpus cannot be written (${message}); the disk is full or failing. What was stored before is kept: free some space and run again.`, { cause });
+      throw new KvspliceError(
+        "no_space",
+        `The corpus cannot be written (${message}); the disk is full or failing. Everything stored so far is kept: free some space and run again.`,
+        { cause },
+      );
     }
   }
 }

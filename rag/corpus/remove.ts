@@ -3,18 +3,19 @@ import { resolve, sep } from "node:path";
 import type { BlockStore } from "../../engine/index.js";
 import { KvspliceError } from "../../plan/index.js";
 import { Chunks } from "./chunks.js";
-import { Records, type Totals } from "./records.js";
+import { CorpusRecords, type Totals } from "./records.js";
 
-/** What was taken out of a corpus, and what it holds now. */
+/** What was removed from a corpus, and what it contains now. */
 export type RemoveReport = { readonly removed: number; readonly files: number; readonly chunks: number; readonly tokens: number };
 
 /**
- * Takes documents out of a corpus by the names of their files or folders, on disk or not, or by as much of the end of a
- * file's path as no other file has. Blocks that no chunk refers to afterwards are deleted.
+ * Removes documents from a corpus by the names of their files or folders, on disk or not, or by a unique end of a file's
+ * path. Blocks that no chunk refers to afterwards are deleted.
  *
- * @throws KvspliceError `unknown_document` for a name that is none of the corpus; nothing is removed then
+ * @throws KvspliceError `unknown_document` for a name that is not in the corpus; nothing is removed then
  */
-export async function removeDocuments(records: Records, store: BlockStore, names: readonly string[]): Promise<RemoveReport> {
+export async function removeDocuments(records: CorpusRecords, store: BlockStore, names: readonly string[]): Promise<RemoveReport> {
+  records.mustBeWritable();
   const chunks = new Chunks(records);
   const paths = new Set(names.flatMap((name) => pathsOf(records, chunks, name)));
   for (const path of paths) records.removeFile(path);
@@ -26,10 +27,10 @@ export async function removeDocuments(records: Records, store: BlockStore, names
 /**
  * The same for a corpus in a folder, without its model.
  *
- * @throws KvspliceError `bad_store` where there is no corpus, `unknown_document`
+ * @throws KvspliceError `bad_store` if there is no corpus, `unknown_document`
  */
 export async function removeFromCorpus(dir: string, store: BlockStore, names: readonly string[]): Promise<RemoveReport> {
-  const records = await Records.open(dir, undefined, false);
+  const records = await CorpusRecords.open(dir, undefined, false);
   try {
     return await removeDocuments(records, store, names);
   } finally {
@@ -38,15 +39,15 @@ export async function removeFromCorpus(dir: string, store: BlockStore, names: re
 }
 
 /** Deletes the blocks that no chunk refers to any more. */
-export async function deleteUnused(records: Records, store: BlockStore): Promise<void> {
+export async function deleteUnused(records: CorpusRecords, store: BlockStore): Promise<void> {
   const keys = records.unusedBlocks();
   if (keys.length === 0) return;
   await store.delete(keys);
   records.forgetBlocks(keys);
 }
 
-/** Paths of the corpus that a name means: a file, or all below a folder. */
-function pathsOf(records: Records, chunks: Chunks, name: string): string[] {
+/** Paths in the corpus that a name refers to: a file, or all files below a folder. */
+function pathsOf(records: CorpusRecords, chunks: Chunks, name: string): string[] {
   const path = resolve(name);
   const below = path.endsWith(sep) ? path : path + sep;
   const found = Array.from(records.allFiles(), (file) => file.path).filter((known) => known === path || known.startsWith(below));
@@ -55,6 +56,6 @@ function pathsOf(records: Records, chunks: Chunks, name: string): string[] {
     return [chunks.file(name).path];
   } catch (error) {
     if (!(error instanceof KvspliceError)) throw error;
-    throw new KvspliceError(error.code, `${error.message}. Nothing was removed; kvsplice list tells what there is.`);
+    throw new KvspliceError(error.code, `${error.message}. Nothing was removed; kvsplice list shows the documents.`);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Works on items in their order, at most `atOnce` at a time. After a failure no other item is begun, and the promise
- * is rejected when those that were begun have ended, so that nothing is still at work on what the caller then closes.
+ * Processes items in order, at most `atOnce` at a time. After a failure no further item is started, and the promise
+ * rejects once the started ones have ended, so that none still uses what the caller then closes.
  */
 export async function sideBySide<T>(items: Iterable<T>, atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
   const queue = items[Symbol.iterator]();

@@ -1,4 +1,4 @@
-/** How far the distribution of one token is from a reference's. */
+/** How far a token's distribution is from a reference's. */
 export type Agreement = {
   /** Kullback-Leibler divergence of the reference from the other, in nats. */
   readonly kl: number;
@@ -6,7 +6,7 @@ export type Agreement = {
   readonly same: boolean;
 };
 
-/** @param reference logits `[vocabulary]`, as `other` */
+/** @param reference logits `[vocabulary]`, like `other` */
 export function agreementOf(reference: Float32Array, other: Float32Array): Agreement {
   const [a, b] = [normalised(reference), normalised(other)];
   let kl = 0;

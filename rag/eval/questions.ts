@@ -7,9 +7,10 @@ import { z } from "zod";
 
 import { KvspliceError } from "../../engine/index.js";
 
+/** A document of a question. */
 export type Passage = { readonly title: string; readonly text: string };
 
-/** A question with its gold answers, and the passages that stand in its prompt. */
+/** A question with its gold answers and the passages of its prompt. */
 export type EvalQuestion = {
   readonly question: string;
   readonly answers: readonly string[];
@@ -17,28 +18,34 @@ export type EvalQuestion = {
   readonly documents: readonly Passage[];
 };
 
+/** How many questions to read, with how many documents each. */
 export type ReadOptions = {
-  /** Documents of one question, the gold one included; 10 by default. A question with fewer distractors has fewer. */
+  /** Documents per question, including the gold one; 10 by default. A question with fewer distractors has fewer. */
   readonly documents?: number;
   /** Questions from the file's start; all by default. */
   readonly limit?: number | undefined;
-  /** Draws another order of each question's documents; 0 by default. */
+  /** Changes the order of each question's documents; 0 by default. */
   readonly seed?: number;
 };
 
-const QUESTION = z.object({ question: z.string().min(1), answers: z.array(z.string()).min(1), gold: z.string(), distractors: z.array(z.string()) });
+const QUESTION = z.object({
+  question: z.string().min(1),
+  answers: z.array(z.string()).min(1),
+  gold: z.string(),
+  distractors: z.array(z.string()),
+});
 const PASSAGE = z.object({ id: z.string(), title: z.string(), text: z.string() });
 
 const DEFAULT_DOCUMENTS = 10;
 
 /**
- * Reads questions and the passages that they name by id, each a `.jsonl` or `.jsonl.gz` with one object a line:
+ * Reads questions and the passages that they name by id, each from a `.jsonl` or `.jsonl.gz` with one object per line:
  *
  *     {"question": "...", "answers": ["...", ...], "gold": "<id>", "distractors": ["<id>", ...]}
  *     {"id": "...", "title": "...", "text": "..."}
  *
- * A question's documents are its gold passage and its first distractors. Their order is drawn from the question's own
- * words and the seed, so that it is the same in every run and whatever other questions there are.
+ * A question's documents are its gold passage and its first distractors. Their order is drawn from the question's
+ * text and the seed, so that it is the same in every run, whatever other questions there are.
  *
  * @throws KvspliceError `bad_file` with file and line
  */
@@ -47,16 +54,24 @@ export async function readQuestions(questionsPath: string, passagesPath: string,
   const drawn: { question: string; answers: string[]; ids: string[] }[] = [];
   for await (const { question, answers, gold, distractors } of readLines(questionsPath, QUESTION)) {
     if (drawn.length >= limit) break;
-    drawn.push({ question, answers, ids: shuffled([gold, ...distractors].slice(0, documents), seed === 0 ? question : `${seed} ${question}`) });
+    drawn.push({
+      question,
+      answers,
+      ids: shuffled([gold, ...distractors].slice(0, documents), seed === 0 ? question : `${seed} ${question}`),
+    });
   }
-  if (drawn.length === 0) throw new KvspliceError("bad_file", `${questionsPath} has no questions; give a file with one a line.`);
+  if (drawn.length === 0) throw new KvspliceError("bad_file", `${questionsPath} has no questions; give a file with one per line.`);
 
   const wanted = new Set(drawn.flatMap(({ ids }) => ids));
   const passages = new Map<string, Passage>();
   for await (const { id, title, text } of readLines(passagesPath, PASSAGE)) if (wanted.has(id)) passages.set(id, { title, text });
   return drawn.map(({ question, answers, ids }) => {
     const missing = ids.find((id) => !passages.has(id));
-    if (missing !== undefined) throw new KvspliceError("bad_file", `${passagesPath} has no passage ${missing}, which the question "${question}" names; give the passages that belong to the questions.`);
+    if (missing !== undefined)
+      throw new KvspliceError(
+        "bad_file",
+        `${passagesPath} has no passage ${missing}, which the question "${question}" names; give the passages that belong to the questions.`,
+      );
     return { question, answers, documents: ids.map((id) => passages.get(id)!) };
   });
 }
@@ -66,7 +81,7 @@ async function* readLines<T>(path: string, shape: z.ZodType<T>): AsyncGenerator<
   const bytes = path.endsWith(".gz") ? file.pipe(createGunzip()) : file;
   let number = 0;
   try {
-    // A stream's error does not reach the one that it is piped into.
+    // A stream's error is not passed on to the stream that it is piped into.
     file.on("error", (error) => bytes.destroy(error));
     for await (const line of createInterface({ input: bytes, crlfDelay: Number.POSITIVE_INFINITY })) {
       number++;
@@ -80,7 +95,7 @@ async function* readLines<T>(path: string, shape: z.ZodType<T>): AsyncGenerator<
   }
 }
 
-/** Fisher and Yates's shuffle by numbers that the seed's hash begins (xorshift). */
+/** Fisher-Yates shuffle with random numbers seeded by the seed's hash (xorshift). */
 function shuffled<T>(items: readonly T[], seed: string): T[] {
   let state = createHash("sha256").update(seed).digest().readUInt32LE() || 1;
   const random = () => {

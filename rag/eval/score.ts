@@ -1,4 +1,4 @@
-/** How an answer agrees with the gold answers, each 0 to 1. */
+/** How well an answer agrees with the gold answers; each score is 0 to 1. */
 export type Score = {
   /** Whether it is one of them. */
   readonly exact: number;
@@ -8,18 +8,18 @@ export type Score = {
   readonly f1: number;
 };
 
-/** `string.punctuation` of Python. */
+/** Python's `string.punctuation`. */
 const PUNCTUATION = /[!"#$%&'()*+,\-./:;<=>?@[\\\]^_`{|}~]/g;
 const ARTICLES = /(?<![\p{L}\p{N}_])(?:a|an|the)(?![\p{L}\p{N}_])/gu;
 
-/** Lower case, without punctuation, articles and needless space: `normalize_answer` of SQuAD's evaluation script, v1.1. */
+/** Lower case, without punctuation, articles and extra spaces: `normalize_answer` of SQuAD's evaluation script, v1.1. */
 export function normaliseAnswer(text: string): string {
   return text.toLowerCase().replace(PUNCTUATION, "").replace(ARTICLES, " ").split(/\s+/).filter(Boolean).join(" ");
 }
 
 /**
- * Exact match and F1 as SQuAD has them (Rajpurkar et al. 2016), the best over the gold answers, and whether the answer
- * contains one. A gold answer of which normalisation leaves nothing counts for an exact match alone.
+ * Exact match and F1 as in SQuAD (Rajpurkar et al. 2016), the best over the gold answers, and whether the answer
+ * contains one. A gold answer that is empty after normalisation counts only for an exact match.
  */
 export function scoreAnswer(answer: string, gold: readonly string[]): Score {
   const given = normaliseAnswer(answer);

@@ -1,18 +1,18 @@
 import { buffer } from "node:stream/consumers";
 
-import { fromBufferPromise, type Entry, type ZipFile } from "yauzl";
+import { type Entry, fromBufferPromise, type ZipFile } from "yauzl";
 
-import { Unloadable } from "./loader.js";
+import { UnreadableFileError } from "./loader.js";
 
-/** An office document has some hundred parts, and a book of many pictures some thousand. */
+/** An office document has some hundred parts, a book with many pictures some thousand. */
 const MAX_ENTRIES = 20_000;
 
-/** Deflate makes up to a thousand bytes of one: a small file may claim more memory than there is (a "zip bomb"). */
+/** Deflate expands one byte to up to a thousand: a small file may need more memory than there is (a "zip bomb"). */
 const MAX_UNPACKED_BYTES = 512 * 2 ** 20;
 
 /**
- * The parts of a ZIP archive (APPNOTE.TXT), as DOCX, XLSX, PPTX and EPUB are. What they take when unpacked is bounded by
- * what the archive says of them, and a part that unpacks to another size than it says is an error.
+ * The parts of a ZIP archive (APPNOTE.TXT), such as DOCX, XLSX, PPTX and EPUB. Their declared unpacked size is limited,
+ * and a part that unpacks to a different size is an error.
  */
 export class Archive {
   private constructor(
@@ -20,22 +20,27 @@ export class Archive {
     private readonly entries: ReadonlyMap<string, Entry>,
   ) {}
 
-  /** @throws Unloadable for a file that is not a ZIP archive, and one beyond the bounds */
+  /** @throws UnreadableFileError for a file that is not a ZIP archive, or exceeds the limits */
   static async open(bytes: Uint8Array): Promise<Archive> {
     const entries = new Map<string, Entry>();
     try {
-      const zip = await fromBufferPromise(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), { lazyEntries: true, autoClose: false });
-      if (zip.entryCount > MAX_ENTRIES) throw new Unloadable(`It has ${zip.entryCount} parts, more than ${MAX_ENTRIES}; save it again from its source.`);
+      const zip = await fromBufferPromise(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength), {
+        lazyEntries: true,
+        autoClose: false,
+      });
+      if (zip.entryCount > MAX_ENTRIES)
+        throw new UnreadableFileError(`It has ${zip.entryCount} parts, more than ${MAX_ENTRIES}; save it again from its source.`);
       let unpacked = 0;
       for await (const entry of zip.eachEntry()) {
         unpacked += entry.uncompressedSize;
-        if (unpacked > MAX_UNPACKED_BYTES) throw new Unloadable(`It unpacks to more than ${MAX_UNPACKED_BYTES / 2 ** 20} MB; leave it out, or split it.`);
+        if (unpacked > MAX_UNPACKED_BYTES)
+          throw new UnreadableFileError(`It unpacks to more than ${MAX_UNPACKED_BYTES / 2 ** 20} MiB; leave it out, or split it.`);
         entries.set(entry.fileName, entry);
       }
       return new Archive(zip, entries);
     } catch (error) {
-      if (error instanceof Unloadable) throw error;
-      throw new Unloadable(`It is not a whole file of its kind (${(error as Error).message}); save it again from its source.`);
+      if (error instanceof UnreadableFileError) throw error;
+      throw new UnreadableFileError(`It is not a complete file of its kind (${(error as Error).message}); save it again from its source.`);
     }
   }
 
@@ -49,7 +54,7 @@ export class Archive {
     try {
       return await buffer(await this.zip.openReadStreamPromise(entry));
     } catch (error) {
-      throw new Unloadable(`Its part ${name} cannot be unpacked (${(error as Error).message}); save it again from its source.`);
+      throw new UnreadableFileError(`Its part ${name} cannot be unpacked (${(error as Error).message}); save it again from its source.`);
     }
   }
 
@@ -57,7 +62,7 @@ export class Archive {
     return (await this.read(name))?.toString("utf8");
   }
 
-  /** Unpacks every part, one after the other, for a reader that would itself believe what the archive says. */
+  /** Unpacks every part in turn, for a reader that would itself trust the archive's declared sizes. */
   async check(): Promise<void> {
     for (const name of this.names) await this.read(name);
   }

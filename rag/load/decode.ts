@@ -1,29 +1,33 @@
-import { Unloadable } from "./loader.js";
+import { UnreadableFileError } from "./loader.js";
 
-/** C0 controls that no text needs: all but tab, line feed, form feed, carriage return and escape. */
+/** C0 controls that no text needs: all except tab, line feed, form feed, carriage return and escape. */
 const CONTROLS = /[\0-\x08\x0b\x0e-\x1a\x1c-\x1f]/g;
 
-/** A text may hold a few controls, by accident; a file with more of them is something else. */
+/** A text may contain a few controls by accident; a file with more of them is not text. */
 const MOST_CONTROLS = 0.02;
 
-/** Of ASCII in UTF-16 every second byte is zero; with other letters in between, still a third of them. */
+/** In UTF-16, every second byte of ASCII is zero; with other letters in between, still a third. */
 const UTF16_ZEROS = 0.3;
 
 /**
- * Text of a file's bytes: by its byte order mark, else in the encoding that the file declares, else UTF-16 or UTF-8.
- * A few control characters are left out.
+ * Decodes a file's bytes: by its byte order mark, or else in the encoding that the file declares, or else as UTF-16 or
+ * UTF-8. A few control characters are left out.
  *
- * @throws Unloadable for binary files and other encodings.
+ * @throws UnreadableFileError for binary files and other encodings.
  */
 export function decodeText(bytes: Uint8Array, declared?: string): string {
   const text = decoded(bytes, declared);
   if (text === undefined) {
     const binary = bytes.includes(0);
-    throw new Unloadable(binary ? "It is a binary file, not text; leave it out, or convert it to text." : "It is not UTF-8; convert it, for example with: iconv -f latin1 -t utf-8");
+    throw new UnreadableFileError(
+      binary
+        ? "It is a binary file, not text; leave it out, or convert it to text."
+        : "It is not UTF-8; convert it, for example with: iconv -f latin1 -t utf-8",
+    );
   }
   const plain = text.replace(CONTROLS, "");
   if (text.length - plain.length > Math.max(1, MOST_CONTROLS * text.length)) {
-    throw new Unloadable("It is a binary file, not text; leave it out, or convert it to text.");
+    throw new UnreadableFileError("It is a binary file, not text; leave it out, or convert it to text.");
   }
   return plain;
 }
@@ -31,12 +35,12 @@ export function decodeText(bytes: Uint8Array, declared?: string): string {
 function decoded(bytes: Uint8Array, declared: string | undefined): string | undefined {
   if (bytes[0] === 0xff && bytes[1] === 0xfe) return new TextDecoder("utf-16le").decode(bytes);
   if (bytes[0] === 0xfe && bytes[1] === 0xff) return new TextDecoder("utf-16be").decode(bytes);
-  // A declaration that can be read as ASCII cannot be true of UTF-16 (HTML Standard, "determining the character encoding").
+  // A declaration readable as ASCII cannot be right about UTF-16 (HTML Standard, "determining the character encoding").
   const named = declared === undefined || /^utf-?16/i.test(declared) ? undefined : decodeAs(declared, bytes);
   return named ?? decodeUnmarked(bytes);
 }
 
-/** UTF-16 without a mark shows by its zeros, which stand at odd or at even places alone. */
+/** UTF-16 without a mark is recognised by its zeros, which are only at odd or only at even places. */
 function decodeUnmarked(bytes: Uint8Array): string | undefined {
   const [even, odd] = zerosOf(bytes);
   const pairs = bytes.length / 2;
@@ -61,7 +65,7 @@ function decodeAs(encoding: string, bytes: Uint8Array): string | undefined {
   }
 }
 
-/** Whether a file that begins so is UTF-8 text; its last character may be cut off. */
+/** Whether a file with this beginning is UTF-8 text; the last character may be cut off. */
 export function looksLikeText(start: Uint8Array): boolean {
   try {
     new TextDecoder("utf-8", { fatal: true }).decode(start, { stream: true });

@@ -1,24 +1,24 @@
 import type { Document, Paragraph } from "../document.js";
 
-/** A "word" this long is no word of any language: base64, a hash of hashes, minified code. URLs are shorter. */
+/** A "word" this long is not a word of any language: base64, concatenated hashes, minified code. URLs are shorter. */
 const LONGEST_WORD = 500;
 
-/** Base64 wrapped into lines (RFC 2045 and 7468: 64 or 76 a line); so many of them in a row are a file, not a key. */
+/** Base64 wrapped into lines (RFC 2045 and 7468: 64 or 76 per line); this many lines in a row are a file, not a key. */
 const WRAPPED = /(?:^[^\S\n]*[A-Za-z0-9+/]{60,}={0,2}[^\S\n]*(?:\n|$)){6,}(?:^[^\S\n]*[A-Za-z0-9+/]+={0,2}[^\S\n]*$)?/gm;
 
-/** Marks, digits and letters without the spaces of a text: scripts that write without spaces have letters beyond ASCII. */
+/** Marks, digits and letters without spaces: scripts that are written without spaces have letters beyond ASCII. */
 const LONG_RUN = new RegExp(`[\\x21-\\x7e]{${LONGEST_WORD},}`, "g");
 
 /**
- * Minified code has spaces where it cannot do without, so longer stretches between them than prose has on a line, and is full
- * of brackets and quotes, which lists of files and addresses are not.
+ * Minified code has spaces only where it needs them, so its stretches without spaces are longer than a line of prose, and it is
+ * full of brackets and quotes, unlike lists of files and addresses.
  */
 const LONG_LINE = 500;
 const LONGEST_MEAN_WORD = 14;
 const CODE_MARKS = /[(){}[\];="']/g;
 const MOST_CODE_MARKS = 0.08;
 
-/** The document without what machines wrote for machines, and how many characters that was. */
+/** The document without machine-made data, and how many characters were removed. */
 export function withoutEncodedData(document: Document): { readonly document: Document; readonly characters: number } {
   let characters = 0;
   const paragraphs = document.paragraphs.flatMap((paragraph): Paragraph[] => {
@@ -31,10 +31,13 @@ export function withoutEncodedData(document: Document): { readonly document: Doc
 }
 
 function withoutDenseLines(text: string): string {
-  return text.split("\n").filter((line) => line.length < LONG_LINE || !isDense(line)).join("\n");
+  return text
+    .split("\n")
+    .filter((line) => line.length < LONG_LINE || !isDense(line))
+    .join("\n");
 }
 
-/** Of ASCII: other scripts may have no spaces at all. */
+/** Counts only ASCII: other scripts may have no spaces at all. */
 function isDense(line: string): boolean {
   const ascii = line.match(/[\x21-\x7e]+/g) ?? [];
   const letters = ascii.reduce((sum, word) => sum + word.length, 0);

@@ -3,18 +3,18 @@ import { posix } from "node:path";
 import type { Document } from "../document.js";
 import { Archive } from "./archive.js";
 import { readHtml } from "./html.js";
-import { type Loader, Unloadable } from "./loader.js";
+import { type Loader, UnreadableFileError } from "./loader.js";
 import { titleLine, titleOfPath } from "./title.js";
 import { attributeOf, elements, parseXml, textOf } from "./xml.js";
 
-/** A book (EPUB 2 and 3, "Open Container Format"): its pages in reading order, each a document under the book's name. */
+/** A book (EPUB 2 and 3, "Open Container Format"): its pages in reading order, each a document with the book's title. */
 export const loadEpub: Loader = async (path, bytes) => {
   const archive = await Archive.open(bytes);
   const container = parseXml((await archive.text("META-INF/container.xml")) ?? "");
   const [root] = elements(container, "rootfile");
   const opf = (root && attributeOf(root, "full-path")) ?? "";
   const text = await archive.text(opf);
-  if (text === undefined) throw new Unloadable("It is not a book in EPUB; save it again from its source.");
+  if (text === undefined) throw new UnreadableFileError("It is not an EPUB book; save it again from its source.");
   const book = parseXml(text);
 
   const files = new Map(Array.from(elements(book, "item"), (item) => [attributeOf(item, "id") ?? "", item]));
@@ -28,7 +28,11 @@ export const loadEpub: Loader = async (path, bytes) => {
     const page = readHtml((await archive.text(name)) ?? "");
     const heading = titleLine(page.paragraphs.find((paragraph) => paragraph.heading)?.text);
     if (page.paragraphs.length > 0) {
-      documents.push({ path, title: heading === undefined || heading === title ? title : `${title}: ${heading}`, paragraphs: page.paragraphs });
+      documents.push({
+        path,
+        title: heading === undefined || heading === title ? title : `${title}: ${heading}`,
+        paragraphs: page.paragraphs,
+      });
     }
   }
   return { documents, problems: [] };

@@ -5,10 +5,10 @@ import type { Loader } from "./loader.js";
 import { PageReader } from "./page-reader.js";
 import { titleLine, titleOfPath } from "./title.js";
 
-/** Characters that are read in one step. */
+/** Characters read in one step. */
 const READ_AT_ONCE = 65_536;
 
-/** A page: its own text, without navigation, footers and scripts. */
+/** A page's own text, without navigation, footers and scripts. */
 export const loadHtml: Loader = async (path, bytes, { signal }) => {
   const html = decodeText(bytes, declaredEncoding(bytes));
   const [reader, pace] = [new PageReader(), new Pace(signal)];
@@ -22,7 +22,7 @@ export const loadHtml: Loader = async (path, bytes, { signal }) => {
 
 type Page = { readonly title: string | undefined; readonly paragraphs: Paragraph[] };
 
-/** @returns the title by `<title>`, else by the first heading */
+/** @returns the title from `<title>`, or else from the first heading */
 export function readHtml(html: string): Page {
   const reader = new PageReader();
   reader.read(html);
@@ -35,7 +35,7 @@ function pageOf(reader: PageReader): Page {
   return { title: titleLine(reader.title) ?? titleLine(paragraphs.find(({ heading }) => heading)?.text), paragraphs };
 }
 
-/** `<meta charset="...">`, a content type's, or that of an XML declaration, in the first 1,024 bytes as HTML prescribes. */
+/** From `<meta charset="...">`, a content type or an XML declaration, in the first 1,024 bytes as HTML prescribes. */
 function declaredEncoding(bytes: Uint8Array): string | undefined {
   const head = Buffer.from(bytes.subarray(0, 1024)).toString("latin1");
   return /<meta[^>]+charset\s*=\s*["']?([\w-]+)/i.exec(head)?.[1] ?? /^\s*<\?xml[^>]+encoding\s*=\s*["']([\w-]+)/i.exec(head)?.[1];

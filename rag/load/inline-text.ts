@@ -1,13 +1,13 @@
-/** A paragraph's text while it is read, in pieces that are joined once: reading takes time linear in it. */
+/** A paragraph's text while it is read, in pieces that are joined once, so that reading takes linear time. */
 export class InlineText {
   private pieces: string[] = [];
-  /** Whether a space would be the first of it, or stand beside another. */
+  /** Whether a space would come first or follow another space. */
   private spaced = true;
 
   /** Characters so far. */
   length = 0;
 
-  /** Adds text as it flows: spaces that meet are one. */
+  /** Adds flowing text: adjacent spaces become one. */
   flow(text: string): void {
     const single = text.replace(/\s+/g, " ");
     this.put(this.spaced && single.startsWith(" ") ? single.slice(1) : single);

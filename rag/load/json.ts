@@ -1,11 +1,11 @@
 import { basename } from "node:path";
 
 import { decodeText } from "./decode.js";
-import { type Loaded, type Loader, Unloadable } from "./loader.js";
-import { readRecord, RecordList } from "./records.js";
+import { type Loaded, type Loader, UnreadableFileError } from "./loader.js";
+import { RecordList, readRecord } from "./records.js";
 import { paragraphsOf } from "./text.js";
 
-/** One JSON object a line: `text`, and `title` where there is one. An array of such objects is read as well. */
+/** One JSON object per line: `text` and an optional `title`. An array of such objects is accepted as well. */
 export const loadJsonl: Loader = (path, bytes) => {
   const text = decodeText(bytes);
   const array = text.trimStart().startsWith("[") ? parsed(text) : undefined;
@@ -14,16 +14,16 @@ export const loadJsonl: Loader = (path, bytes) => {
   text.split("\n").forEach((content, index) => {
     if (content.trim() === "") return;
     const value = parsed(content);
-    list.add(value === undefined ? "The line is not JSON; write one object a line, on one line." : readRecord(value), index + 1);
+    list.add(value === undefined ? "The line is not JSON; write one object per line." : readRecord(value), index + 1);
   });
   return list;
 };
 
-/** An array of objects with texts holds a document each; other JSON is text, laid out anew where it stands on one line. */
+/** Each object with a text in an array is a document; other JSON is text, reformatted if it is on one line. */
 export const loadJson: Loader = (path, bytes) => {
   const text = decodeText(bytes);
   const value = parsed(text);
-  if (value === undefined) throw new Unloadable("It is not JSON; correct it, or name it .jsonl where each line is an object of its own.");
+  if (value === undefined) throw new UnreadableFileError("It is not JSON; correct it, or name it .jsonl if each line is an object.");
   if (Array.isArray(value) && value.some((item) => typeof readRecord(item) !== "string")) return recordsOf(path, value);
   const lines = text.includes("\n") ? text : JSON.stringify(value, null, 1);
   return { documents: [{ path, title: basename(path), paragraphs: paragraphsOf(lines) }], problems: [] };

@@ -8,37 +8,37 @@ import type { LoadProblem } from "../document.js";
 import { looksLikeText } from "./decode.js";
 import { isLoadable, LOADABLE, suffixOf } from "./kinds.js";
 
-/** The files that were asked for. */
+/** The requested files. */
 export type Listing = {
-  /** Absolute, each once, in the order of their code units, whatever order the disk has. */
+  /** Absolute paths without duplicates, sorted by code units, whatever the order on disk. */
   readonly files: readonly string[];
-  /** Absolute folders that were searched: a file below them that is gone from the disk was deleted. */
+  /** Absolute paths of searched folders: a known file below them that is not on disk was deleted. */
   readonly folders: readonly string[];
-  /** Absolute names of files and folders that are no more, and were known. */
+  /** Absolute paths of known files and folders that no longer exist. */
   readonly gone: readonly string[];
-  /** What was found and is not among the files, by its kind: a suffix, `(no suffix)`, `linked folders` ... */
+  /** What was skipped, by kind: a suffix, `(no suffix)`, `linked folders` ... */
   readonly passedOver: Readonly<Record<string, number>>;
-  /** Absolute folders that could not be searched: what they held before may be there still. */
+  /** Absolute paths of folders that could not be searched: their files may still exist. */
   readonly unreadable: readonly string[];
   readonly problems: readonly LoadProblem[];
 };
 
 export type ListOptions = {
-  /** Follows links out of the folder that has them, and links to folders. */
+  /** Follows links that lead out of their folder, and links to folders. False by default. */
   readonly followLinks?: boolean | undefined;
-  /** Whether a name that does not exist is known from before, as a file or a folder: then it is not an error. */
+  /** Whether a name that does not exist was a known file or folder, so that it is not an error. By default, none is known. */
   readonly isKnown?: ((path: string) => boolean) | undefined;
 };
 
-/** Folders that tools make beside documents: packages, and what Sphinx copies of its sources and scripts. */
+/** Folders that tools create among documents: packages, and Sphinx's copies of sources and scripts. */
 export const SKIPPED_FOLDERS = new Set(["node_modules", "__pycache__", "_static", "_sources"]);
 
-/** As much of a file without a suffix says whether it is text. */
+/** Bytes of a file without a suffix that are read to tell whether it is text. */
 const SAMPLE_BYTES = 4096;
 
 /**
- * Finds files by their names, folders and globs. In folders and globs, hidden files are passed over, and so are, by
- * count, files of unknown kinds, the folders of tools, linked folders and links out of the folder.
+ * Finds files by name, folder and glob. In folders and globs, hidden files are skipped; so are files of unknown kinds,
+ * tools' folders, linked folders and links out of the folder, which are counted.
  *
  * @throws KvspliceError `bad_file` for a name that does not exist and is not known
  */
@@ -51,7 +51,7 @@ export async function listFiles(names: readonly string[], options: ListOptions =
   const passedOver: Record<string, number> = {};
   const search = async (name: string, folder: string, isAsked: (path: string) => boolean) => {
     const found = await new Search(folder, isAsked, options).run();
-    if (found.files.length === 0) problems.push({ path: name, reason: `No file in it can be loaded; it takes ${LOADABLE}.` });
+    if (found.files.length === 0) problems.push({ path: name, reason: `No file in it can be loaded; these can: ${LOADABLE}.` });
     for (const path of found.files) files.add(path);
     for (const [kind, count] of found.passedOver) passedOver[kind] = (passedOver[kind] ?? 0) + count;
     unreadable.push(...found.unreadable);
@@ -66,18 +66,18 @@ export async function listFiles(names: readonly string[], options: ListOptions =
     else if (status !== undefined) files.add(path);
     else if (options.isKnown?.(path)) gone.push(path);
     else if (isGlob) await search(name, resolve(base), picomatch(glob));
-    else throw new KvspliceError("bad_file", `There is no file or folder ${name}; check the name, and where you are.`);
+    else throw new KvspliceError("bad_file", `There is no file or folder ${name}; check the name and the current folder.`);
   }
   return { files: [...files].sort(), folders, gone, passedOver, unreadable, problems };
 }
 
-/** One folder's files, link by link and folder by folder. */
+/** Walks one folder, following links and subfolders. */
 class Search {
   readonly files: string[] = [];
   readonly passedOver = new Map<string, number>();
   readonly unreadable: string[] = [];
   readonly problems: LoadProblem[] = [];
-  /** Where each file really is: a file that two links name is one. */
+  /** Real path of each file: a file reached by two links counts once. */
   private readonly real = new Set<string>();
   private readonly visited = new Set<string>();
   private links: { readonly path: string; readonly target: string }[] = [];
@@ -152,7 +152,7 @@ class Search {
   }
 }
 
-/** A file that cannot be read is told when it is loaded. */
+/** A file that cannot be read is reported when it is loaded. */
 async function isTextFile(path: string): Promise<boolean> {
   const file = await open(path).catch(() => undefined);
   if (file === undefined) return true;

@@ -1,24 +1,32 @@
 import type { Document, LoadProblem } from "../document.js";
 
-/** The documents of one file, and what of it could not be loaded. */
+/** The documents of one file, and which parts could not be loaded. */
 export type Loaded = {
   readonly documents: readonly Document[];
   readonly problems: readonly LoadProblem[];
+  /** True if a package that is not installed would read more of the file, so that it is worth loading again; false by default. */
+  readonly incomplete?: boolean;
 };
 
+/** How to read files. */
 export type LoadOptions = {
-  /** A command of the shell that reads a page's image (PNG) from its input and writes its text. */
+  /** A shell command that reads a page's image (PNG) from its input and writes its text. By default, images are not read. */
   readonly ocr?: string | undefined;
   readonly signal?: AbortSignal | undefined;
 };
 
-/** A file within another, such as a mail's attachment, is loaded by this. */
+/** Loads a file within another, such as a mail's attachment. */
 export type LoadWithin = (name: string, bytes: Uint8Array) => Promise<Loaded>;
 
-/** Reads one kind of file. Throws `Unloadable` where the whole file is of no use. */
+/** Reads one kind of file. Throws `UnreadableFileError` if the whole file cannot be used. */
 export type Loader = (path: string, bytes: Uint8Array, options: LoadOptions, within: LoadWithin) => Loaded | Promise<Loaded>;
 
-/** A file that gives no document; its message is the `reason` of a `LoadProblem`. */
-export class Unloadable extends Error {
-  override readonly name = "Unloadable";
+/** Thrown for a file without a usable document; the message becomes the `reason` of a `LoadProblem`. */
+export class UnreadableFileError extends Error {
+  override readonly name: string = "UnreadableFileError";
+}
+
+/** A file whose reader is an optional package that is not installed; the message names the command that installs it. */
+export class MissingPackageError extends UnreadableFileError {
+  override readonly name = "MissingPackageError";
 }

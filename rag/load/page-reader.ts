@@ -5,38 +5,110 @@ import { InlineText } from "./inline-text.js";
 import { rowText } from "./table.js";
 
 /** Elements whose content is not the page's text. */
-const SKIPPED = new Set(["head", "title", "script", "style", "template", "noscript", "svg", "nav", "footer", "button", "select", "textarea", "iframe", "object", "audio", "video", "canvas"]);
+const SKIPPED = new Set([
+  "head",
+  "title",
+  "script",
+  "style",
+  "template",
+  "noscript",
+  "svg",
+  "nav",
+  "footer",
+  "button",
+  "select",
+  "textarea",
+  "iframe",
+  "object",
+  "audio",
+  "video",
+  "canvas",
+]);
 const SKIPPED_ROLES = new Set(["navigation", "contentinfo", "search", "menu", "menubar"]);
 
-/** Class names and ids by which generators of documentation and encyclopedias mark what stands around a page's text. */
+/** Class names and ids with which generators of documentation and encyclopedias mark what surrounds a page's text. */
 const SKIPPED_NAMES = new Set([
-  "nav", "navbar", "navheader", "navfooter", "navigation", "navbox", "breadcrumb", "breadcrumbs", "sidebar", "sphinxsidebar", "headerlink",
-  "anchor-link", "printfooter", "catlinks", "mw-editsection", "mw-jump-link", "noprint", "skip-link", "cookie-banner",
+  "nav",
+  "navbar",
+  "navheader",
+  "navfooter",
+  "navigation",
+  "navbox",
+  "breadcrumb",
+  "breadcrumbs",
+  "sidebar",
+  "sphinxsidebar",
+  "headerlink",
+  "anchor-link",
+  "printfooter",
+  "catlinks",
+  "mw-editsection",
+  "mw-jump-link",
+  "noprint",
+  "skip-link",
+  "cookie-banner",
 ]);
 
 /** Elements that begin and end a paragraph. */
 const BLOCKS = new Set([
-  "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "div", "dl", "dt", "fieldset", "figcaption",
-  "figure", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hgroup", "hr", "legend", "li", "main", "ol", "p", "pre", "section", "summary",
-  "table", "tbody", "tfoot", "thead", "tr", "ul",
+  "address",
+  "article",
+  "aside",
+  "blockquote",
+  "body",
+  "caption",
+  "center",
+  "dd",
+  "details",
+  "dialog",
+  "div",
+  "dl",
+  "dt",
+  "fieldset",
+  "figcaption",
+  "figure",
+  "form",
+  "h1",
+  "h2",
+  "h3",
+  "h4",
+  "h5",
+  "h6",
+  "header",
+  "hgroup",
+  "hr",
+  "legend",
+  "li",
+  "main",
+  "ol",
+  "p",
+  "pre",
+  "section",
+  "summary",
+  "table",
+  "tbody",
+  "tfoot",
+  "thead",
+  "tr",
+  "ul",
 ]);
 
-/** Elements with a box of their own within a line: a space stands between them, though the source has none. */
+/** Elements with their own box within a line: a space separates them even if the source has none. */
 const BOXES = new Set(["input", "label", "option", "img"]);
 
 const HEADINGS = new Set(["h1", "h2", "h3", "h4", "h5", "h6"]);
 
-/** What makes a table one that only lays things out, when it is found in a cell. */
+/** Elements that show a table to be used only for layout, if they occur in a cell. */
 const LAID_OUT = new Set(["table", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "dl", "form", "blockquote"]);
 
-/** Blocks that are navigation where nearly all of their text is links. */
+/** Blocks that are navigation if nearly all of their text is links. */
 const MAY_NAVIGATE = new Set(["table", "ul", "ol", "dl", "div", "header", "aside", "section", "p", "center", "tr"]);
 const NAVIGATION_LINKS = 3;
 const NAVIGATION_SHARE = 0.8;
-/** A link of a menu has a few words; longer ones are what a list of contents or of sources says. */
+/** Menu links have few words; longer ones are the content of a table of contents or a list of sources. */
 const NAVIGATION_LINK_LENGTH = 40;
 
-/** Less text than this share of a page is not what the page is about: a page of links is about its links. */
+/** Less text than this share of a page is not its topic: a page of links is about its links. */
 const LEAST_SHARE = 0.25;
 
 /** Deeper lists are indented no further. */
@@ -51,7 +123,7 @@ type Element = {
   readonly characters: number;
   readonly links: number;
   readonly linkCharacters: number;
-  /** Opened a `<main>`, `<article>` or their like; a link. */
+  /** Opened a `<main>`, `<article>` or similar. */
   readonly main: boolean;
   readonly link: boolean;
 };
@@ -61,13 +133,17 @@ type Row = { cells: string[]; headings: number };
 type Table = { columns: string | undefined; row: Row | undefined; rows: number };
 
 /**
- * Reads a page's text from its events, one after the other, so that no depth of nesting is too deep. Paragraphs,
- * headings, list items, definitions and table rows are paragraphs of their own; `<pre>` keeps its spaces.
+ * Reads a page's text from parser events in sequence, so that nesting may be arbitrarily deep. Paragraphs,
+ * headings, list items, definitions and table rows become separate paragraphs; `<pre>` keeps its spaces.
  */
 export class PageReader {
   title: string | undefined;
   private readonly parser = new Parser(
-    { onopentag: (name, attributes) => this.begin(name, attributes), onclosetag: (name) => this.end(name), ontext: (text) => this.write(text) },
+    {
+      onopentag: (name, attributes) => this.begin(name, attributes),
+      onclosetag: (name) => this.end(name),
+      ontext: (text) => this.write(text),
+    },
     { recognizeSelfClosing: true },
   );
   private readonly entries: Entry[] = [];
@@ -82,14 +158,14 @@ export class PageReader {
   private characters = 0;
   private linkCount = 0;
   private linkCharacters = 0;
-  /** Where in the text a link ended: one that begins there has a box of its own. */
+  /** Where in the text a link ended: a link that begins there is a separate box. */
   private linkEnd = 0;
-  /** Of the paragraph in work. */
+  /** Text of the current paragraph. */
   private readonly text = new InlineText();
   private marker = "";
   private heading = false;
   private inTitle = false;
-  /** An image's words, for a heading that has no others. */
+  /** An image's alternative text, for a heading without other words. */
   private alternative = "";
 
   /** Reads a page, or the next part of it. */
@@ -97,17 +173,27 @@ export class PageReader {
     this.parser.write(html);
   }
 
-  /** Ends what is open. */
+  /** Closes whatever is open. */
   close(): void {
     this.parser.end();
     this.endParagraph();
   }
 
-  /** The page's own paragraphs: those of its main part where it has one, without its navigation. */
+  /** The page's own paragraphs: those of its main part, if it has one, without navigation. */
   content(): Paragraph[] {
-    const useful = shareOr(this.entries, this.entries.filter(({ navigation }) => !navigation));
-    const main = shareOr(useful, useful.filter((entry) => entry.main));
-    return main.map(({ text, heading, columns }) => ({ text, ...(heading ? { heading } : {}), ...(columns === undefined ? {} : { columns }) }));
+    const useful = shareOr(
+      this.entries,
+      this.entries.filter(({ navigation }) => !navigation),
+    );
+    const main = shareOr(
+      useful,
+      useful.filter((entry) => entry.main),
+    );
+    return main.map(({ text, heading, columns }) => ({
+      text,
+      ...(heading ? { heading } : {}),
+      ...(columns === undefined ? {} : { columns }),
+    }));
   }
 
   private begin(name: string, attributes: Readonly<Record<string, string>>): void {
@@ -134,7 +220,8 @@ export class PageReader {
     if (LAID_OUT.has(name) && this.row) this.layOut();
     if (BLOCKS.has(name)) this.endParagraph();
     else if (name === "br") this.breakLine();
-    else if (BOXES.has(name) || hasBox(attributes["style"]) || (name === "a" && this.text.length === this.linkEnd && this.linkEnd > 0)) this.space();
+    else if (BOXES.has(name) || hasBox(attributes["style"]) || (name === "a" && this.text.length === this.linkEnd && this.linkEnd > 0))
+      this.space();
     switch (name) {
       case "ul":
       case "ol":
@@ -244,7 +331,7 @@ export class PageReader {
     this.entries.push({ text, heading: this.heading, columns, main: this.mains > 0, navigation: false });
   }
 
-  /** `- `, or `3. ` as the page counts, indented by the lists around it. */
+  /** `- `, or `3. ` as the page counts, indented by the depth of the list. */
   private markerOf(attributes: Readonly<Record<string, string>>): string {
     const list = this.lists.at(-1);
     const indent = "  ".repeat(Math.min(this.lists.length - 1, DEEPEST_INDENT));
@@ -282,7 +369,7 @@ export class PageReader {
     else this.put(text, table.columns);
   }
 
-  /** The row in work belongs to a table that lays out a page: its cells' content is read as if they were not there. */
+  /** The current row belongs to a table used for layout: its cells' content is read as if there were no table. */
   private layOut(): void {
     const text = this.text.take();
     const cells = this.row!.cells.slice(0, -1);
@@ -295,12 +382,13 @@ export class PageReader {
     this.endParagraph();
   }
 
-  /** Marks what an element held as navigation where it is little but links. */
+  /** Marks an element's content as navigation if it is little more than links. */
   private judge(element: Element): void {
     const links = this.linkCount - element.links;
     const linkCharacters = this.linkCharacters - element.linkCharacters;
     const characters = this.characters - element.characters;
-    if (links < NAVIGATION_LINKS || linkCharacters < NAVIGATION_SHARE * characters || linkCharacters / links > NAVIGATION_LINK_LENGTH) return;
+    if (links < NAVIGATION_LINKS || linkCharacters < NAVIGATION_SHARE * characters || linkCharacters / links > NAVIGATION_LINK_LENGTH)
+      return;
     for (const entry of this.entries.slice(element.entries)) entry.navigation = true;
   }
 }
@@ -317,7 +405,7 @@ function hasBox(style: string | undefined): boolean {
   return style !== undefined && /display\s*:\s*(inline-)?(block|flex|grid|table)/i.test(style);
 }
 
-/** The part, unless it is too little of the whole to be what the page is about. */
+/** The part, unless it is too small a share of the page to be its topic. */
 function shareOr(whole: readonly Entry[], part: readonly Entry[]): readonly Entry[] {
   const size = (entries: readonly Entry[]) => entries.reduce((sum, { text }) => sum + text.length, 0);
   return size(part) >= LEAST_SHARE * size(whole) ? part : whole;

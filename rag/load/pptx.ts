@@ -2,7 +2,7 @@ import { posix } from "node:path";
 
 import type { Paragraph } from "../document.js";
 import { Archive } from "./archive.js";
-import { type Loader, Unloadable } from "./loader.js";
+import { type Loader, UnreadableFileError } from "./loader.js";
 import { tableParagraphs } from "./table.js";
 import { titleLine, titleOfPath } from "./title.js";
 import { attributeOf, childrenOf, elements, nameOf, parseXml, textOf, type XmlNode } from "./xml.js";
@@ -10,11 +10,11 @@ import { attributeOf, childrenOf, elements, nameOf, parseXml, textOf, type XmlNo
 const PRESENTATION = "ppt/presentation.xml";
 const NOTES = /\/relationships\/notesSlide$/;
 
-/** A presentation (ECMA-376, PresentationML): its slides in their order, with tables and notes. A slide's title is a heading. */
+/** A presentation (ECMA-376, PresentationML): its slides in order, with tables and notes. A slide's title is a heading. */
 export const loadPptx: Loader = async (path, bytes) => {
   const archive = await Archive.open(bytes);
   const presentation = await archive.text(PRESENTATION);
-  if (presentation === undefined) throw new Unloadable("It is not a presentation; save it again from its source.");
+  if (presentation === undefined) throw new UnreadableFileError("It is not a presentation; save it again from its source.");
   const targets = await relationsOf(archive, PRESENTATION);
   const paragraphs: Paragraph[] = [];
   let page = 0;
@@ -24,7 +24,10 @@ export const loadPptx: Loader = async (path, bytes) => {
     page++;
     if (!target || !xml) continue;
     const notes = [...(await relationsOf(archive, target)).values()].find(({ type }) => NOTES.test(type));
-    const said = [...paragraphsOfSlide(parseXml(xml)), ...(notes ? paragraphsOfSlide(parseXml((await archive.text(notes.target)) ?? "")) : [])];
+    const said = [
+      ...paragraphsOfSlide(parseXml(xml)),
+      ...(notes ? paragraphsOfSlide(parseXml((await archive.text(notes.target)) ?? "")) : []),
+    ];
     paragraphs.push(...said.map((paragraph) => ({ ...paragraph, page })));
   }
   const title = titleLine(paragraphs.find(({ heading }) => heading)?.text);
@@ -44,7 +47,7 @@ function paragraphsOfSlide(slide: readonly XmlNode[]): Paragraph[] {
   return paragraphs;
 }
 
-/** Slide numbers, dates and footers repeat on every slide. */
+/** Slide numbers, dates and footers are repeated on every slide. */
 const REPEATED = new Set(["sldNum", "dt", "ftr", "hdr", "sldImg"]);
 
 function paragraphsOfShape(shape: XmlNode): Paragraph[] {
@@ -57,12 +60,18 @@ function paragraphsOfShape(shape: XmlNode): Paragraph[] {
 }
 
 function paragraphsOfTable(table: XmlNode): Paragraph[] {
-  const [columns, ...rows] = Array.from(elements([table], "a:tr"), (row) => Array.from(elements([row], "a:tc"), (cell) => Array.from(elements([cell], "a:p"), lineOf).join(" ")));
+  const [columns, ...rows] = Array.from(elements([table], "a:tr"), (row) =>
+    Array.from(elements([row], "a:tc"), (cell) => Array.from(elements([cell], "a:p"), lineOf).join(" ")),
+  );
   return tableParagraphs(columns, rows);
 }
 
 function lineOf(paragraph: XmlNode): string {
-  return childrenOf(paragraph).map((run) => (nameOf(run) === "a:br" ? " " : textOf(run))).join("").replace(/\s+/g, " ").trim();
+  return childrenOf(paragraph)
+    .map((run) => (nameOf(run) === "a:br" ? " " : textOf(run)))
+    .join("")
+    .replace(/\s+/g, " ")
+    .trim();
 }
 
 type Relation = { readonly type: string; readonly target: string };
@@ -72,8 +81,13 @@ async function relationsOf(archive: Archive, part: string): Promise<Map<string, 
   const { dir, base } = posix.parse(part);
   const xml = await archive.text(`${dir}/_rels/${base}.rels`);
   const relations = xml === undefined ? [] : [...elements(parseXml(xml), "Relationship")];
-  return new Map(relations.map((relation) => [attributeOf(relation, "Id") ?? "", {
-    type: attributeOf(relation, "Type") ?? "",
-    target: posix.join(dir, attributeOf(relation, "Target") ?? ""),
-  }]));
+  return new Map(
+    relations.map((relation) => [
+      attributeOf(relation, "Id") ?? "",
+      {
+        type: attributeOf(relation, "Type") ?? "",
+        target: posix.join(dir, attributeOf(relation, "Target") ?? ""),
+      },
+    ]),
+  );
 }

@@ -7,23 +7,39 @@ import { titleLine, titleOfPath } from "./title.js";
 /** A line of one punctuation mark, above or below a title. */
 const RULE = /^([!-/:-@[-`{-~])\1{2,}[^\S\n]*$/;
 
-/** Comments, targets and substitutions: nothing that a reader sees. */
+/** Comments, targets and substitutions, which readers do not see. */
 const UNSEEN = /^\s*\.\. (?:_[^\n]*:|\[#?[\w*]*\]|\|[^|\n]+\|)[^\n]*$|^\s*\.\.\s*$/;
 
-/** `.. note:: Words` says its words; `.. code-block:: python` says nothing. */
+/** `.. note:: Words` has text; `.. code-block:: python` has none. */
 const DIRECTIVE = /^(\s*)\.\. ([\w:-]+)::[^\S\n]*(.*)$/;
-const SPOKEN = new Set(["note", "warning", "tip", "important", "caution", "danger", "hint", "attention", "seealso", "admonition", "topic", "rubric", "deprecated", "versionadded", "versionchanged"]);
+const SPOKEN = new Set([
+  "note",
+  "warning",
+  "tip",
+  "important",
+  "caution",
+  "danger",
+  "hint",
+  "attention",
+  "seealso",
+  "admonition",
+  "topic",
+  "rubric",
+  "deprecated",
+  "versionadded",
+  "versionchanged",
+]);
 
 const OPTION = /^\s+:[\w-]+:(?:\s.*)?$/;
 
-/** reStructuredText: headings by their lines of punctuation, without the marks of directives, roles and links. */
+/** reStructuredText: headings by their lines of punctuation, without the markup of directives, roles and links. */
 export const loadRst: Loader = (path, bytes) => {
   const paragraphs = paragraphsOf(decodeText(bytes)).flatMap(({ text }) => paragraphsOfBlock(text.split(/\r?\n/)));
   const title = titleLine(paragraphs.find(({ heading }) => heading)?.text);
   return { documents: [{ path, title: title ?? titleOfPath(path), paragraphs }], problems: [] };
 };
 
-/** Of the lines between two empty ones. */
+/** Paragraphs of the lines between two empty ones. */
 function paragraphsOfBlock(lines: readonly string[]): Paragraph[] {
   const paragraphs: Paragraph[] = [];
   let body: string[] = [];
@@ -53,7 +69,7 @@ function paragraphsOfBlock(lines: readonly string[]): Paragraph[] {
   return paragraphs;
 }
 
-/** A line as it is read: of ``:ref:`words <target>` ``, `` `words`_ `` and ``` ``words`` ``` the words. */
+/** A line without markup: ``:ref:`words <target>` ``, `` `words`_ `` and ``` ``words`` ``` become the words. */
 function plain(line: string): string {
   return line
     .replace(/:[\w:+.-]+:`([^`]*)`/g, "`$1`")

@@ -3,18 +3,19 @@ import type { Paragraph } from "../document.js";
 const BETWEEN_CELLS = " | ";
 
 /**
- * A table's rows as paragraphs of their own, each with the columns' names where they are known. Empty rows are left out,
- * and a lone word above a table is not a column's name.
+ * A table's rows as separate paragraphs, each with the column names if known. Empty rows are left out,
+ * and a single word above a table is not a column name.
  */
 export function tableParagraphs(columns: readonly string[] | undefined, rows: readonly (readonly string[])[]): Paragraph[] {
-  if (columns !== undefined && columns.filter((name) => name.trim() !== "").length < 2) return tableParagraphs(undefined, [columns, ...rows]);
+  if (columns !== undefined && columns.filter((name) => name.trim() !== "").length < 2)
+    return tableParagraphs(undefined, [columns, ...rows]);
   const names = columns === undefined ? "" : rowText(columns);
   const written = rows.map((row) => rowText(row)).filter((text) => text !== "");
   if (names === "") return written.map((text) => ({ text }));
   return written.length === 0 ? [{ text: names }] : written.map((text) => ({ text, columns: names }));
 }
 
-/** Empty cells at the end say nothing; those between others keep the columns in their places. */
+/** Drops empty cells at the end; those between others keep the columns in place. */
 export function rowText(cells: readonly string[]): string {
   const texts = cells.map((cell) => cell.replace(/\s+/g, " ").trim());
   while (texts.at(-1) === "") texts.pop();

@@ -1,6 +1,6 @@
 import { basename, extname } from "node:path";
 
-/** One line of text, or undefined where nothing is left of it. */
+/** One line of text, or undefined if it is blank. */
 export function titleLine(text: string | undefined): string | undefined {
   const line = text?.replace(/\s+/g, " ").trim();
   return line === "" ? undefined : line;

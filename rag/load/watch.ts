@@ -4,16 +4,17 @@ import picomatch from "picomatch";
 
 import { SKIPPED_FOLDERS } from "./list.js";
 
-/** Changes that come together are one: an editor writes a file in several steps, a checkout many files. */
+/** Changes in quick succession count as one: an editor writes a file in several steps, a checkout writes many files. */
 const QUIET_MS = 500;
 
+/** What to do about changes, and until when. */
 export type WatchOptions = {
   readonly signal: AbortSignal;
-  /** Called once when the watch has begun, then after a change, and not again before it has ended; a change meanwhile calls it again. */
+  /** Called once when watching has begun, then after each change, never concurrently; a change during a call causes another call. */
   readonly onChange: () => Promise<void>;
 };
 
-/** Watches files, folders and globs until the signal. What `onChange` throws ends it. */
+/** Watches files, folders and globs until the signal. An error thrown by `onChange` ends it. */
 export async function watchFiles(names: readonly string[], { signal, onChange }: WatchOptions): Promise<void> {
   const { watch } = await import("chokidar");
   const places = names.map((name) => picomatch.scan(name)).map(({ isGlob, base, input }) => resolve(isGlob ? base : input));

@@ -4,7 +4,7 @@ import type { Loader } from "./loader.js";
 import { tableParagraphs } from "./table.js";
 import { titleOfPath } from "./title.js";
 
-/** A spreadsheet: each sheet a document, its first row the names of the columns. Formulas say their values. */
+/** A spreadsheet: each sheet is a document whose first row has the column names. Formulas are read as their values. */
 export const loadXlsx: Loader = async (path, bytes) => {
   await (await Archive.open(bytes)).check();
   const { default: readXlsxFile } = await import("read-excel-file/node");
@@ -17,9 +17,12 @@ export const loadXlsx: Loader = async (path, bytes) => {
   return { documents, problems: [] };
 };
 
-/** A date without a time is written as a day. */
+/** A date at midnight is written without the time. */
 function cellText(value: unknown): string {
   if (value === null || value === undefined) return "";
   if (!(value instanceof Date)) return String(value);
-  return value.toISOString().replace(/T00:00:00\.000Z$/, "").replace(/\.000Z$/, "Z");
+  return value
+    .toISOString()
+    .replace(/T00:00:00\.000Z$/, "")
+    .replace(/\.000Z$/, "Z");
 }

@@ -1,9 +1,16 @@
 import { XMLParser } from "fast-xml-parser";
 
-/** An element as fast-xml-parser tells it in order: its name with its children, and its attributes under ":@". */
+/** An element in fast-xml-parser's ordered form: its name with its children, and its attributes under ":@". */
 export type XmlNode = { readonly [name: string]: unknown };
 
-const parser = new XMLParser({ preserveOrder: true, ignoreAttributes: false, attributeNamePrefix: "", trimValues: false, processEntities: true, parseTagValue: false });
+const parser = new XMLParser({
+  preserveOrder: true,
+  ignoreAttributes: false,
+  attributeNamePrefix: "",
+  trimValues: false,
+  processEntities: true,
+  parseTagValue: false,
+});
 
 export function parseXml(text: string): XmlNode[] {
   return parser.parse(text) as XmlNode[];
@@ -22,7 +29,7 @@ export function attributeOf(node: XmlNode, name: string): string | undefined {
   return (node[":@"] as Readonly<Record<string, string>> | undefined)?.[name];
 }
 
-/** All elements of a name below these, in the order of the text. */
+/** All elements with this name below these, in document order. */
 export function* elements(nodes: readonly XmlNode[], name: string): Iterable<XmlNode> {
   for (const node of nodes) {
     if (nameOf(node) === name) yield node;

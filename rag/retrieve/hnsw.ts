@@ -2,23 +2,23 @@ import type { HierarchicalNSW } from "hnswlib-node";
 
 import type { Hit, VectorIndex } from "./vector-index.js";
 
-/** Neighbours a node, and candidates while building: hnswlib's own advice for high recall on some 400 dimensions. */
+/** Neighbours per node, and candidates while building: hnswlib's recommendation for high recall at about 400 dimensions. */
 const NEIGHBOURS = 16;
 const BUILD_CANDIDATES = 200;
 
-/** Candidates of one search, at least: more is slower and finds more. */
+/** Minimum candidates of one search: more is slower and finds more. */
 const SEARCH_CANDIDATES = 200;
 
 const FIRST_ROWS = 1024;
 
-/** Fixed, so that equal corpora give equal graphs. */
+/** Fixed, so that equal corpora produce equal graphs. */
 const SEED = 100;
 
 type Hnswlib = typeof import("hnswlib-node");
 
 /**
- * A navigable small world graph (Malkov and Yashunin 2018), by hnswlib: searches in a time that hardly grows with
- * the corpus, finds nearly all of the nearest, and takes about 1 ms a vector to build.
+ * A navigable small world graph (Malkov and Yashunin 2018), by hnswlib: search time hardly grows with the corpus, nearly
+ * all of the nearest are found, and building takes about 1 ms per vector.
  */
 export class HnswIndex implements VectorIndex {
   private readonly present: Set<number>;
@@ -30,7 +30,7 @@ export class HnswIndex implements VectorIndex {
     this.present = new Set(ids);
   }
 
-  /** An empty index, or undefined on a machine where hnswlib-node is not installed: it compiles at install. */
+  /** An empty index, or undefined if hnswlib-node, which is compiled when installed, is missing. */
   static async create(dimensions: number): Promise<HnswIndex | undefined> {
     const library = await importHnswlib();
     if (library === undefined) return undefined;
@@ -39,12 +39,15 @@ export class HnswIndex implements VectorIndex {
     return new HnswIndex(graph, []);
   }
 
-  /** What `save` wrote; undefined where the library or a sound file is missing. */
+  /** Loads what `save` wrote; undefined if the library or an intact file is missing. */
   static async load(path: string, dimensions: number): Promise<HnswIndex | undefined> {
     const library = await importHnswlib();
     if (library === undefined) return undefined;
     const graph = new library.HierarchicalNSW("ip", dimensions);
-    return graph.readIndex(path, true).then(() => new HnswIndex(graph, graph.getIdsList()), () => undefined);
+    return graph.readIndex(path, true).then(
+      () => new HnswIndex(graph, graph.getIdsList()),
+      () => undefined,
+    );
   }
 
   async save(path: string): Promise<void> {
@@ -69,11 +72,11 @@ export class HnswIndex implements VectorIndex {
     try {
       this.graph.markDelete(id);
     } catch {
-      // A loaded graph names what was removed before it was saved, too: this one is marked already.
+      // A loaded graph also lists vectors removed before it was saved: this one is already marked.
     }
   }
 
-  /** Share of the graph that stands for vectors which are not `live`; searches still walk through them. */
+  /** Share of the graph's vectors that are not `live`; searches still walk through them. */
   shareBeyond(live: ReadonlySet<number>): number {
     const count = this.graph.getCurrentCount();
     let kept = 0;
@@ -81,9 +84,9 @@ export class HnswIndex implements VectorIndex {
     return count === 0 ? 0 : 1 - kept / count;
   }
 
-  search(vector: Float32Array, count: number): Hit[] {
+  search(vector: Float32Array, count: number, accepts?: (id: number) => boolean): Hit[] {
     this.graph.setEf(Math.max(SEARCH_CANDIDATES, count));
-    const { neighbors, distances } = this.graph.searchKnn(Array.from(vector), Math.min(count, this.present.size));
+    const { neighbors, distances } = this.graph.searchKnn(Array.from(vector), Math.min(count, this.present.size), accepts);
     return neighbors.map((id, rank) => ({ id, score: 1 - distances[rank]! }));
   }
 }

@@ -1,30 +1,44 @@
-import { existsSync } from "node:fs";
 import { randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
 import { rm } from "node:fs/promises";
 
-import { blockFits, encodeSafetensors, KvspliceError, type Block, type BlockKey, type BlockStore, type Model, type Seal, type Sealing } from "../../engine/index.js";
-import type { Records } from "../corpus/records.js";
-import { BLOCK, FORMAT, partPath, RECORDS, SEAL, sealName, VECTORS, type FileMetadata } from "./form.js";
+import {
+  type Block,
+  type BlockKey,
+  type BlockStore,
+  blockFits,
+  encodeSafetensors,
+  KvspliceError,
+  type Model,
+  type Seal,
+  type Sealing,
+} from "../../engine/index.js";
+import type { CorpusRecords } from "../corpus/records.js";
+import { documentSource } from "../question-plan.js";
+import { BLOCK, type FileMetadata, FORMAT, LINK, partPath, RECORDS, SEAL, sealName, VECTORS } from "./form.js";
 import { MAX_HEADER_BYTES, type Metadata, SafetensorsWriter, splitSafetensors, type TensorEntry } from "./safetensors.js";
-import { documentSource } from "../prompt.js";
 
+/** Options for an export or import. */
 export type TransferOptions = {
-  /** Seals what is written, and lets nothing in that it does not fit (docs/security.md). */
+  /** Seals everything that is written, and rejects anything read without a valid seal (docs/security.md). */
   readonly seal?: Seal | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Called after each block. */
   readonly onProgress?: ((done: TransferProgress) => void) | undefined;
 };
 
+/** Blocks done so far, and their bytes. */
 export type TransferProgress = { readonly blocks: number; readonly total: number; readonly bytes: number };
 
+/** How to write a corpus. */
 export type ExportOptions = TransferOptions & {
-  /** Of one file's header; what readers of safetensors take by default. More blocks than fit go into further files. */
+  /** Limit of one file's header; by default what safetensors readers accept. Blocks beyond it go into further files. */
   readonly maxHeaderBytes?: number | undefined;
 };
 
+/** What was written. */
 export type ExportReport = {
-  /** One, or several where one header does not hold all blocks. */
+  /** One, or several if one header has no room for all blocks. */
   readonly paths: readonly string[];
   readonly bytes: number;
   readonly blocks: number;
@@ -33,21 +47,21 @@ export type ExportReport = {
   readonly tokens: number;
 };
 
-/** What is exported, and from where. */
-export type Exported = { readonly records: Records; readonly model: Model; readonly store: BlockStore };
+/** What to export, and from where. */
+export type Exported = { readonly records: CorpusRecords; readonly model: Model; readonly store: BlockStore };
 
-/** Of the header, beside what blocks take. */
+/** Bytes of the header besides those of blocks. */
 const FRAME_BYTES = 4096;
 
-/** Offsets and lengths in a header have at most so many digits. */
+/** Maximum digits of offsets and lengths in a header. */
 const OFFSET_DIGITS = 16;
 const SHAPE_DIGITS = 8;
 
 /**
- * Writes a corpus with its blocks as one file of safetensors (docs/store-format.md). The blocks are read one at a
- * time, so memory stays flat but for the header.
+ * Writes a corpus with its blocks to one safetensors file (docs/store-format.md). Blocks are read one at a time, so only
+ * the header's memory grows.
  *
- * @throws KvspliceError `bad_file` where the path is taken, `bad_store` where a block is missing or the corpus changes
+ * @throws KvspliceError `bad_file` if the path exists, `bad_store` if a block is missing or the corpus changes
  *   meanwhile, `cancelled`, `no_space`
  */
 export async function exportCorpus({ records, model, store }: Exported, path: string, options: ExportOptions = {}): Promise<ExportReport> {
@@ -59,15 +73,18 @@ export async function exportCorpus({ records, model, store }: Exported, path: st
   const parts = Math.max(1, Math.ceil(keys.length / perFile));
   const paths = Array.from({ length: parts }, (_, index) => partPath(path, index + 1, parts));
   const taken = [path, ...paths].find((name) => existsSync(name));
-  if (taken !== undefined) throw new KvspliceError("bad_file", `${taken} exists; remove it, or export to another name.`);
+  if (taken !== undefined) throw new KvspliceError("bad_file", `${taken} already exists; remove it, or export to another name.`);
 
   const shared = {
     format: FORMAT,
     model: model.id,
     model_name: model.name,
+    ...(model.adapters.length > 0 && { adapters: JSON.stringify(model.adapters.map(({ name, id }) => ({ name, id }))) }),
     precision: model.precision,
+    encoding: model.encoding,
     blocks_of: model.keyOf(documentSource(model, [])),
     embedder: records.writer.embedder,
+    ...(records.link !== undefined && { link: records.link }),
     export: randomUUID(),
     parts: String(parts),
   };
@@ -79,15 +96,22 @@ export async function exportCorpus({ records, model, store }: Exported, path: st
       const mine = keys.slice(index * perFile, (index + 1) * perFile);
       const writer = await SafetensorsWriter.create(name, FRAME_BYTES + mine.length * perBlock);
       try {
-        const metadata: Record<string, string> = { ...shared, part: String(index + 1) } satisfies FileMetadata;
+        const metadata: Record<string, string> = {
+          ...shared,
+          ...sealOfLink(shared, options.seal),
+          part: String(index + 1),
+        } satisfies FileMetadata;
         for (const key of mine) {
-          if (options.signal?.aborted) throw new KvspliceError("cancelled", "The export was cancelled; nothing of it is left.", { cause: options.signal.reason });
+          if (options.signal?.aborted)
+            throw new KvspliceError("cancelled", "The export was cancelled; its files were removed.", { cause: options.signal.reason });
           Object.assign(metadata, await addBlock(writer, key, await mustGet({ store, model }, key), options.seal));
           blocks++;
           options.onProgress?.({ blocks, total: keys.length, bytes: bytes + writer.bytes });
         }
-        if (index === 0) Object.assign(metadata, await addRecords(writer, records, (name) => options.seal?.begin(sealName(shared.export, name))));
-        if (records.generation !== generation) throw new KvspliceError("bad_store", "The corpus was changed while it was exported; export it again.");
+        if (index === 0)
+          Object.assign(metadata, await addRecords(writer, records, (name) => options.seal?.begin(sealName(shared.export, name))));
+        if (records.generation !== generation)
+          throw new KvspliceError("bad_store", "The corpus was changed during the export; export it again.");
         await writer.finish(metadata);
       } catch (error) {
         await writer.abandon();
@@ -103,7 +127,11 @@ export async function exportCorpus({ records, model, store }: Exported, path: st
   return { paths, bytes, blocks, ...records.totals };
 }
 
-/** The chunks' blocks, and that of the system prompt where it is kept: with them, an answer has nothing to encode. */
+function sealOfLink({ export: exported, link }: Pick<FileMetadata, "export" | "link">, seal: Seal | undefined): Metadata {
+  return seal && link !== undefined ? { [SEAL + LINK]: seal.of(sealName(exported, LINK), Buffer.from(link)).toString("hex") } : {};
+}
+
+/** The chunks' blocks and, if stored, the system prompt's: with them, an answer has nothing to encode. */
 async function keysOf({ records, model, store }: Exported): Promise<BlockKey[]> {
   const keys = [...records.blockKeys()];
   const system = systemBlock(model);
@@ -111,7 +139,7 @@ async function keysOf({ records, model, store }: Exported): Promise<BlockKey[]> 
   return keys;
 }
 
-/** The block that every answer over documents begins with. */
+/** The block that begins every answer over documents. */
 export function systemBlock(model: Pick<Model, "keyOf" | "tokenizer" | "card">): BlockKey {
   return model.keyOf({ tokens: model.tokenizer.encode(model.card.prompt.system, { control: true }) });
 }
@@ -119,7 +147,10 @@ export function systemBlock(model: Pick<Model, "keyOf" | "tokenizer" | "card">):
 async function mustGet({ store, model }: Pick<Exported, "store" | "model">, key: BlockKey): Promise<Block> {
   const block = await store.get(key);
   if (block && blockFits(model.form, block.tokens, block)) return block;
-  throw new KvspliceError("bad_store", `Block ${key.slice(0, 12)} of the corpus is missing or damaged; encode it again with kvsplice precompute, then export.`);
+  throw new KvspliceError(
+    "bad_store",
+    `Block ${key.slice(0, 12)} of the corpus is missing or damaged; encode it again with kvsplice precompute, then export.`,
+  );
 }
 
 /** @returns metadata: the block's own, which its checksum covers, and its seal */
@@ -130,7 +161,7 @@ async function addBlock(writer: SafetensorsWriter, key: BlockKey, block: Block, 
   return { [BLOCK + key]: JSON.stringify(metadata), ...(seal && { [SEAL + key]: seal.of(key, file).toString("hex") }) };
 }
 
-/** The most that a block like this one adds to a header. */
+/** The most bytes that a block like this adds to a header. */
 function headerBytesOf(key: BlockKey, block: Block, sealed: boolean): number {
   const { metadata, tensors } = splitSafetensors(Buffer.concat(encodeSafetensors(key, block)));
   const offset = 10 ** OFFSET_DIGITS - 1;
@@ -138,16 +169,21 @@ function headerBytesOf(key: BlockKey, block: Block, sealed: boolean): number {
     `${key}.${name}`,
     { dtype: entry.dtype, shape: entry.shape.map(() => 10 ** SHAPE_DIGITS - 1), data_offsets: [offset, offset] },
   ]);
-  return JSON.stringify({ [BLOCK + key]: JSON.stringify(metadata), ...(sealed && { [SEAL + key]: key }), ...Object.fromEntries(longest) }).length;
+  return JSON.stringify({ [BLOCK + key]: JSON.stringify(metadata), ...(sealed && { [SEAL + key]: key }), ...Object.fromEntries(longest) })
+    .length;
 }
 
-/** Files in the order in which they came, so that equal scores have the same order after an import. */
-function filesInOrder(records: Records): string[] {
+/** Files in the order in which they were added, so that equal scores have the same order after an import. */
+function filesInOrder(records: CorpusRecords): string[] {
   const firsts = Array.from(records.allFiles(), ({ path, chunks }) => ({ path, first: chunks[0] ?? 0 }));
   return firsts.sort((a, b) => a.first - b.first).map(({ path }) => path);
 }
 
-async function addRecords(writer: SafetensorsWriter, records: Records, sealing: (name: string) => Sealing | undefined): Promise<Metadata> {
+async function addRecords(
+  writer: SafetensorsWriter,
+  records: CorpusRecords,
+  sealing: (name: string) => Sealing | undefined,
+): Promise<Metadata> {
   const files = filesInOrder(records);
   let dimensions = 0;
   function* vectors(): Generator<Uint8Array> {
@@ -166,8 +202,8 @@ async function addRecords(writer: SafetensorsWriter, records: Records, sealing: 
       const problems = record.problems.map((problem) => ({ ...problem, path }));
       yield Buffer.from(`${JSON.stringify({ file: path, record: { ...record, path, problems }, chunks: chunks.length })}\n`);
       for (const id of chunks) {
-        const { title, text, tokens, block, page } = records.chunk(id)!;
-        yield Buffer.from(`${JSON.stringify({ title, text, tokens, block, page })}\n`);
+        const { title, text, tokens, block, page, fields } = records.chunk(id)!;
+        yield Buffer.from(`${JSON.stringify({ title, text, tokens, block, page, fields })}\n`);
       }
     }
   }

@@ -1,26 +1,29 @@
 import { z } from "zod";
 
-import { PRECISIONS } from "../../engine/index.js";
+import { DEFAULT_ENCODING, ENCODINGS, PRECISIONS } from "../../engine/index.js";
 
-/** Version of what an exported corpus is made of; docs/store-format.md describes it. */
+/** Version of the export format, which docs/store-format.md describes. */
 export const FORMAT = "kvsplice-corpus-1";
 
-/** Tensors beside the blocks': float32 `[chunks, dimensions]`, and JSON, one object a line. */
+/** Tensors besides the blocks': float32 `[chunks, dimensions]`, and JSON, one object per line. */
 export const VECTORS = "corpus.vectors";
 export const RECORDS = "corpus.records";
 
-/** Seals of blocks, vectors and records stand under this and their name. */
+/** Prefix of the names under which seals of blocks, vectors and records are stored. */
 export const SEAL = "seal.";
 
-/** What the seal of vectors or records is under: those of one export fit no other. */
+/** The metadata that says how documents are linked. */
+export const LINK = "link";
+
+/** The name that the seal of vectors, records or link covers: seals of one export do not fit another. */
 export function sealName(exported: string, name: string): string {
   return `${exported} ${name}`;
 }
 
-/** A block's own metadata stands in the file's under this and its key. */
+/** Prefix of the key under which a block's own metadata is stored in the file's. */
 export const BLOCK = "block.";
 
-/** What a line of the records holds: a file, then each of its chunks in order. */
+/** A line of the records: a file, followed by each of its chunks in order. */
 export const FileLine = z.object({
   file: z.string(),
   record: z.object({
@@ -29,22 +32,40 @@ export const FileLine = z.object({
     size_bytes: z.number(),
     modified_ms: z.number(),
     seen_ms: z.number(),
+    reader: z.int().optional(),
     problems: z.array(z.object({ path: z.string(), line: z.number().optional(), pages: z.array(z.int()).optional(), reason: z.string() })),
   }),
   chunks: z.int(),
 });
-export const ChunkLine = z.object({ title: z.string(), text: z.string(), tokens: z.array(z.int()), block: z.string(), page: z.int().optional() });
+const value = z.union([z.string(), z.number(), z.boolean()]);
+export const ChunkLine = z.object({
+  title: z.string(),
+  text: z.string(),
+  tokens: z.array(z.int()),
+  block: z.string(),
+  page: z.int().optional(),
+  fields: z.record(z.string(), z.union([value, z.array(value)])).optional(),
+});
 
-/** The file's metadata, beside those of blocks. */
+/** A model's adapters, as written in the file. */
+export const Adapters = z.array(z.object({ name: z.string(), id: z.string() }));
+
+/** The file's metadata, besides that of blocks. */
 export const FileMetadata = z.object({
   format: z.string(),
-  /** `Model.id`, and its name for people. */
+  /** `Model.id`, and its name for display. */
   model: z.string(),
   model_name: z.string(),
+  /** The low-rank adapters that it was loaded with, `Adapters` in JSON; absent if there were none. */
+  adapters: z.string().optional(),
   precision: z.enum(PRECISIONS),
-  /** The key of a block without tokens: a hash of all else that a block depends on. */
+  /** How blocks were encoded; `exact` if absent. */
+  encoding: z.enum(ENCODINGS).default(DEFAULT_ENCODING),
+  /** The key of a block without tokens: a hash of everything else that a block depends on. */
   blocks_of: z.string(),
   embedder: z.string(),
+  /** The best linking found by an audit; absent if there was none. */
+  link: z.string().optional(),
   /** The same in all files of one export. */
   export: z.string(),
   /** "1" of "3". */
@@ -53,14 +74,14 @@ export const FileMetadata = z.object({
 });
 export type FileMetadata = z.infer<typeof FileMetadata>;
 
-/** Where part `part` (from 1) of `parts` is, as Hugging Face names the files of one model. */
+/** Path of part `part` (from 1) of `parts`, named as Hugging Face names the files of one model. */
 export function partPath(path: string, part: number, parts: number): string {
   if (parts === 1) return path;
   const number = (value: number) => String(value).padStart(5, "0");
   return `${path.replace(/\.safetensors$/, "")}-${number(part)}-of-${number(parts)}.safetensors`;
 }
 
-/** All parts of an export, from the path of any or the one that was given to it. */
+/** All parts of an export, from the path of any part or the path that was exported to. */
 export function allParts(path: string, parts: number): string[] {
   const whole = path.replace(/-\d{5}-of-\d{5}\.safetensors$/, ".safetensors");
   return Array.from({ length: parts }, (_, index) => partPath(whole, index + 1, parts));

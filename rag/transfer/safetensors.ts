@@ -1,11 +1,11 @@
-import { open, rename, rm, type FileHandle } from "node:fs/promises";
+import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 
 import { KvspliceError, storageError } from "../../engine/index.js";
 
 /**
- * Files of safetensors (https://github.com/huggingface/safetensors, "Format"): 8 bytes little-endian length of the
- * header; the header, JSON that begins with "{" and may end with spaces; then the tensors' bytes without gaps.
+ * Safetensors files (https://github.com/huggingface/safetensors, "Format"): the length of the header in 8 bytes,
+ * little-endian; the header, JSON that begins with "{" and may end with spaces; then the tensors' bytes without gaps.
  */
 export type TensorEntry = {
   readonly dtype: string;
@@ -16,10 +16,10 @@ export type TensorEntry = {
 
 export type Metadata = Readonly<Record<string, string>>;
 
-/** The longest header that readers of the format take. */
+/** The longest header that readers of the format accept. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
-/** Small writes are gathered, and long tensors read, in parts of this size. */
+/** Size in which small writes are buffered and long tensors read. */
 const PART_BYTES = 2 ** 20;
 
 const LENGTH_BYTES = 8;
@@ -28,12 +28,26 @@ const LENGTH_BYTES = 8;
 const CHECKSUM = "checksum";
 
 const BITS: Readonly<Record<string, number>> = {
-  BOOL: 8, U8: 8, I8: 8, F8_E5M2: 8, F8_E4M3: 8, I16: 16, U16: 16, F16: 16, BF16: 16, I32: 32, U32: 32, F32: 32, F64: 64, I64: 64, U64: 64,
+  BOOL: 8,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  F64: 64,
+  I64: 64,
+  U64: 64,
 };
 
 /**
- * Writes a file front to back, so that memory stays flat: room for the header is left at the front, and what the
- * header does not need of it is filled with spaces. The file has its name when it is whole.
+ * Writes a file front to back, so that memory stays flat: room for the header is reserved at the front and padded with
+ * spaces. The file gets its final name when it is complete.
  */
 export class SafetensorsWriter {
   private readonly entries: Record<string, TensorEntry> = {};
@@ -46,7 +60,7 @@ export class SafetensorsWriter {
     private readonly room_bytes: number,
   ) {}
 
-  /** @param headerBytes at least as many as the header will have */
+  /** @param headerBytes at least as many as the header will need */
   static async create(path: string, headerBytes: number): Promise<SafetensorsWriter> {
     const draft = `${path}.partial`;
     const file = await open(draft, "w").catch((error: unknown) => {
@@ -66,7 +80,7 @@ export class SafetensorsWriter {
   }
 
   /**
-   * Adds a tensor whose length is known at its end.
+   * Adds a tensor whose length is known only at its end.
    * @returns CRC-32 of its bytes; 8 hex digits
    */
   async stream(name: string, dtype: string, parts: Iterable<Uint8Array>, shapeOf: (bytes: number) => readonly number[]): Promise<string> {
@@ -92,7 +106,7 @@ export class SafetensorsWriter {
 
   async finish(metadata: Metadata): Promise<void> {
     const header = Buffer.from(headerWith(metadata, this.entries));
-    if (header.length > this.room_bytes) throw new Error(`The header takes ${header.length} bytes, ${this.room_bytes} were left for it.`);
+    if (header.length > this.room_bytes) throw new Error(`The header takes ${header.length} bytes, but ${this.room_bytes} were reserved.`);
     const front = Buffer.alloc(LENGTH_BYTES + this.room_bytes, " ");
     front.writeBigUInt64LE(BigInt(this.room_bytes));
     header.copy(front, LENGTH_BYTES);
@@ -114,14 +128,15 @@ export class SafetensorsWriter {
 
   private async write(data: Uint8Array, at: number): Promise<void> {
     try {
-      for (let done = 0; done < data.byteLength; ) done += (await this.file.write(data, done, data.byteLength - done, at + done)).bytesWritten;
+      for (let done = 0; done < data.byteLength; )
+        done += (await this.file.write(data, done, data.byteLength - done, at + done)).bytesWritten;
     } catch (error) {
       throw storageError(error, this.path, "export to another place");
     }
   }
 }
 
-/** A file whose header was read and is sound: every tensor where the header says, and nothing beside them. */
+/** A file whose header was read and is valid: every tensor is where the header says, and there is nothing else. */
 export class SafetensorsFile {
   private constructor(
     readonly path: string,
@@ -132,15 +147,15 @@ export class SafetensorsFile {
     private readonly start: number,
   ) {}
 
-  /** @throws KvspliceError `bad_file` where it cannot be read or is damaged */
+  /** @throws KvspliceError `bad_file` if it cannot be read or is damaged */
   static async open(path: string): Promise<SafetensorsFile> {
     const file = await open(path, "r").catch((cause: Error) => {
-      throw new KvspliceError("bad_file", `${path} cannot be read (${cause.message}); name a file of kvsplice store export.`, { cause });
+      throw new KvspliceError("bad_file", `${path} cannot be read (${cause.message}); name a file from kvsplice store export.`, { cause });
     });
     try {
       const { size } = await file.stat();
       const length = Number((await readAt(file, path, 0, LENGTH_BYTES)).readBigUInt64LE());
-      if (length > MAX_HEADER_BYTES || LENGTH_BYTES + length > size) throw damaged(path, "it is no safetensors file, or was cut short");
+      if (length > MAX_HEADER_BYTES || LENGTH_BYTES + length > size) throw damaged(path, "it is not a safetensors file, or was cut short");
       const { metadata, entries } = parseHeader(path, await readAt(file, path, LENGTH_BYTES, length));
       const start = LENGTH_BYTES + length;
       mustFill(path, entries, size - start);
@@ -179,13 +194,15 @@ export class SafetensorsFile {
 }
 
 export function damaged(path: string, why: string): KvspliceError {
-  return new KvspliceError("bad_file", `${path} is damaged (${why}); copy or export it again. What was in the store is as it was.`);
+  return new KvspliceError("bad_file", `${path} is damaged (${why}); copy or export it again. The store was not changed.`);
 }
 
-/** A file in memory, of few and small tensors: its tensors and metadata. */
+/** Tensors and metadata of a file in memory, for few and small tensors. */
 export function splitSafetensors(file: Buffer): { metadata: Metadata; tensors: { name: string; entry: TensorEntry; data: Buffer }[] } {
   const start = LENGTH_BYTES + Number(file.readBigUInt64LE());
-  const { __metadata__: metadata, ...entries } = JSON.parse(file.toString("utf8", LENGTH_BYTES, start)) as { __metadata__: Metadata } & Record<string, TensorEntry>;
+  const { __metadata__: metadata, ...entries } = JSON.parse(file.toString("utf8", LENGTH_BYTES, start)) as {
+    __metadata__: Metadata;
+  } & Record<string, TensorEntry>;
   const tensors = Object.entries(entries as Record<string, TensorEntry>).map(([name, entry]) => {
     const [from, to] = entry.data_offsets;
     return { name, entry, data: file.subarray(start + from, start + to) };
@@ -194,9 +211,15 @@ export function splitSafetensors(file: Buffer): { metadata: Metadata; tensors: {
 }
 
 /** The reverse: the same file, byte for byte. */
-export function joinSafetensors(metadata: Metadata, tensors: readonly { readonly name: string; readonly entry: Pick<TensorEntry, "dtype" | "shape">; readonly data: Buffer }[]): Buffer {
+export function joinSafetensors(
+  metadata: Metadata,
+  tensors: readonly { readonly name: string; readonly entry: Pick<TensorEntry, "dtype" | "shape">; readonly data: Buffer }[],
+): Buffer {
   let at = 0;
-  const entries = tensors.map(({ name, entry: { dtype, shape }, data }) => [name, { dtype, shape, data_offsets: [at, (at += data.length)] }]);
+  const entries = tensors.map(({ name, entry: { dtype, shape }, data }) => [
+    name,
+    { dtype, shape, data_offsets: [at, (at += data.length)] },
+  ]);
   const json = Buffer.from(JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) }));
   const front = Buffer.alloc(LENGTH_BYTES + Math.ceil(json.length / 8) * 8, " ");
   front.writeBigUInt64LE(BigInt(front.length - LENGTH_BYTES));
@@ -216,15 +239,16 @@ function parseHeader(path: string, header: Buffer): { metadata: Metadata; entrie
   try {
     parsed = JSON.parse(text) as typeof parsed;
   } catch {
-    throw damaged(path, "its header is no JSON");
+    throw damaged(path, "its header is not JSON");
   }
   const { __metadata__: metadata = {}, ...entries } = parsed;
-  if (metadata[CHECKSUM] === undefined) throw new KvspliceError("bad_file", `${path} is a safetensors file, and none of kvsplice store export; name one of those.`);
-  if (headerWith(metadata, entries as Record<string, TensorEntry>) !== text) throw damaged(path, "its header does not verify");
+  if (metadata[CHECKSUM] === undefined)
+    throw new KvspliceError("bad_file", `${path} is a safetensors file, but not from kvsplice store export; name one that is.`);
+  if (headerWith(metadata, entries as Record<string, TensorEntry>) !== text) throw damaged(path, "its header's checksum is wrong");
   return { metadata, entries: entries as Record<string, TensorEntry> };
 }
 
-/** As the format has it: no gap, no overlap, as many bytes as the shape takes. */
+/** Checks the format's rules: no gap, no overlap, and as many bytes as the shape requires. */
 function mustFill(path: string, entries: Readonly<Record<string, TensorEntry>>, bytes: number): void {
   let end = 0;
   for (const { dtype, shape, data_offsets } of Object.values(entries)) {

@@ -5,7 +5,7 @@ import { Hono } from "hono";
 import { etag } from "hono/etag";
 import type { Environment } from "../environment.js";
 
-/** The page's files, in the sources and in the build alike. */
+/** The folder of the page's files, in the sources and in the build. */
 const FOLDER = new URL("page/", import.meta.url);
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -15,7 +15,7 @@ const TYPES: Readonly<Record<string, string>> = {
   ".svg": "image/svg+xml",
 };
 
-/** `/` is the page, `/playground/NAME` what it loads; read and compressed once. */
+/** The page at `/` and its files at `/playground/NAME`, read and compressed once. */
 export function pageAssets(): Hono<Environment> {
   const app = new Hono<Environment>();
   for (const name of readdirSync(FOLDER)) {
@@ -25,7 +25,9 @@ export function pageAssets(): Hono<Environment> {
     const zipped = gzipSync(plain);
     const headers = { "content-type": type, "cache-control": "no-cache", vary: "accept-encoding" };
     app.get(name === "index.html" ? "/" : `/playground/${name}`, etag(), (c) =>
-      /\bgzip\b/.test(c.req.header("accept-encoding") ?? "") ? c.body(zipped, 200, { ...headers, "content-encoding": "gzip" }) : c.body(plain, 200, headers),
+      /\bgzip\b/.test(c.req.header("accept-encoding") ?? "")
+        ? c.body(zipped, 200, { ...headers, "content-encoding": "gzip" })
+        : c.body(plain, 200, headers),
     );
   }
   return app;

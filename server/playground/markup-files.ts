@@ -5,18 +5,18 @@ import { type Files, folderFiles, parsePrompt, parseSchema } from "../../pml/ind
 import { ApiError } from "../error.js";
 import type { SchemaFile } from "./events.js";
 
-/** Files that are offered; a folder may hold others' by the thousand. */
+/** Maximum files offered; a folder may contain thousands. */
 const MAX_FILES = 200;
 
-/** Stands for a file of the folder itself: what is named from there is relative to the folder. */
+/** A placeholder for a file in the folder itself: paths from it are relative to the folder. */
 const ROOT = ".pml";
 
-/** The markup in a folder, by paths within it: what lies outside cannot be named, nor the folder itself be told. */
+/** The markup in a folder, by relative paths. Files outside it cannot be read, and its location is not revealed. */
 export type MarkupFiles = {
   readonly files: Files;
-  /** Schemas with the prompts beside them or below that name them. */
-  list(): readonly SchemaFile[];
-  /** @throws ApiError 404 where there is none within the folder */
+  /** Schemas, each with the prompts that name it. `more` counts the files beyond the limit. */
+  list(): { readonly schemas: readonly SchemaFile[]; readonly more: number };
+  /** @throws ApiError 404 if there is no such file in the folder */
   read(file: string): string;
 };
 
@@ -27,9 +27,9 @@ export function openMarkupFiles(folder: string | undefined): MarkupFiles {
   const within = folderFiles(root);
   const files: Files = {
     read(path, from) {
-      // Told by the path alone: whether a file is there is not for others to learn.
+      // Decided by the path only, so clients cannot find out whether a file exists.
       if (!resolve(root, dirname(from), path).startsWith(root + sep)) {
-        return { problem: "outside-folder", message: `\`${path}\` lies outside of this server's folder of schemas` };
+        return { problem: "outside-folder", message: `\`${path}\` is outside this server's folder of schemas` };
       }
       const read = within.read(path, join(root, from));
       return "problem" in read ? read : { ...read, file: relative(root, read.file).replaceAll(sep, "/") };
@@ -45,16 +45,23 @@ export function openMarkupFiles(folder: string | undefined): MarkupFiles {
 
 const NONE: MarkupFiles = {
   files: {
-    read: (path) => ({ problem: "unreadable-file", message: `cannot read \`${path}\`: this server was given no folder of schemas (--schemas DIR); write the text here instead` }),
+    read: (path) => ({
+      problem: "unreadable-file",
+      message: `cannot read \`${path}\`: this server has no folder of schemas (--schemas DIR); write the text here instead`,
+    }),
   },
-  list: () => [],
+  list: () => ({ schemas: [], more: 0 }),
   read(file) {
-    throw new ApiError(404, `There is no file ${file}: this server was given no folder of schemas (--schemas DIR).`, { param: "file", code: "file_not_found" });
+    throw new ApiError(404, `There is no file ${file}: this server has no folder of schemas (--schemas DIR).`, {
+      param: "file",
+      code: "file_not_found",
+    });
   },
 };
 
-function listFiles(root: string, files: Files): SchemaFile[] {
-  const names = globSync("**/*.pml", { cwd: root, followSymbolicLinks: false }).sort().slice(0, MAX_FILES);
+function listFiles(root: string, files: Files): ReturnType<MarkupFiles["list"]> {
+  const all = globSync("**/*.pml", { cwd: root, followSymbolicLinks: false }).sort();
+  const names = all.slice(0, MAX_FILES);
   const texts = names.flatMap((file) => {
     const found = files.read(file, ROOT);
     return "problem" in found ? [] : [{ file, bytes: found.bytes }];
@@ -63,8 +70,9 @@ function listFiles(root: string, files: Files): SchemaFile[] {
     const { prompt } = parsePrompt(bytes);
     return prompt ? [{ file, schema: prompt.schema }] : [];
   });
-  return texts.flatMap(({ file, bytes }) => {
+  const schemas = texts.flatMap(({ file, bytes }) => {
     const { schema } = parseSchema(bytes);
     return schema ? [{ file, prompts: prompts.filter((prompt) => prompt.schema === schema.name).map((prompt) => prompt.file) }] : [];
   });
+  return { schemas, more: all.length - names.length };
 }

@@ -1,47 +1,70 @@
 import { Hono } from "hono";
 import { z } from "zod";
-import { readJson } from "../body.js";
+import { readBody } from "../body.js";
 import type { Environment } from "../environment.js";
-import { requestSignal } from "../request-signal.js";
-import type { Service } from "../service.js";
-import { EMBEDDING_MODEL, mustBeModel } from "./models.js";
+import { objectOf } from "../requests/object.js";
+import { warningsOf } from "../requests/warnings.js";
+import { respondWhole } from "../respond.js";
+import type { Shared } from "../service.js";
+import { EMBEDDING_MODEL, mustBeEmbedder } from "./models.js";
 
-/** OpenAI's limits: inputs, and tokens of each. */
+/** OpenAI's limits: inputs, and tokens per input. */
 const MAX_INPUTS = 2_048;
 const MAX_INPUT_TOKENS = 8_192;
 
-const input = z.string().min(1, "an input is empty; leave it out");
+/** Token ids belong to a vocabulary that this server does not know: in most clients that send them, OpenAI's. */
+const TOKEN_IDS =
+  "token ids belong to another model's vocabulary; make the client send texts (LangChain in Python: OpenAIEmbeddings(check_embedding_ctx_length=False))";
 
-const embeddingRequest = z.strictObject({
-  model: z.string(),
-  input: z.union([input, z.array(input).min(1).max(MAX_INPUTS)], { error: "expected a text, or a list of texts" }).transform((value) => (typeof value === "string" ? [value] : value)),
-  encoding_format: z.enum(["float", "base64"]).nullish(),
-  dimensions: z.int().nullish(),
-  user: z.string().nullish(),
-});
+const one = z.string().min(1, "the input is empty; leave it out");
+const input = z
+  .union(
+    [
+      one,
+      z
+        .array(z.string({ error: TOKEN_IDS }))
+        .min(1)
+        .max(MAX_INPUTS),
+    ],
+    { error: "expected a text or a list of texts" },
+  )
+  .transform((value) => (typeof value === "string" ? [value] : value));
+
+function embeddingRequest(strict: boolean, dimensions: number) {
+  return objectOf(strict)({
+    model: z.string().optional(),
+    input,
+    encoding_format: z.enum(["float", "base64"]).nullish(),
+    dimensions: z.literal(dimensions, { error: `vectors have ${dimensions} dimensions; leave this out` }).nullish(),
+    user: z.string().nullish(),
+  });
+}
 
 /** `POST /v1/embeddings` (https://platform.openai.com/docs/api-reference/embeddings) */
-export function embeddingRoutes({ embedder, limits, waiting }: Service): Hono<Environment> {
-  const request = embeddingRequest.refine(({ dimensions }) => dimensions == null || dimensions === embedder.dimensions, {
-    path: ["dimensions"],
-    message: `the vectors have ${embedder.dimensions}; leave it out`,
-  });
+export function embeddingRoutes(shared: Shared): Hono<Environment> {
+  const { embedder, limits, strict = false } = shared;
+  const schema = embeddingRequest(strict, embedder.dimensions);
   return new Hono<Environment>().post("/v1/embeddings", async (c) => {
-    const { model, input, encoding_format } = await readJson(c, request);
-    mustBeModel(model, EMBEDDING_MODEL);
-    const leave = waiting.enter();
-    const ending = requestSignal(c.req.raw.signal, limits.request_ms);
-    try {
-      const vectors = await embedder.embed(input, { signal: ending.signal, mostTokens: MAX_INPUT_TOKENS });
-      const data = vectors.map((vector, index) => ({ object: "embedding", index, embedding: encoding_format === "base64" ? base64(vector) : [...vector] }));
+    const { request, unread } = await readBody(c, schema);
+    const { model, input, encoding_format } = request;
+    mustBeEmbedder(model);
+    return respondWhole(c, shared, async ({ signal }) => {
+      const vectors = await embedder.embed(input, { signal, mostTokens: MAX_INPUT_TOKENS });
+      const data = vectors.map((vector, index) => ({
+        object: "embedding",
+        index,
+        embedding: encoding_format === "base64" ? base64(vector) : [...vector],
+      }));
       const tokens = await embedder.countTokens(input);
-      return c.json({ object: "list", data, model: EMBEDDING_MODEL, usage: { prompt_tokens: tokens, total_tokens: tokens } });
-    } catch (error) {
-      throw ending.explain(error);
-    } finally {
-      leave();
-      ending.dispose();
-    }
+      const warnings = warningsOf({}, unread, limits.contextTokens);
+      return {
+        object: "list",
+        data,
+        model: EMBEDDING_MODEL,
+        usage: { prompt_tokens: tokens, total_tokens: tokens },
+        ...(warnings.length > 0 && { warnings }),
+      };
+    });
   });
 }
 

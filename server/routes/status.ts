@@ -1,10 +1,27 @@
 import { Hono } from "hono";
 import type { Environment } from "../environment.js";
-import type { Service } from "../service.js";
+import { loadOf } from "../load.js";
+import type { Shared } from "../service.js";
 
-/** `GET /healthz` for whoever starts and stops servers, and `GET /metrics` for Prometheus. */
-export function statusRoutes({ model, corpusName, corpus, waiting, metrics }: Service): Hono<Environment> {
+/** Routes that programs poll for the server's state. */
+export const STATUS_ROUTES: ReadonlySet<string> = new Set(["/healthz", "/internal/load", "/metrics"]);
+
+/** `GET /healthz` for orchestration, `GET /internal/load` for load balancers, and `GET /metrics` for Prometheus. */
+export function statusRoutes(shared: Shared): Hono<Environment> {
+  const { catalogue, draining, waiting, metrics } = shared;
+  const [first] = catalogue.offers;
   return new Hono<Environment>()
-    .get("/healthz", (c) => c.json({ status: "ok", model: model.name, corpus: corpusName, chunks: corpus.totals.chunks, waiting: waiting.size, running: model.activity.running }))
+    .get("/healthz", async (c) => {
+      const { chunks } = await first!.totals();
+      const models = [...new Set(catalogue.open.map(({ model }) => model))];
+      const [status, code] = models.some(({ failure }) => failure)
+        ? (["failed", 503] as const)
+        : draining()
+          ? (["draining", 503] as const)
+          : (["ok", 200] as const);
+      const running = models.reduce((sum, { activity }) => sum + activity.running, 0);
+      return c.json({ status, model: first!.model, corpus: first!.corpus, chunks, waiting: waiting.size, running }, code);
+    })
+    .get("/internal/load", (c) => c.json(loadOf(shared)))
     .get("/metrics", async (c) => c.body(await metrics.registry.metrics(), 200, { "content-type": metrics.registry.contentType }));
 }

@@ -1,13 +1,21 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 
-/** The command as it is installed; `npm test` builds it first. */
-const BIN = new URL("../../dist/cli/main.js", import.meta.url).pathname;
+import { kvspliceIn } from "../support/cli/in-process.js";
+
+vi.mock("../../engine/index.js", async (original) => (await import("../support/cli/shared-models.js")).withSharedModels(await original()));
+vi.mock("../../rag/embed/load.js", async (original) =>
+  (await import("../support/cli/shared-models.js")).withSharedEmbedders(await original()),
+);
+
+/** The installed command; `npm test` builds it first. */
+const BIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
 let home: string;
 beforeAll(() => {
@@ -17,26 +25,31 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(home, { recursive: true, force: true }));
 
-const kvsplice = (...args: string[]) => spawnSync(process.execPath, [BIN, ...args, "--store", "kv"], { encoding: "utf8", cwd: home });
+/** Runs the command in this process, with a shared model. */
+const kvsplice = (...args: string[]) => kvspliceIn(home, [...args, "--store", "kv"]);
 
-test("a dry run tells the cost; a corpus is listed, and documents are taken out of it", () => {
-  expect(kvsplice("precompute", "*.md", "--dry-run").stdout).toMatch(/^2 files, 2 to be read \(0 of them without text\): 2 chunks to be encoded, \d+ tokens, \d[\d.]* KB in kv, about \d+ s\. Nothing was changed\.\n$/);
-  expect(kvsplice("list").stdout).toBe("");
-  expect(kvsplice("precompute", "*.md").stdout).toMatch(/kv holds 2 chunks/);
+test("a dry run prints the cost; list prints a corpus's files, and remove removes them", async () => {
+  expect((await kvsplice("precompute", "*.md", "--dry-run")).stdout).toMatch(
+    /^2 files, 2 to read \(0 of them without text\): 2 chunks to encode, \d+ tokens, \d[\d.]* KiB in kv, about \d+ s\. Nothing was changed\.\n$/,
+  );
+  expect((await kvsplice("list")).stdout).toBe("");
+  expect((await kvsplice("precompute", "*.md")).stdout).toMatch(/kv contains 2 chunks/);
   rmSync(join(home, "owl.md"));
-  expect(kvsplice("list").stdout).toMatch(/ferry\.md {2}1 chunk, \d+ tokens\n.*owl\.md {2}1 chunk, \d+ tokens {2}gone from the disk\n/);
-  expect(kvsplice("remove", "owl.md").stdout).toMatch(/^1 file removed\. kv holds 1 file, 1 chunk, \d+ tokens\.\n$/);
-  const missing = kvsplice("remove", "owl.md");
+  expect((await kvsplice("list")).stdout).toMatch(
+    /ferry\.md {2}1 chunk, \d+ tokens\n.*owl\.md {2}1 chunk, \d+ tokens {2}no longer on disk\n/,
+  );
+  expect((await kvsplice("remove", "owl.md")).stdout).toMatch(/^1 file removed\. kv contains 1 file, 1 chunk, \d+ tokens\.\n$/);
+  const missing = await kvsplice("remove", "owl.md");
   expect([missing.status, missing.stderr]).toEqual([1, expect.stringMatching(/no document `owl\.md`.*Nothing was removed/)]);
 });
 
-test("where there is no corpus, none is made to take something out of it", () => {
-  const { status, stderr } = spawnSync(process.execPath, [BIN, "remove", "x.md", "--store", "nowhere"], { encoding: "utf8", cwd: home });
+test("remove does not create a corpus if there is none", async () => {
+  const { status, stderr } = await kvspliceIn(home, ["remove", "x.md", "--store", "nowhere"]);
   expect([status, stderr]).toEqual([1, expect.stringContaining("There is no corpus in nowhere")]);
   expect(existsSync(join(home, "nowhere"))).toBe(false);
 });
 
-test("--watch follows the files until Ctrl-C, which is no error", async () => {
+test("--watch follows the files until Ctrl-C, which is not an error", async () => {
   const child = spawn(process.execPath, [BIN, "precompute", "*.md", "--store", "watched", "--watch"], { cwd: home });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (part) => (stdout += part));
@@ -45,11 +58,11 @@ test("--watch follows the files until Ctrl-C, which is no error", async () => {
     while (!seen()) await new Promise((wake) => setTimeout(wake, 50));
   };
   await until(() => stderr.includes("Watching for changes"));
-  expect(stdout).toMatch(/watched holds 1 chunk,/);
+  expect(stdout).toMatch(/watched contains 1 chunk,/);
   writeFileSync(join(home, "fox.md"), "# Fox\n\nIt sleeps by day.");
-  await until(() => stdout.includes("watched holds 2 chunks"));
+  await until(() => stdout.includes("watched contains 2 chunks"));
   rmSync(join(home, "ferry.md"));
-  await until(() => /1 removed\)[^]*watched holds 1 chunk,/.test(stdout));
+  await until(() => /1 removed\)[^]*watched contains 1 chunk,/.test(stdout));
   child.kill("SIGINT");
   expect((await once(child, "exit"))[0]).toBe(0);
 });

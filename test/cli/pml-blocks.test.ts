@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { encodeMissing } from "../../cli/pml-blocks.js";
-import { openStore } from "../../engine/index.js";
-import { numberedEncoder } from "../engine/numbered-blocks.js";
+import { openBlockStore } from "../../engine/index.js";
+import { numberedEncoder } from "../support/engine/numbered-blocks.js";
 
-test("precomputed modules are pinned, those too that an answer had stored before", async () => {
+test("precomputed modules are pinned, including those that an answer had stored before", async () => {
   const folder = mkdtempSync(join(tmpdir(), "kvsplice-pins-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
-  const store = openStore({ disk: { path: folder } });
+  const store = openBlockStore({ disk: { path: folder } });
   const encoder = numberedEncoder();
   const sources = [{ tokens: [1] }, { tokens: [2] }];
   const { signal } = new AbortController();

@@ -1,12 +1,12 @@
-import { afterAll, beforeAll, expect, test } from "vitest";
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { afterAll, beforeAll, expect, test } from "vitest";
 import { createMessageConnection, type MessageConnection, StreamMessageReader, StreamMessageWriter } from "vscode-languageserver/node";
 
-const BIN = new URL("../../dist/cli/main.js", import.meta.url).pathname;
+const BIN = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const SCHEMA = `<schema name="trip">
   <user open="true">
     <module name="plan">
@@ -43,7 +43,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Opens a text with `|` where the cursor is. */
+/** Opens a text, with `|` for the cursor. */
 async function open(name: string, marked: string) {
   const at = marked.indexOf("|");
   const text = marked.replace("|", "");
@@ -54,9 +54,11 @@ async function open(name: string, marked: string) {
 }
 const close = (name: string) => client.sendNotification("textDocument/didClose", { textDocument: { uri: uriOf(name) } });
 
-test("diagnostics are those of the command, at their places; a schema that is being written counts", { timeout: 60_000 }, async () => {
+test("diagnostics are the command's, at their places, and consider a schema that is being edited", { timeout: 60_000 }, async () => {
   await open("packing.pml", `<prompt schema="trip">\n  <plan><toyko/></plan>\n  Why?\n</prompt>|`);
-  await expect.poll(() => diagnostics.get(uriOf("packing.pml")), { timeout: 50_000 }).toMatchObject([{ code: "unknown-module", range: { start: { line: 1, character: 9 }, end: { line: 1, character: 14 } } }]);
+  await expect
+    .poll(() => diagnostics.get(uriOf("packing.pml")), { timeout: 50_000 })
+    .toMatchObject([{ code: "unknown-module", range: { start: { line: 1, character: 9 }, end: { line: 1, character: 14 } } }]);
   await open("trip.pml", `|${SCHEMA.replace('"tokyo"', '"toyko"')}`);
   await expect.poll(() => diagnostics.get(uriOf("packing.pml")), { timeout: 50_000 }).toEqual([]);
   await close("trip.pml");
@@ -65,35 +67,46 @@ test("diagnostics are those of the command, at their places; a schema that is be
 
 test.each([
   ["modules of the schema", `<prompt schema="trip"><pl|`, ["plan", "document", "system", "user", "assistant"]],
-  ["modules within a module, in text that does not parse", `<prompt schema="trip"><plan><`, ["miami", "tokyo"]],
+  ["modules in a module, in text that does not parse", `<prompt schema="trip"><plan><`, ["miami", "tokyo"]],
   ["parameters of a module", `<prompt schema="trip"><plan |`, ["days"]],
   ["schemas' names", `<prompt schema="|`, ["trip"]],
   ["elements of a schema", `<schema name="s"><user><module name="m">x<|`, ["module", "union", "parameter"]],
   ["values of an attribute", `<schema name="s" wrap="|`, ["soft", "hard"]],
 ])("completion: %s", { timeout: 60_000 }, async (_, text, labels) => {
-  const found = await client.sendRequest<{ label: string }[]>("textDocument/completion", await open("new.pml", text.includes("|") ? text : `${text}|`));
+  const found = await client.sendRequest<{ label: string }[]>(
+    "textDocument/completion",
+    await open("new.pml", text.includes("|") ? text : `${text}|`),
+  );
   expect(found.map(({ label }) => label)).toEqual(expect.arrayContaining(labels));
   await close("new.pml");
 });
 
-test("hover tells tokens and positions, in text that does not parse too", { timeout: 60_000 }, async () => {
-  const { contents } = await client.sendRequest<{ contents: { value: string } }>("textDocument/hover", await open("hover.pml", `<prompt schema="trip">\n  a < b <plan><mia|mi></plan>`));
-  expect(contents.value).toMatch(/^\*\*module `miami`\*\*: positions \d+–\d+; \d+ tokens of its own, cached$/);
+test("hover shows tokens and positions, even in text that does not parse", { timeout: 60_000 }, async () => {
+  const { contents } = await client.sendRequest<{ contents: { value: string } }>(
+    "textDocument/hover",
+    await open("hover.pml", `<prompt schema="trip">\n  a < b <plan><mia|mi></plan>`),
+  );
+  expect(contents.value).toMatch(/^\*\*module `miami`\*\*: positions \d+–\d+; \d+ own tokens, cached$/);
   await close("hover.pml");
 });
 
-test("a definition is where the schema has it, and a source's file", { timeout: 60_000 }, async () => {
+test("go to definition finds the place in the schema, and a source's file", { timeout: 60_000 }, async () => {
   const prompt = await open("define.pml", `<prompt schema="trip"><plan da|ys="3"/></prompt>`);
-  expect(await client.sendRequest("textDocument/definition", prompt)).toMatchObject({ uri: uriOf("trip.pml"), range: { start: { line: 3, character: 11 } } });
+  expect(await client.sendRequest("textDocument/definition", prompt)).toMatchObject({
+    uri: uriOf("trip.pml"),
+    range: { start: { line: 3, character: 11 } },
+  });
   const schema = await open("trip.pml", SCHEMA.replace("tokyo.md", "tok|yo.md"));
   expect(await client.sendRequest("textDocument/definition", schema)).toMatchObject({ uri: expect.stringMatching(/tokyo\.md$/) });
   await close("define.pml");
   await close("trip.pml");
 });
 
-test("formatting is the command's, and leaves what is wrong as it is", { timeout: 60_000 }, async () => {
+test("formatting is the command's, and does not change invalid text", { timeout: 60_000 }, async () => {
   const document = await open("ugly.pml", `<prompt   schema='trip'><plan/>Why?</prompt>|`);
-  expect(await client.sendRequest("textDocument/formatting", { ...document, options: {} })).toMatchObject([{ newText: `<prompt schema="trip">\n  <plan/>\n  Why?\n</prompt>\n` }]);
+  expect(await client.sendRequest("textDocument/formatting", { ...document, options: {} })).toMatchObject([
+    { newText: `<prompt schema="trip">\n  <plan/>\n  Why?\n</prompt>\n` },
+  ]);
   const wrong = await open("wrong.pml", `<prompt schema="trip"><plan>|`);
   expect(await client.sendRequest("textDocument/formatting", { ...wrong, options: {} })).toBeNull();
 });

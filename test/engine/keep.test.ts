@@ -1,31 +1,34 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, type Model, type Plan } from "../../engine/index.js";
-import { memoryStore } from "../rag/fakes.js";
-import { collect, golden } from "./golden.js";
-import { largestDifference } from "./reference.js";
-
-let model: Model;
-beforeAll(async () => {
-  model = await loadModel({ activations: "float32", precision: "float32" });
-});
-afterAll(() => model.close());
+import { collect, golden } from "../support/engine/golden.js";
+import { largestDifference } from "../support/engine/reference.js";
+import { memoryStore } from "../support/rag/fakes.js";
 
 const first = golden.cases[0]!.prompt_ids.slice(0, 90);
 const second = [2683, 314, 260, 1158, 282, 4649, 47];
 
 describe("the KV of a conversation", () => {
-  test("is computed once: the next turn's logits over kept KV are those of computing everything", async () => {
+  let model: Model;
+  beforeAll(async () => {
+    model = await loadModel({ activations: "float32", precision: "float32" });
+  });
+  afterAll(() => model.close());
+
+  test("is computed once: the next turn's logits over kept KV equal those of computing everything", async () => {
     const store = memoryStore();
     let answer: readonly number[] = [];
     await collect(
-      model.generate({ pieces: [{ tokens: first, at: 0, keep: "turn 1" }] }, {
-        store,
-        maxNewTokens: 5,
-        keepAnswer(tokens) {
-          answer = [...tokens];
-          return "answer 1";
+      model.generate(
+        { pieces: [{ tokens: first, at: 0, keep: "turn 1" }] },
+        {
+          store,
+          maxNewTokens: 5,
+          keepAnswer(tokens) {
+            answer = [...tokens];
+            return "answer 1";
+          },
         },
-      }),
+      ),
     );
     expect(answer.length).toBeGreaterThan(0);
     const at = first.length + answer.length;
@@ -42,16 +45,19 @@ describe("the KV of a conversation", () => {
     expect(await generation.stats).toMatchObject({ cached_tokens: at, computed_tokens: second.length });
   });
 
-  test("moves: kept KV at a later position gives the logits of computing it there", async () => {
+  test("can move: kept KV at a later position gives the logits of computing it there", async () => {
     const store = memoryStore();
     await collect(model.generate({ pieces: [{ tokens: first, at: 7, keep: "moved" }] }, { store, maxNewTokens: 1 }));
     const moved = (keep: boolean): Plan => ({
-      pieces: [{ tokens: first, at: 300, ...(keep && { keep: "moved" }) }, { tokens: second, at: 300 + first.length }],
+      pieces: [
+        { tokens: first, at: 300, ...(keep && { keep: "moved" }) },
+        { tokens: second, at: 300 + first.length },
+      ],
     });
     expect(largestDifference(await model.logits(moved(true), { store }), await model.logits(moved(false)))).toBeLessThan(1e-3);
   });
 
-  test("that the store cannot take is told as a warning, with the whole answer", async () => {
+  test("that cannot be stored causes a warning, and the answer is complete", async () => {
     const store = { ...memoryStore(), put: () => Promise.reject(new Error("The disk is full.")) };
     const generation = model.generate({ pieces: [{ tokens: first, at: 0, keep: "turn" }] }, { store, maxNewTokens: 2 });
     expect((await collect(generation)).length).toBeGreaterThan(0);
@@ -60,10 +66,17 @@ describe("the KV of a conversation", () => {
 });
 
 describe("an answer", () => {
-  const plan: Plan = { pieces: [{ tokens: first, at: 0 }] };
-  const text = async (options: Parameters<Model["generate"]>[1]) => (await collect(model.generate(plan, options))).map((token) => token.text).join("");
+  let model: Model;
+  beforeAll(async () => {
+    model = await loadModel();
+  });
+  afterAll(() => model.close());
 
-  test("ends before a stop text, and says why it ended", async () => {
+  const plan: Plan = { pieces: [{ tokens: first, at: 0 }] };
+  const text = async (options: Parameters<Model["generate"]>[1]) =>
+    (await collect(model.generate(plan, options))).map((token) => token.text).join("");
+
+  test("ends before a stop text, and reports why it ended", async () => {
     const whole = await text({ maxNewTokens: 12 });
     const stop = whole.slice(3, 6);
     const generation = model.generate(plan, { maxNewTokens: 12, stop: [stop] });
@@ -71,7 +84,7 @@ describe("an answer", () => {
     expect((await generation.stats).finish).toBe("stop");
   });
 
-  test("tells log probabilities: at temperature 0 the token is the likeliest", async () => {
+  test("reports log probabilities: at temperature 0 the token is the likeliest", async () => {
     const tokens = await collect(model.generate(plan, { maxNewTokens: 3, logprobs: 2 }));
     for (const { id, logprob, top } of tokens.filter((token) => token.id >= 0)) {
       expect(top).toHaveLength(2);
@@ -80,7 +93,7 @@ describe("an answer", () => {
     }
   });
 
-  test("of equal seeds is equal", async () => {
+  test("is equal for equal seeds", async () => {
     const options = { temperature: 1.5, topP: 0.9, seed: 11, maxNewTokens: 8 };
     expect(await text(options)).toBe(await text(options));
   });

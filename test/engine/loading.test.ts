@@ -1,15 +1,15 @@
-import { spawn, type ChildProcess } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { builtGraphs, loadModel } from "../../engine/index.js";
-import { tinyGguf } from "./models/tiny-file.js";
-import { PROMPT, TINY_MODELS } from "./models/tiny-models.js";
+import { tinyGguf } from "../support/engine/models/tiny-file.js";
+import { PROMPT, TINY_MODELS } from "../support/engine/models/tiny-models.js";
 
 const ROOT = join(import.meta.dirname, "../..");
-const PROGRAM = join(import.meta.dirname, "loading-process.ts");
+const PROGRAM = join(import.meta.dirname, "../support/engine/loading-process.ts");
 
 describe("loading a model", () => {
   let folder: string;
@@ -30,7 +30,8 @@ describe("loading a model", () => {
     return { steps, logits };
   };
 
-  const start = (...more: string[]) => spawn(process.execPath, ["--import", "tsx", PROGRAM, path, cacheDir, ...more], { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
+  const start = (...more: string[]) =>
+    spawn(process.execPath, ["--import", "tsx", PROGRAM, path, cacheDir, ...more], { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"] });
   const printed = async (child: ChildProcess, until: string) => {
     let text = "";
     child.stdout!.on("data", (part) => (text += String(part)));
@@ -44,7 +45,7 @@ describe("loading a model", () => {
     expect(await load()).toEqual({ steps: [], logits: first.logits });
   });
 
-  test("reads its file again where its time has changed, and builds for other content", async () => {
+  test("reads its file again if its time has changed, and builds again for other content", async () => {
     await load();
     utimesSync(path, 1, 1);
     expect((await load()).steps).toEqual(["hash"]);
@@ -54,7 +55,7 @@ describe("loading a model", () => {
     expect((await load()).steps).toEqual(["hash", "build"]);
   });
 
-  test("waits for the process that builds the same model, and takes over from one that was killed at it", async () => {
+  test("waits for a process that is building the same model, and takes over if that process is killed", async () => {
     const building = start("stop");
     expect(await printed(building, "half")).toEqual(["hash", "build", "half"]);
     const waiting = start();
@@ -67,7 +68,7 @@ describe("loading a model", () => {
     expect((await load()).steps).toEqual([]);
   });
 
-  test("takes away what killed processes left of other models, and not what one is building", async () => {
+  test("removes what killed processes left of other models, but not what a process is building", async () => {
     const graphs = join(cacheDir, "graphs");
     const other = `${"a".repeat(64)}-onnxruntime-1.0.0`;
     const busy = `${"b".repeat(64)}-onnxruntime-1.0.0`;
@@ -93,15 +94,24 @@ describe("loading a model", () => {
     const before = process.env["KVSPLICE_CACHE_DIR"];
     process.env["KVSPLICE_CACHE_DIR"] = value;
     try {
-      await expect(loadModel({ path })).rejects.toMatchObject({ code: "bad_argument", message: expect.stringMatching(/^KVSPLICE_CACHE_DIR is set and empty\./) });
+      await expect(loadModel({ path })).rejects.toMatchObject({
+        code: "bad_argument",
+        message: expect.stringMatching(/^KVSPLICE_CACHE_DIR is set but empty\./),
+      });
     } finally {
       if (before === undefined) delete process.env["KVSPLICE_CACHE_DIR"];
       else process.env["KVSPLICE_CACHE_DIR"] = before;
     }
   });
 
-  test.skipIf(process.platform !== "linux")("ends at once where the cache's folder cannot be made", async () => {
-    await expect(loadModel({ path, cacheDir: "/proc/nope" })).rejects.toMatchObject({ code: "bad_store", message: "/proc/nope cannot be made a folder (ENOENT). Set KVSPLICE_CACHE_DIR to another folder." });
-    await expect(loadModel({ path, cacheDir: join(path, "cache") })).rejects.toMatchObject({ code: "bad_store", message: `${path} is no folder, and one is needed there. Set KVSPLICE_CACHE_DIR to another folder.` });
+  test.skipIf(process.platform !== "linux")("fails at once if the cache folder cannot be created", async () => {
+    await expect(loadModel({ path, cacheDir: "/proc/nope" })).rejects.toMatchObject({
+      code: "bad_store",
+      message: "The folder /proc/nope cannot be created (ENOENT). Set KVSPLICE_CACHE_DIR to another folder.",
+    });
+    await expect(loadModel({ path, cacheDir: join(path, "cache") })).rejects.toMatchObject({
+      code: "bad_store",
+      message: `${path} must be a folder, but it is something else. Set KVSPLICE_CACHE_DIR to another folder.`,
+    });
   });
 });

@@ -6,14 +6,21 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { areGraphsSound, PIECE_BYTES } from "../../engine/backend/cpu/graph-folder.js";
 import { EncodedModel } from "../../engine/backend/cpu/onnx.js";
 import { type LoadProgress, loadModel, type Plan } from "../../engine/index.js";
-import { tinyGguf } from "./models/tiny-file.js";
-import { TINY_MODELS } from "./models/tiny-models.js";
+import { tinyGguf } from "../support/engine/models/tiny-file.js";
+import { TINY_MODELS } from "../support/engine/models/tiny-models.js";
 
 const PAGE = 4096;
-const plan: Plan = { pieces: [{ block: { tokens: [10, 20, 30, 40] }, at: 0 }, { tokens: [50, 60], at: 4 }] };
+const plan: Plan = {
+  pieces: [
+    { block: { tokens: [10, 20, 30, 40] }, at: 0 },
+    { tokens: [50, 60], at: 4 },
+  ],
+};
 
-/** Four of each layer, where those over one input are one, and the head. */
+/** Four per layer, counting matrices with the same input as one, and the head. */
 const MATRICES = 4 * 3 + 1;
+/** Those of a layer have four shapes, and the head has another. */
+const SHAPES = 5;
 
 describe("graphs that are built once", () => {
   const cacheDir = mkdtempSync(join(tmpdir(), "kvsplice-graphs-"));
@@ -22,7 +29,7 @@ describe("graphs that are built once", () => {
   let logits: Float32Array;
   const built: LoadProgress[] = [];
 
-  /** Loads the model, and tells the steps of it beside its logits. */
+  /** Loads the model, and returns its loading steps and logits. */
   const answer = async () => {
     const steps = new Set<string>();
     const model = await loadModel({ path, cacheDir, onProgress: ({ step }) => steps.add(step) });
@@ -43,12 +50,16 @@ describe("graphs that are built once", () => {
 
   afterAll(() => rmSync(cacheDir, { recursive: true }));
 
-  test("are one folder with one weights file, and nothing of their making stays", () => {
+  test("are one folder with one weights file, and no temporary files remain", () => {
     expect(readdirSync(join(cacheDir, "graphs"))).toHaveLength(1);
-    expect(readdirSync(folder).filter((name) => !/^proof-\d\.onnx$/.test(name)).sort()).toEqual(["adapted.onnx", "batch.onnx", "decoder.onnx", "look.onnx", "manifest.json", "weights.bin", "weights.crc"]);
+    expect(
+      readdirSync(folder)
+        .filter((name) => !/^proof-\d\.onnx$/.test(name))
+        .sort(),
+    ).toEqual(["adapted.onnx", "batch.onnx", "decoder.onnx", "look.onnx", "manifest.json", "weights.bin", "weights.crc"]);
   });
 
-  test("tell how far their making is, and the time that is left", () => {
+  test("report the progress of building, and the time that is left", () => {
     const steps = built.filter(({ step }) => step === "build");
     expect(steps.length).toBeGreaterThan(10);
     expect(steps.at(-1)).toMatchObject({ done: steps[0]!.total, total: steps[0]!.total, remaining_ms: 0 });
@@ -56,11 +67,11 @@ describe("graphs that are built once", () => {
     expect(steps.slice(1).every(({ remaining_ms }) => remaining_ms! >= 0)).toBe(true);
   });
 
-  test("hold each weight once: at most half as much again as the model's own file", () => {
+  test("contain each weight once: at most one and a half times the size of the model's own file", () => {
     expect(statSync(join(folder, "weights.bin")).size).toBeLessThan(1.5 * statSync(path).size);
   });
 
-  test("have all weights where kernels read them aligned, within the file, and in one place for all graphs", () => {
+  test("have all weights aligned for the kernels, within the file, and in one place for all graphs", () => {
     const { size } = statSync(join(folder, "weights.bin"));
     const placesOf = (graph: string) => new EncodedModel(readFileSync(join(folder, graph))).placed();
     const places = [...placesOf("decoder.onnx").values()];
@@ -76,48 +87,78 @@ describe("graphs that are built once", () => {
 
   test("have their matrices in the processor's layout, which sessions map from the file", async () => {
     const model = await loadModel({ path, cacheDir });
-    const mapped = process.platform === "linux" ? readFileSync("/proc/self/maps", "utf8").split("\n").filter((line) => line.includes(folder)).length : undefined;
+    const mapped =
+      process.platform === "linux"
+        ? readFileSync("/proc/self/maps", "utf8")
+            .split("\n")
+            .filter((line) => line.includes(folder)).length
+        : undefined;
     await model.close();
     const places = [...new EncodedModel(readFileSync(join(folder, "decoder.onnx"))).placed().values()];
     expect(places.filter(({ packed }) => packed)).toHaveLength(MATRICES);
     if (mapped !== undefined) expect(mapped).toBeGreaterThanOrEqual(MATRICES);
   });
 
+  test("share the stand-in for the scales of matrices of one shape, which sessions map once", () => {
+    const places = [...new EncodedModel(readFileSync(join(folder, "decoder.onnx"))).placed().values()];
+    const scales = places.filter(({ packed }) => !packed);
+    expect(scales).toHaveLength(MATRICES);
+    expect(new Set(scales.map(({ offset }) => offset)).size).toBe(SHAPES);
+    expect(new Set(places.flatMap(({ packed }) => (packed ? [packed.key] : []))).size).toBe(MATRICES);
+  });
+
+  test("include the one that measures for encoding in 8 bits only while it measures", async () => {
+    const files = readdirSync(folder);
+    const model = await loadModel({ path, cacheDir, encoding: "w8a8" });
+    await model.encode({ tokens: [10, 20, 30] });
+    await model.close();
+    expect(readdirSync(folder)).toEqual(files);
+    const [encoder, ...others] = readdirSync(join(cacheDir, "graphs")).filter((name) => join(cacheDir, "graphs", name) !== folder);
+    expect(others).toEqual([]);
+    rmSync(join(cacheDir, "graphs", encoder!), { recursive: true });
+  });
+
   test("answer the same when opened again, without being built or the file being read for its hash", async () => {
     expect(await answer()).toEqual({ logits, steps: [] });
   });
 
-  test("are built by one of those who load the model at the same time", async () => {
+  test("are built once if the model is loaded several times at once", async () => {
     rmSync(folder, { recursive: true });
     const [one, other] = await Promise.all([answer(), answer()]);
     expect([one.logits, other.logits]).toEqual([logits, logits]);
     expect([one.steps, other.steps].toSorted()).toEqual([["build"], ["wait"]]);
   });
 
-  test("are built again where the processor makes another layout of the same weights", async () => {
-    // As on a processor for which ONNX Runtime packs otherwise: it finds no packed form under its hash.
+  test("are built again if the processor lays out the same weights differently", async () => {
+    // As on a processor for which ONNX Runtime packs differently: there is no packed form under its hash.
     for (const name of readdirSync(folder).filter((each) => each.endsWith(".onnx"))) {
       const own = readFileSync(join(folder, name), "latin1");
-      change(name, Buffer.from(own.replaceAll(/(MatMulNBits\+)(\d)/g, (_, key: string, digit: string) => key + ((Number(digit) % 9) + 1)), "latin1"));
+      change(
+        name,
+        Buffer.from(
+          own.replaceAll(/(MatMulNBits\+)(\d)/g, (_, key: string, digit: string) => key + ((Number(digit) % 9) + 1)),
+          "latin1",
+        ),
+      );
     }
     expect(await answer()).toEqual({ logits, steps: ["build"] });
   });
 
-  test.each(["decoder.onnx", "weights.crc", "manifest.json", "proof-0.onnx"])("are built again where %s is damaged", async (name) => {
+  test.each(["decoder.onnx", "weights.crc", "manifest.json", "proof-0.onnx"])("are built again if %s is damaged", async (name) => {
     writeFileSync(join(folder, name), "damaged");
     expect(await areGraphsSound(folder, "sampled")).toBe(false);
     if (name === "decoder.onnx") expect(await answer()).toEqual({ logits, steps: ["build"] });
     else restore(name);
   });
 
-  test("are not sound with a flipped bit anywhere in the weights, once all are looked at", async () => {
+  test("are found damaged with a flipped bit anywhere in the weights, when all are checked", async () => {
     expect(await areGraphsSound(folder, "whole")).toBe(true);
     flip([Math.floor(statSync(join(folder, "weights.bin")).size / 2)]);
     expect(await areGraphsSound(folder, "whole")).toBe(false);
     flip([Math.floor(statSync(join(folder, "weights.bin")).size / 2)]);
   });
 
-  test("are built again where a fifth of the weights is damaged, or their end is missing", async () => {
+  test("are built again if a fifth of the weights is damaged, or their end is missing", async () => {
     const { size } = statSync(join(folder, "weights.bin"));
     const places = Array.from({ length: Math.ceil(size / PIECE_BYTES / 5) }, (_, i) => 5 * i * PIECE_BYTES + 17);
     flip(places);
@@ -134,7 +175,7 @@ describe("graphs that are built once", () => {
     for (const name of readdirSync(folder)) if (name !== "weights.bin") before.set(name, readFileSync(join(folder, name)));
   });
 
-  /** Another content of a file, which the manifest says is right. */
+  /** Changes a file's content, with the manifest updated to match. */
   function change(name: string, bytes: Buffer): void {
     writeFileSync(join(folder, name), bytes);
     const manifest = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")) as { sums: Record<string, number> };

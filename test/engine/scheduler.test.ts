@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { Scheduler } from "../../engine/schedule/scheduler.js";
-import { FakeBackend, VOCABULARY } from "./fake-backend.js";
+import { FakeBackend, VOCABULARY } from "../support/engine/fake-backend.js";
 
-/** Prompt tokens of a pass that also goes on with answers. */
+/** Prompt tokens in a pass that also continues answers. */
 const BESIDE_ANSWERS = 64;
 
 const partOf = (backend: FakeBackend, tokens: number, logits = 0) => ({
@@ -12,7 +12,7 @@ const partOf = (backend: FakeBackend, tokens: number, logits = 0) => ({
   logits,
 });
 
-/** A running answer: asks for its next token as soon as it has one. Resolves with the passes that each token took. */
+/** A running answer: requests its next token as soon as it has one. Resolves with the passes that each token took. */
 async function answerOf(scheduler: Scheduler, backend: FakeBackend, tokens: number): Promise<number[]> {
   const { cache } = partOf(backend, 0);
   const passes: number[] = [];
@@ -27,7 +27,7 @@ async function answerOf(scheduler: Scheduler, backend: FakeBackend, tokens: numb
 const idle = () => new Promise((resolve) => setTimeout(resolve, 5));
 
 describe("a running answer", () => {
-  test("needs one pass a token, however many long encodings wait", async () => {
+  test("needs one pass per token, however many long encodings wait", async () => {
     const backend = new FakeBackend();
     const scheduler = new Scheduler(backend);
     const encodings = Array.from({ length: 8 }, () => scheduler.compute(partOf(backend, 2500)));
@@ -37,7 +37,7 @@ describe("a running answer", () => {
     await Promise.all(encodings);
   });
 
-  test("goes on in every second pass at least where a pass takes one part, and so do encodings", async () => {
+  test("advances at least every second pass if a pass takes one part, and so do encodings", async () => {
     const backend = new FakeBackend({ slots: 1 });
     const scheduler = new Scheduler(backend);
     const encoding = scheduler.compute(partOf(backend, 2500));
@@ -47,7 +47,7 @@ describe("a running answer", () => {
     await encoding;
   });
 
-  test("shares its passes with prompts, of which a pass takes few tokens meanwhile", async () => {
+  test("shares its passes with prompts, which then get few tokens per pass", async () => {
     const backend = new FakeBackend({ passTokens: 200 });
     backend.widen();
     const scheduler = new Scheduler(backend);
@@ -61,8 +61,8 @@ describe("a running answer", () => {
   });
 });
 
-describe("what waits beside answers that fill every slot", () => {
-  test("has a slot of each pass, and the answers take turns", async () => {
+describe("work that waits alongside answers that fill every slot", () => {
+  test("gets one slot in each pass, and the answers take turns", async () => {
     const backend = new FakeBackend({ slots: 4 });
     backend.widen();
     const scheduler = new Scheduler(backend);
@@ -70,11 +70,11 @@ describe("what waits beside answers that fill every slot", () => {
     const encoding = scheduler.compute(partOf(backend, 10 * BESIDE_ANSWERS));
     await encoding;
     expect(backend.passes.filter((pass) => pass.includes(BESIDE_ANSWERS))).toHaveLength(10);
-    // In the passes meanwhile four answers shared three slots: none waited for more than every fourth pass.
+    // In the meantime four answers shared three slots: each missed at most every fourth pass.
     for (const passes of await Promise.all(answers)) expect(Math.max(...passes)).toBeLessThanOrEqual(2);
   });
 
-  test("comes in the order in which it came", async () => {
+  test("runs in order of arrival", async () => {
     const backend = new FakeBackend({ slots: 2 });
     backend.widen();
     const scheduler = new Scheduler(backend);
@@ -87,14 +87,14 @@ describe("what waits beside answers that fill every slot", () => {
 });
 
 describe("a prompt", () => {
-  test("alone is cut by what a pass is best given, and has its last logits alone", async () => {
+  test("alone is cut into the best number of tokens per pass, and returns only its last logits", async () => {
     const backend = new FakeBackend({ passTokens: 100 });
     const logits = await new Scheduler(backend).compute(partOf(backend, 250, 1));
     expect(backend.passes).toEqual([[100], [100], [50]]);
     expect(logits).toHaveLength(VOCABULARY);
   });
 
-  test("gives the caller logits that later passes leave as they are", async () => {
+  test("returns logits that later passes do not overwrite", async () => {
     const backend = new FakeBackend();
     const scheduler = new Scheduler(backend);
     const first = await scheduler.compute(partOf(backend, 3, 1));
@@ -105,7 +105,7 @@ describe("a prompt", () => {
 });
 
 describe("work that is cancelled", () => {
-  test("leaves before the next pass, and the others go on", async () => {
+  test("leaves before the next pass, and the others continue", async () => {
     const abort = new AbortController();
     const backend = new FakeBackend({ passTokens: 10, before: () => void (backend.passes.length === 2 && abort.abort()) });
     const scheduler = new Scheduler(backend);
@@ -116,7 +116,7 @@ describe("work that is cancelled", () => {
     expect(backend.passes.flat().reduce((sum, tokens) => sum + tokens)).toBe(20 + 30);
   });
 
-  test("whose caller asks for something else at once is followed by that", async () => {
+  test("is followed at once by its caller's next work", async () => {
     const abort = new AbortController();
     const backend = new FakeBackend({ passTokens: 10, before: () => void (backend.passes.length === 1 && abort.abort()) });
     const scheduler = new Scheduler(backend);
@@ -126,8 +126,11 @@ describe("work that is cancelled", () => {
   });
 });
 
-test("a pass that fails fails what was in it, and nothing else", async () => {
-  const backend = new FakeBackend({ passTokens: 10, before: () => (backend.passes.length === 1 ? Promise.reject(new Error("no memory")) : undefined) });
+test("a failing pass fails the work in it and nothing else", async () => {
+  const backend = new FakeBackend({
+    passTokens: 10,
+    before: () => (backend.passes.length === 1 ? Promise.reject(new Error("no memory")) : undefined),
+  });
   const scheduler = new Scheduler(backend);
   const [failed, other] = await Promise.allSettled([scheduler.compute(partOf(backend, 100)), scheduler.compute(partOf(backend, 20))]);
   expect([failed!.status, other!.status]).toEqual(["rejected", "fulfilled"]);

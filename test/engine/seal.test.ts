@@ -5,7 +5,7 @@ import { Seal, sealOf } from "../../engine/index.js";
 const SECRET = "a secret of some length";
 const bytes = fc.uint8Array({ maxLength: 200 }).map((values) => Buffer.from(values));
 
-test("what is sealed is opened by its secret, namespace and name, and by nothing else", () => {
+test("sealed data can be opened only with its secret, namespace and name", () => {
   fc.assert(
     fc.property(bytes, fc.string(), fc.string(), fc.nat(), (content, name, namespace, at) => {
       const seal = new Seal(SECRET, namespace);
@@ -27,7 +27,7 @@ test("what is sealed is opened by its secret, namespace and name, and by nothing
   );
 });
 
-test("the environment names the key, and a short one is refused with what to do", () => {
+test("the environment sets the key, and a short key is refused with advice", () => {
   expect(sealOf({})).toBeUndefined();
   expect(sealOf({ KVSPLICE_STORE_KEY: "" })).toBeUndefined();
   const sealed = new Seal(SECRET, "acme").sealed("name", Buffer.from("bytes"));

@@ -1,26 +1,26 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Redis } from "ioredis";
-import { encodeSafetensors, openStore, type StoreConfig, type StoreHooks } from "../../engine/index.js";
-import { freePort, hasRedis, startRedis, type RedisServer } from "../redis-server.js";
-import { collect } from "./golden.js";
-import { fetchBlocks } from "../../engine/fetch.js";
-import { numberedEncoder, sourceOf } from "./numbered-blocks.js";
-import { randomBlock } from "./random-block.js";
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { fetchBlocks } from "../../engine/fetch-blocks.js";
+import { encodeSafetensors, openBlockStore, type StoreConfig, type StoreHooks } from "../../engine/index.js";
+import { collect } from "../support/engine/golden.js";
+import { numberedEncoder, sourceOf } from "../support/engine/numbered-blocks.js";
+import { randomBlock } from "../support/engine/random-block.js";
+import { freePort, hasRedis, type RedisServer, startRedis } from "../support/redis-server.js";
 
 const [A, B, C, D] = ["aa", "bb", "cc", "dd"].map((part) => part.repeat(32)) as [string, string, string, string];
 
-describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () => {
+describe.skipIf(!hasRedis)("the shared tier, on a separate Redis server", () => {
   let server: RedisServer;
   let start: () => Promise<RedisServer>;
   let client: Redis;
   let prefix: string;
   beforeAll(async () => {
     const [port, dir] = [await freePort(), mkdtempSync(join(tmpdir(), "kvsplice-redis-data-"))];
-    // What it has acknowledged outlives it.
+    // What it has acknowledged survives its end.
     start = () => startRedis(["--dir", dir, "--appendonly", "yes", "--appendfsync", "always"], port);
     server = await start();
     client = new Redis(server.url, { retryStrategy: () => 50 });
@@ -42,7 +42,10 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
 
   function open(tiers: Omit<StoreConfig, "redis"> & { budget?: number }, hooks: StoreHooks = {}) {
     const { budget, ...rest } = tiers;
-    const store = openStore({ ...rest, redis: { url: server.url, prefix, ...(budget !== undefined && { budget }) } }, { onTrouble: () => undefined, ...hooks });
+    const store = openBlockStore(
+      { ...rest, redis: { url: server.url, prefix, ...(budget !== undefined && { budget }) } },
+      { onTrouble: () => undefined, ...hooks },
+    );
     onTestFinished(() => store.close());
     return store;
   }
@@ -57,11 +60,14 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     expect(await there.has(A)).toBe(true);
     expect(await there.get(A)).toEqual(block);
     await there.flush();
-    const alone = openStore({ disk: { path: dir } });
+    const alone = openBlockStore({ disk: { path: dir } });
     expect(await alone.get(A)).toEqual(block);
     expect(await collect(alone.tiers.find(({ name }) => name === "disk")!.infos())).toMatchObject([{ key: A, model: "small", cost_ms: 5 }]);
     await alone.close();
-    expect((await there.stats()).tiers.map(({ tier, hits }) => [tier, hits])).toEqual([["disk", 0], ["redis", 1]]);
+    expect((await there.stats()).tiers.map(({ tier, hits }) => [tier, hits])).toEqual([
+      ["disk", 0],
+      ["redis", 1],
+    ]);
   });
 
   test("without a disk, a block is in Redis when put returns", async () => {
@@ -73,14 +79,14 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     expect([await client.exists(`${prefix}block:${A}`), await store.tiers[0]!.bytes()]).toEqual([0, 0]);
   });
 
-  test("any byte changed makes a block absent, is told, and the block can be put anew", async () => {
+  test("a block with any byte changed is reported, counts as absent, and can be put again", async () => {
     const block = randomBlock(1);
     const bytes = Buffer.concat(encodeSafetensors(A, block));
     const damaged: string[] = [];
     const store = open({}, { onDamage: (key, tier) => damaged.push(`${key} ${tier}`) });
     for (let at = 0; at < bytes.length; at++) {
       const changed = Buffer.from(bytes);
-      changed[at]! ^= 1 << at % 8;
+      changed[at]! ^= 1 << (at % 8);
       await client.set(`${prefix}block:${A}`, changed);
       expect(await store.get(A), `byte ${at}`).toBeUndefined();
     }
@@ -94,10 +100,13 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     expect(await open({}, { onDamage: () => undefined }).get(B)).toBeUndefined();
   });
 
-  test("where a key is set, blocks are sealed, and no others come in: planted ones, another namespace's, those of another key", async () => {
+  test("if a key is set, blocks are sealed, and others are rejected: planted ones, those of another namespace or another key", async () => {
     const damaged: string[] = [];
     const sealedStore = (key: string, namespace?: string) => {
-      const store = openStore({ redis: { url: server.url, prefix, key, ...(namespace !== undefined && { namespace }) } }, { onDamage: (block) => damaged.push(block) });
+      const store = openBlockStore(
+        { redis: { url: server.url, prefix, key, ...(namespace !== undefined && { namespace }) } },
+        { onDamage: (block) => damaged.push(block) },
+      );
       onTestFinished(() => store.close());
       return store;
     };
@@ -109,7 +118,7 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     const stored = (await client.getBuffer(`${prefix}acme:block:${A}`))!;
     expect(stored.length).toBe(Buffer.concat(encodeSafetensors(A, block)).length + 32);
 
-    // A block of the right form and checksum, by somebody who can write to the server; and another tenant's, moved here.
+    // A block with the right form and checksum from someone who can write to the server; and another tenant's, moved here.
     await other.put(B, planted);
     const moved = (await client.getBuffer(`${prefix}other:block:${B}`))!;
     const underB = `${prefix}acme:block:${B}`;
@@ -127,18 +136,20 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     const [source, encoder] = [sourceOf(3), numberedEncoder()];
     const key = encoder.keyOf(source);
     await client.set(`${prefix}block:${key}`, Buffer.concat(encodeSafetensors(key, randomBlock(16))));
-    expect(await fetchBlocks(encoder, [source], { store })).toMatchObject({ encoded: 16, warnings: [expect.stringMatching(/another shape/)] });
+    expect(await fetchBlocks(encoder, [source], { store })).toMatchObject({
+      encoded: 16,
+      warnings: [expect.stringMatching(/does not have the model's shape/)],
+    });
     expect(await fetchBlocks(encoder, [source], { store })).toMatchObject({ encoded: 0, warnings: [] });
   });
 
-  test("its budget holds: of blocks that cost the same the least recently used goes, pinned ones stay", async () => {
+  test("keeps to its budget: of blocks with equal cost the least recently used is evicted, pinned ones stay", async () => {
     const block = randomBlock(8);
     const bytes = Buffer.concat(encodeSafetensors(A, block)).length;
     const store = open({ budget: 3 * bytes });
     await store.put(A, block, { cost_ms: 10, pinned: true });
     for (const key of [B, C]) await store.put(key, block, { cost_ms: 10 });
-    await store.get(B);
-    await sleep(50); // a read is noted behind the answer
+    await store.get(B); // noted behind the answer, before what is asked of Redis next
     await store.put(D, block, { cost_ms: 10 });
     expect(await Promise.all([A, B, C, D].map((key) => store.has(key)))).toEqual([true, true, false, true]);
     expect(await store.tiers[0]!.bytes()).toBe(3 * bytes);
@@ -147,7 +158,7 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     await expect(full.put("ff".repeat(32), block)).rejects.toMatchObject({ code: "no_space", message: expect.stringMatching(/pinned/) });
   });
 
-  test("one lease for all machines, which ends by itself or with its owner", async () => {
+  test("one lease for all machines, which expires or ends with its owner", async () => {
     const [one, other] = [open({}), open({ disk: { path: folder() } })];
     const lease = await one.lease!(A);
     expect(lease).toBeDefined();
@@ -157,7 +168,7 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     expect(await other.lease!(A)).toBeDefined();
   });
 
-  test("stopped in the middle: answers go on from disk, puts are kept, and all of it arrives after the restart", async () => {
+  test("if stopped midway, answers continue from disk, puts are kept, and everything arrives after the restart", async () => {
     const told: string[] = [];
     const store = open({ disk: { path: folder() } }, { onTrouble: (message) => told.push(message) });
     const block = randomBlock(10);
@@ -176,24 +187,27 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     server = await start();
     while ((await store.stats()).pending > 0) await sleep(50);
     expect(await client.exists(`${prefix}block:${B}`, `${prefix}block:${C}`)).toBe(2);
-    expect(told.join("\n")).toMatch(/answers again/);
+    expect(told.join("\n")).toMatch(/is available again/);
   });
 
-  test("what waits when the process ends is brought by the next one that opens the store", async () => {
+  test("blocks still waiting when the process ends are copied by the next one to open the store", async () => {
     const dir = folder();
     await server.stop();
     const told: string[] = [];
-    const first = openStore({ disk: { path: dir }, redis: { url: server.url, prefix } }, { onTrouble: (message) => told.push(message) });
+    const first = openBlockStore(
+      { disk: { path: dir }, redis: { url: server.url, prefix } },
+      { onTrouble: (message) => told.push(message) },
+    );
     await first.put(A, randomBlock(10));
     await first.close();
-    expect(told.join("\n")).toMatch(/1 blocks are not in Redis yet/);
+    expect(told.join("\n")).toMatch(/Not in Redis yet: one block\./);
     server = await start();
     const next = open({ disk: { path: dir } });
     await next.flush();
     expect(await client.exists(`${prefix}block:${A}`)).toBe(1);
   });
 
-  test("slow: a put returns when the block is on disk, and the number that waits is bounded", async () => {
+  test("if it is slow, a put returns once the block is on disk, and the number of waiting blocks is limited", async () => {
     const store = open({ disk: { path: folder() } });
     await store.put(A, randomBlock(1));
     await store.flush();
@@ -212,7 +226,7 @@ describe.skipIf(!hasRedis)("the shared tier, on a Redis server of its own", () =
     expect(await client.hlen(`${prefix}infos`)).toBe(201);
   });
 
-  test("a block that waits is not evicted from the disk", async () => {
+  test("a waiting block is not evicted from the disk", async () => {
     const block = randomBlock(8);
     const bytes = Buffer.concat(encodeSafetensors(A, block)).length;
     await server.stop();

@@ -1,11 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { loadModel, openDiskStore, withoutCache, type BlockSource, type Model, type Piece, type Plan } from "../../engine/index.js";
-import { collect, golden, planOf } from "./golden.js";
-import { largestDifference, referenceEngine } from "./reference.js";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type BlockSource, loadModel, type Model, openDiskStore, type Piece, type Plan, withoutCache } from "../../engine/index.js";
+import { collect, golden, planOf } from "../support/engine/golden.js";
+import { largestDifference, referenceEngine } from "../support/engine/reference.js";
 
 let model: Model;
 let fromScratch: (plan: Plan) => Promise<Float32Array>;
@@ -41,7 +41,7 @@ describe("a block has no position", () => {
             return piece;
           });
           const plan = { pieces: [...pieces, { tokens: question, at }] };
-          // The store is shared by all runs: the same blocks come back at other places.
+          // All runs share the store: the same blocks return at other positions.
           expect(largestDifference(await model.logits(plan, { store }), await fromScratch(plan))).toBeLessThan(1e-3);
         },
       ),
@@ -50,7 +50,7 @@ describe("a block has no position", () => {
     await rm(dir, { recursive: true });
   });
 
-  test("gaps within a block, left out tokens, and fresh tokens between blocks keep to their positions and what they see", async () => {
+  test("gaps within a block, omitted tokens, and fresh tokens between blocks keep their positions and visibility", async () => {
     const gapped: BlockSource = { tokens: [500, 600, 700, 800, 900], offsets: [0, 1, 10, 11, 12] };
     const plan: Plan = {
       pieces: [
@@ -63,9 +63,14 @@ describe("a block has no position", () => {
     expect(largestDifference(await model.logits(plan), await fromScratch(plan))).toBeLessThan(1e-3);
   });
 
-  test("a block longer than one pass is encoded as one that is not cut", async () => {
+  test("a block longer than one pass is encoded as if in one pass", async () => {
     const tokens = Array.from({ length: 390 }, (_, i) => 1000 + ((i * 37) % 5000));
-    const plan: Plan = { pieces: [{ block: { tokens }, at: 5 }, { tokens: [42], at: 395 }] };
+    const plan: Plan = {
+      pieces: [
+        { block: { tokens }, at: 5 },
+        { tokens: [42], at: 395 },
+      ],
+    };
     expect(largestDifference(await model.logits(plan), await fromScratch(plan))).toBeLessThan(1e-3);
   });
 
@@ -77,7 +82,7 @@ describe("a block has no position", () => {
 });
 
 describe("withoutCache", () => {
-  test("makes every token fresh, at the position that it had", () => {
+  test("makes every token fresh, at the same position", () => {
     const plan: Plan = {
       pieces: [
         { block: { tokens: [5, 6, 7, 8], offsets: [0, 1, 4, 5] }, at: 10, omit: [[1, 2]] },
@@ -109,14 +114,14 @@ describe("generate", () => {
     expect(seen).toBe(2);
   });
 
-  test("two answers at once do not disturb each other", async () => {
+  test("two concurrent answers do not affect each other", async () => {
     const other: Plan = { pieces: [{ tokens: [1, 9690, 198, 2683], at: 0 }] };
     const ids = async (p: Plan) => (await collect(model.generate(p, { maxNewTokens: 6 }))).map(({ id }) => id);
     const [alone, otherAlone] = [await ids(plan), await ids(other)];
     expect(await Promise.all([ids(plan), ids(other)])).toEqual([alone, otherAlone]);
   });
 
-  test("a prompt beyond the context, or one that does not end with fresh tokens, is told so", async () => {
+  test("refuses a prompt beyond the context, or one that does not end with fresh tokens, with the reason", async () => {
     await expect(model.logits({ pieces: [{ tokens: [1], at: model.contextLength }] })).rejects.toMatchObject({ code: "too_long" });
     await expect(model.logits({ pieces: [{ block: { tokens: [1] }, at: 0 }] })).rejects.toMatchObject({ code: "bad_argument" });
   });

@@ -1,8 +1,8 @@
-import { expect, test } from "vitest";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { expect, test } from "vitest";
 import { parseStoreConfig, readStoreConfig } from "../../engine/index.js";
-import { temporaryFolder } from "../rag/temporary-folder.js";
+import { temporaryFolder } from "../support/rag/temporary-folder.js";
 
 const GB = 2 ** 30;
 
@@ -16,18 +16,25 @@ test.each([
 });
 
 test.each([
-  [{ memory: { budget: "much" } }, /memory\.budget: "much" is no number of bytes; write one such as 2GB/],
+  [{ memory: { budget: "much" } }, /memory\.budget: "much" is not a number of bytes; write it like 2GB/],
   [{ memory: { budget: -1 } }, /memory\.budget/],
   [{ disk: {} }, /disk\.path/],
   [{ redis: { url: "http://localhost" } }, /redis\.url: give a URL such as redis:/],
   [{ tape: {} }, /tape/],
-])("%j is refused, and the setting named", (config, message) => {
+])("%j is refused, and the error names the setting", (config, message) => {
   expect(() => parseStoreConfig(config)).toThrow(message);
 });
 
-test("the command line goes before the environment, and the environment before the file", async () => {
+test("the command line overrides the environment, and the environment overrides the file", async () => {
   const file = join(await temporaryFolder(), "store.json");
-  writeFileSync(file, JSON.stringify({ memory: { budget: "1GB" }, disk: { path: "/of/file", budget: "10GB" }, redis: { url: "redis://of-file", prefix: "mine:" } }));
+  writeFileSync(
+    file,
+    JSON.stringify({
+      memory: { budget: "1GB" },
+      disk: { path: "/of/file", budget: "10GB" },
+      redis: { url: "redis://of-file", prefix: "mine:" },
+    }),
+  );
   const environment = { KVSPLICE_STORE_CONFIG: file, KVSPLICE_STORE_DISK: "/of/environment", KVSPLICE_STORE_MEMORY: "2GB" };
   expect(readStoreConfig({ memory: "3GB", folder: "/of/corpus" }, environment)).toEqual({
     memory: { budget: 3 * GB },
@@ -36,11 +43,11 @@ test("the command line goes before the environment, and the environment before t
   });
 });
 
-test("without any, it is 512 MB of memory before the corpus's folder; a budget of 0 leaves a tier out", () => {
+test("without settings, there are 512 MiB of memory and the corpus's folder; a budget of 0 leaves a tier out", () => {
   expect(readStoreConfig({ folder: "here" }, {})).toEqual({ memory: { budget: GB / 2 }, disk: { path: "here" } });
   expect(readStoreConfig({ folder: "here", memory: "0", diskBudget: "0" }, {})).toEqual({});
 });
 
-test("a file that cannot be read is told by its name", () => {
+test("an unreadable file is an error that names it", () => {
   expect(() => readStoreConfig({ config: "/nowhere.json" }, {})).toThrow(/\/nowhere\.json cannot be read/);
 });

@@ -1,14 +1,15 @@
-import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { encodeSafetensors, openDiskStore, openStore, type StoreConfig, type StoreHooks } from "../../engine/index.js";
-import { fill, mountSmall } from "../small-disk.js";
-import { collect } from "./golden.js";
-import { randomBlock } from "./random-block.js";
-import { fileOf, flip, placesOf } from "./stored-bytes.js";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { encodeSafetensors, openBlockStore, openDiskStore, type StoreConfig, type StoreHooks } from "../../engine/index.js";
+import { collect } from "../support/engine/golden.js";
+import { randomBlock } from "../support/engine/random-block.js";
+import { fileOf, flip, placesOf } from "../support/engine/stored-bytes.js";
+import { fill, mountSmall } from "../support/small-disk.js";
 
 const KEY = "ab".repeat(32);
 const [A, B, C, D] = ["aa", "bb", "cc", "dd"].map((part) => part.repeat(32)) as [string, string, string, string];
@@ -21,7 +22,7 @@ afterEach(() => rm(dir, { recursive: true, force: true }));
 
 /** A store that is closed when the test is over. */
 function open(config: StoreConfig = { disk: { path: dir } }, hooks: StoreHooks = {}) {
-  const store = openStore(config, hooks);
+  const store = openBlockStore(config, hooks);
   onTestFinished(() => store.close());
   return store;
 }
@@ -29,7 +30,7 @@ function open(config: StoreConfig = { disk: { path: dir } }, hooks: StoreHooks =
 const bytesOf = (key: string, block: Parameters<typeof encodeSafetensors>[1]) => Buffer.concat(encodeSafetensors(key, block)).length;
 
 describe("the disk tier", () => {
-  test("gives back a block bit for bit, and nothing for a key that it does not have", async () => {
+  test("returns a block bit for bit, and nothing for a key that it does not have", async () => {
     const store = open();
     const block = randomBlock(3);
     await store.put(KEY, block);
@@ -41,7 +42,7 @@ describe("the disk tier", () => {
     expect(await store.has(KEY)).toBe(false);
   });
 
-  test("tells what it holds without reading it", async () => {
+  test("reports its blocks without reading them", async () => {
     const store = open();
     await store.put(KEY, randomBlock(3), { model: "small", cost_ms: 7, pinned: true });
     const bytes = bytesOf(KEY, randomBlock(3));
@@ -54,14 +55,14 @@ describe("the disk tier", () => {
     expect(await disk!.verify(A)).toBeUndefined();
   });
 
-  test("any byte changed makes a block absent, and is told; it is put anew and sound again", async () => {
+  test("a block with any byte changed is reported and counts as absent; put again, it is sound", async () => {
     const block = randomBlock(1);
     const length = bytesOf(KEY, block);
     const damaged: string[] = [];
     const store = open({ disk: { path: dir } }, { onDamage: (key, tier) => damaged.push(`${key} ${tier}`) });
     for (let at = 0; at < length; at++) {
       await store.put(KEY, block);
-      for (const place of placesOf(dir, KEY)) await flip(fileOf(dir), place + at, 1 << at % 8);
+      for (const place of placesOf(dir, KEY)) await flip(fileOf(dir), place + at, 1 << (at % 8));
       expect(await store.get(KEY), `byte ${at}`).toBeUndefined();
       expect(await store.has(KEY)).toBe(false);
     }
@@ -75,13 +76,17 @@ describe("the disk tier", () => {
     const told: string[] = [];
     const tier = DiskTier.open({ path: dir, onDamage: (key) => told.push(key) });
     const bytes = Buffer.concat(encodeSafetensors(A, randomBlock(2)));
-    tier.put({ key: B, bytes: bytes.length, tokens: 2, precision: "float32", model: "", cost_ms: 1, pinned: false, uses: 0, used_ms: 0 }, bytes, false);
+    tier.put(
+      { key: B, bytes: bytes.length, tokens: 2, precision: "float32", model: "", cost_ms: 1, pinned: false, uses: 0, used_ms: 0 },
+      bytes,
+      false,
+    );
     expect(await tier.get(B)).toBeUndefined();
     expect(told).toEqual([B]);
     await tier.close();
   });
 
-  test("a file cut short or not LMDB's is refused with what to do, and left as it is", async () => {
+  test("a file that is truncated or not LMDB's is refused with advice, and left unchanged", async () => {
     const store = openDiskStore(dir);
     for (let i = 0; i < 20; i++) await store.put(`${i}`.padStart(64, "0"), randomBlock(200));
     await store.close();
@@ -97,7 +102,7 @@ describe("the disk tier", () => {
   });
 
   const small = mountSmall("2m");
-  test.skipIf(!small)("a full disk (tmpfs of 2 MiB) is an error that says so, and what was stored stays", async () => {
+  test.skipIf(!small)("a full disk (tmpfs of 2 MiB) is an error that says so, and stored blocks stay", async () => {
     const store = openDiskStore(small!);
     try {
       const block = randomBlock(10);
@@ -116,18 +121,33 @@ describe("the disk tier", () => {
   });
 
   const lost = mountSmall("4m");
-  test.skipIf(!lost)("a store that may only be read goes on answering; a put says what is missing", async () => {
-    onTestFinished(() => void execFileSync("umount", ["-l", lost!]));
-    const before = openDiskStore(lost!);
-    const block = randomBlock(10);
-    await before.put(A, block);
-    await before.close();
-    execFileSync("mount", ["-o", "remount,ro", lost!]);
-    const store = open({ disk: { path: lost! } });
-    expect(await store.get(A)).toEqual(block);
-    expect(await store.lease!(B)).toBeDefined();
-    await expect(store.put(B, block)).rejects.toMatchObject({ code: "bad_store", message: expect.stringMatching(/No permission/) });
-  });
+  test.skipIf(!lost)(
+    "a store on a read-only mount answers; puts are kept only in memory, which is reported once, and pinned puts are refused",
+    async () => {
+      onTestFinished(() => void execFileSync("umount", ["-l", lost!]));
+      const before = openDiskStore(lost!);
+      const block = randomBlock(10);
+      await before.put(A, block);
+      await before.close();
+      execFileSync("mount", ["-o", "remount,ro", lost!]);
+      const told: string[] = [];
+      const store = openBlockStore({ memory: { budget: 2 ** 20 }, disk: { path: lost! } }, { onTrouble: (message) => told.push(message) });
+      expect(await store.get(A)).toEqual(block);
+      expect(told).toEqual([]);
+      expect(await store.lease!(B)).toBeDefined();
+      await store.put(B, block);
+      await store.put(C, block);
+      expect([await store.has(B), await store.get(B), (await collect(store.keys())).sort()]).toEqual([true, block, [A, B, C]]);
+      expect(told).toEqual([expect.stringMatching(/is read-only.* in memory/)]);
+      await expect(store.put(D, block, { pinned: true })).rejects.toMatchObject({
+        code: "bad_store",
+        message: expect.stringMatching(/No permission/),
+      });
+      await store.close();
+      const again = open({ disk: { path: lost! } });
+      expect(await collect(again.keys())).toEqual([A]);
+    },
+  );
 });
 
 describe("the disk budget", () => {
@@ -136,7 +156,7 @@ describe("the disk budget", () => {
   const budget = 3 * bytes;
   const held = async (store: ReturnType<typeof open>) => (await collect(store.keys())).sort();
 
-  test("the block used least recently goes, of blocks that cost the same", async () => {
+  test("of blocks with equal cost, the least recently used is evicted", async () => {
     const store = open({ disk: { path: dir, budget } });
     for (const key of [A, B, C]) await store.put(key, block, { cost_ms: 10 });
     await store.put(D, block, { cost_ms: 10 });
@@ -145,15 +165,15 @@ describe("the disk budget", () => {
     expect(await store.tiers[0]!.bytes()).toBe(budget);
   });
 
-  test("a block that is dear to encode outlives cheap ones", async () => {
+  test("a block that is expensive to encode outlives cheap ones", async () => {
     const store = open({ disk: { path: dir, budget } });
     await store.put(A, block, { cost_ms: 1000 });
     for (const [i, key] of [B, C, D].entries()) await store.put(key, block, { cost_ms: 10 + i });
     expect(await held(store)).toEqual([A, C, D]);
   });
 
-  test("a block that was read outlives one that was not, when reads are written down", async () => {
-    const first = openStore({ disk: { path: dir, budget } });
+  test("a block that was read outlives one that was not, once reads are recorded", async () => {
+    const first = openBlockStore({ disk: { path: dir, budget } });
     for (const key of [A, B, C]) await first.put(key, block, { cost_ms: 10 });
     await first.get(A);
     await first.close();
@@ -162,19 +182,22 @@ describe("the disk budget", () => {
     expect(await store.has(A)).toBe(true);
   });
 
-  test("pinned blocks stay; where they take the budget, a put says so and evicts nothing", async () => {
+  test("pinned blocks stay; if they use up the budget, a put reports this and evicts nothing", async () => {
     const store = open({ disk: { path: dir, budget } });
     for (const key of [A, B]) await store.put(key, block, { pinned: true });
     await store.put(C, block);
     store.pin!([C]);
-    await expect(store.put(D, block)).rejects.toMatchObject({ code: "no_space", message: expect.stringMatching(/pinned blocks .* raise --disk-budget/) });
+    await expect(store.put(D, block)).rejects.toMatchObject({
+      code: "no_space",
+      message: expect.stringMatching(/pinned blocks .* raise --disk-budget/),
+    });
     expect(await held(store)).toEqual([A, B, C]);
     await store.delete([B]);
     await store.put(D, block);
     expect(await held(store)).toEqual([A, C, D]);
   });
 
-  test("a block in use is whole after it was evicted from every tier", async () => {
+  test("a block in use stays intact after eviction from every tier", async () => {
     const store = open({ memory: { budget: 2 * bytes }, disk: { path: dir, budget } });
     const original = randomBlock(8);
     await store.put(A, original, { cost_ms: 1 });
@@ -188,7 +211,7 @@ describe("the disk budget", () => {
 });
 
 describe("the memory tier", () => {
-  test("holds no more than its bytes, the blocks used last; the others come from disk", async () => {
+  test("keeps to its size with the most recently used blocks; the others come from disk", async () => {
     const block = randomBlock(2);
     const store = open({ memory: { budget: 2 * (block.k.byteLength + block.v.byteLength) }, disk: { path: dir } });
     for (const key of [A, B, C]) await store.put(key, block);
@@ -197,11 +220,14 @@ describe("the memory tier", () => {
     expect(await store.get(A)).toEqual(block);
     expect(await store.get(D)).toBeUndefined();
     const { tiers, misses } = await store.stats();
-    expect(tiers.map(({ tier, hits }) => [tier, hits])).toEqual([["memory", 2], ["disk", 1]]);
+    expect(tiers.map(({ tier, hits }) => [tier, hits])).toEqual([
+      ["memory", 2],
+      ["disk", 1],
+    ]);
     expect(misses).toBe(1);
   });
 
-  test("what is read ahead is counted where it was, once", async () => {
+  test("a block read ahead is counted once, for the tier that had it", async () => {
     const block = randomBlock(2);
     await openDiskStore(dir).put(A, block);
     const store = open({ memory: { budget: 2 ** 20 }, disk: { path: dir } });
@@ -211,7 +237,7 @@ describe("the memory tier", () => {
     expect(await store.get(A)).toEqual(block);
     expect((await store.stats()).tiers.map(({ hits }) => hits)).toEqual([1, 1]);
     await store.close();
-    expect((await open().stats()).ever).toEqual({ memory: 1, disk: 1, redis: 0, misses: 0 });
+    expect((await open().stats()).ever).toEqual({ memory: 1, disk: 1, redis: 0, objects: 0, misses: 0 });
   });
 
   test("alone, it is a store for one process", async () => {
@@ -235,14 +261,14 @@ describe("leases", () => {
     expect(await other.lease!(A)).toBeDefined();
   });
 
-  test("the lease of a process that died is free at once", async () => {
+  test("the lease of a dead process is free at once", async () => {
     mkdirSync(dir, { recursive: true });
-    const program = `import { openDiskStore } from ${JSON.stringify(new URL("../../engine/index.js", import.meta.url).pathname.replace(/\.js$/, ".ts"))};
+    const program = `import { openDiskStore } from ${JSON.stringify(new URL("../../engine/index.ts", import.meta.url).href)};
       if (!(await openDiskStore(${JSON.stringify(dir)}).lease(${JSON.stringify(A)}))) process.exit(1);
       process.kill(process.pid, "SIGKILL");`;
     writeFileSync(join(dir, "dies.mts"), program);
     const { spawnSync } = await import("node:child_process");
-    const root = new URL("../..", import.meta.url).pathname;
+    const root = fileURLToPath(new URL("../..", import.meta.url));
     const run = spawnSync(process.execPath, ["--import", "tsx", join(dir, "dies.mts")], { cwd: root, encoding: "utf8" });
     expect(run.signal, run.stderr).toBe("SIGKILL");
     expect(existsSync(fileOf(dir))).toBe(true);
@@ -250,7 +276,7 @@ describe("leases", () => {
   });
 });
 
-test("a store that is closed refuses what is asked of it, and may be closed again", async () => {
+test("a closed store refuses every call, and may be closed again", async () => {
   const block = randomBlock(3);
   const store = open({ memory: { budget: 2 ** 20 }, disk: { path: dir } });
   await store.put(KEY, block);

@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
 import fc from "fast-check";
+import { expect, test } from "vitest";
 import { TextStream } from "../../engine/text-stream.js";
 
 /** Each id is one byte. */
@@ -9,7 +9,7 @@ const bytes = {
 };
 
 function streamed(text: string, stops: readonly string[] = []): { parts: string[]; stopped: boolean } {
-  const stream = new TextStream(bytes, stops);
+  const stream = new TextStream(bytes, { stops });
   const parts: string[] = [];
   for (const id of bytes.encode(text)) {
     parts.push(stream.push(id));
@@ -18,7 +18,7 @@ function streamed(text: string, stops: readonly string[] = []): { parts: string[
   return { parts: [...parts, stream.end()], stopped: stream.stopped };
 }
 
-test("the parts of a text make the whole, and no part ends within a character", () => {
+test("the parts of a text add up to the whole, and no part ends within a character", () => {
   fc.assert(
     fc.property(fc.string({ unit: "binary" }), (text) => {
       const { parts } = streamed(text.replaceAll("\uFFFD", ""));
@@ -28,12 +28,12 @@ test("the parts of a text make the whole, and no part ends within a character", 
   );
 });
 
-test("nothing of a stop text, and nothing behind it, is ever given out", () => {
+test("never outputs any part of a stop text, or anything after it", () => {
   const unit = fc.constantFrom("a", "b", "é");
   const word = fc.string({ unit, minLength: 1, maxLength: 3 });
   fc.assert(
     fc.property(fc.string({ unit, maxLength: 12 }), fc.array(word, { maxLength: 3 }), (text, stops) => {
-      // The stop text whose end comes first ends the text; of several that end there, the longest.
+      // The stop text that ends first ends the text; the longest if several end there.
       const ends = stops.map((stop) => text.indexOf(stop) + stop.length).filter((end, i) => text.includes(stops[i]!) && end > 0);
       const end = Math.min(...ends);
       const cut = Math.min(...stops.map((stop) => text.slice(0, end).indexOf(stop)).filter((at) => at >= 0));
@@ -44,11 +44,16 @@ test("nothing of a stop text, and nothing behind it, is ever given out", () => {
   );
 });
 
-test("what the model thinks before it answers is no part of the answer", () => {
+test("what the model thinks before it answers is not part of the answer", () => {
   const thought = { begin: "<think>", end: "</think>", begun: false };
   const shown = (text: string, begun = false) => {
-    const stream = new TextStream(bytes, [], { ...thought, begun });
-    return bytes.encode(text).map((id) => stream.push(id)).join("") + stream.end();
+    const stream = new TextStream(bytes, { thought: { ...thought, begun } });
+    return (
+      bytes
+        .encode(text)
+        .map((id) => stream.push(id))
+        .join("") + stream.end()
+    );
   };
   const words = fc.string({ unit: "grapheme-ascii" }).filter((text) => !text.includes("<") && !text.includes(">"));
   fc.assert(

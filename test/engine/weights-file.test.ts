@@ -7,7 +7,7 @@ import { WeightsFile } from "../../engine/backend/cpu/weights-file.js";
 import { InferenceSession, Tensor } from "../../runtime/index.js";
 import { writeFully } from "../../storage/index.js";
 
-test.each([2, 4])("weights beyond %i GiB of their file are found there", async (gibibytes) => {
+test.each([2, 4])("finds weights beyond %i GiB in their file", async (gibibytes) => {
   const folder = mkdtempSync(join(tmpdir(), "kvsplice-weights-"));
   try {
     const values = Float32Array.from({ length: 256 * 128 }, (_, i) => i % 7);
@@ -20,18 +20,23 @@ test.each([2, 4])("weights beyond %i GiB of their file are found there", async (
     const [weight] = graph.weights([{ type: "float32", dims: [256, 128] }], () => [values]);
     graph.node("MatMul", [graph.input("input", "float32", [1, 256]), weight!], {}, ["output"]);
     graph.output("output", [1, 128]);
-    writeFileSync(join(folder, "graph.onnx"), graph.encode("weights.bin", () => ({ offset, length: values.byteLength })));
+    writeFileSync(
+      join(folder, "graph.onnx"),
+      graph.encode("weights.bin", () => ({ offset, length: values.byteLength })),
+    );
     const session = await InferenceSession.create(join(folder, "graph.onnx"));
     const { output } = await session.run({ input: new Tensor("float32", new Float32Array(256).fill(1), [1, 256]) });
     await session.release();
-    const sums = Array.from({ length: 128 }, (_, column) => Array.from({ length: 256 }, (_, row) => values[row * 128 + column]!).reduce((a, b) => a + b));
+    const sums = Array.from({ length: 128 }, (_, column) =>
+      Array.from({ length: 256 }, (_, row) => values[row * 128 + column]!).reduce((a, b) => a + b),
+    );
     expect([...(output!.data as Float32Array)]).toEqual(sums);
   } finally {
     rmSync(folder, { recursive: true });
   }
 });
 
-test("a weights file begins each weight at a page, and writes over what was cut off", () => {
+test("a weights file aligns each weight to a page, and overwrites what was truncated", () => {
   const folder = mkdtempSync(join(tmpdir(), "kvsplice-weights-"));
   try {
     const file = new WeightsFile(join(folder, "weights.bin"));

@@ -2,7 +2,7 @@
 """
 Writes folders.json beside it: for each family, the configuration of a tiny checkpoint, the shapes of its tensors, and
 what transformers computes with it. The weights are a function of names and places (`fill`), which
-test/engine/files/write-folder.ts computes, too: no weights are kept.
+test/support/engine/files/write-folder.ts computes, too: no weights are kept.
 
 It also notes what llama.cpp's converter makes of each: its keys, and hashes of each tensor's values and of the bytes that they
 are quantised to.
@@ -61,6 +61,10 @@ CASES = {
     "phi3-long": ("Phi3Config", dict(rope_parameters=LONG, original_max_position_embeddings=64)),
     "smollm3": ("SmolLM3Config", dict(num_hidden_layers=4, no_rope_layers=[1, 1, 1, 0], tie_word_embeddings=True)),
     "granite": ("GraniteConfig", dict(embedding_multiplier=6.0, residual_multiplier=0.5, attention_multiplier=0.2, logits_scaling=4.0)),
+    "mixtral": ("MixtralConfig", dict(num_local_experts=4, num_experts_per_tok=2, sliding_window=None)),
+    "qwen3moe": ("Qwen3MoeConfig", dict(head_dim=32, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=32, norm_topk_prob=True)),
+    "gptoss": ("GptOssConfig", dict(head_dim=32, sliding_window=8, num_local_experts=4, num_experts_per_tok=2,
+               rope_parameters=dict(YARN, truncate=False, beta_fast=32.0, beta_slow=1.0))),
     "olmo2": ("Olmo2Config", dict()),
     "olmo3": ("Olmo3Config", dict(sliding_window=8, num_hidden_layers=4, rope_parameters=YARN,
               layer_types=["sliding_attention", "sliding_attention", "sliding_attention", "full_attention"])),

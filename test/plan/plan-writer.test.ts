@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { endOf, isBlockPiece, PlanWriter, positionsOf, type BlockSource } from "../../plan/index.js";
+import { type BlockSource, endOf, isBlockPiece, PlanWriter, positionsOf } from "../../plan/index.js";
 
-/** Blocks with gaps between their tokens, and without. */
+/** Blocks with and without gaps between their tokens. */
 const blocks: fc.Arbitrary<BlockSource> = fc.array(fc.nat(3), { minLength: 1, maxLength: 6 }).map((gaps) => {
   let next = 0;
   return { tokens: gaps.map((_, i) => i), offsets: gaps.map((gap) => (next += gap + 1) - 1) };
@@ -15,7 +15,7 @@ const written = (parts: readonly (BlockSource | number[])[]) => {
   return writer;
 };
 
-test("each piece begins where the one before it ends, its inner gaps counted, and no position is taken twice", () => {
+test("each piece begins where the previous one ends, including its gaps, and no position is used twice", () => {
   fc.assert(
     fc.property(pieces, (parts) => {
       const writer = written(parts);
@@ -31,7 +31,7 @@ test("each piece begins where the one before it ends, its inner gaps counted, an
   );
 });
 
-test("pieces that were laid elsewhere move together", () => {
+test("pieces laid elsewhere move together", () => {
   fc.assert(
     fc.property(pieces, fc.nat(50), (parts, start) => {
       const { pieces } = written(parts);
@@ -41,6 +41,6 @@ test("pieces that were laid elsewhere move together", () => {
   );
 });
 
-test("no tokens are no piece", () => {
+test("an empty list of tokens adds no piece", () => {
   expect(new PlanWriter().fresh([]).plan).toEqual({ pieces: [] });
 });

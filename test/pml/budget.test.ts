@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { blocksOf, compileWithin, layoutSchema, parsePrompt } from "../../pml/index.js";
-import { layoutOf, schemaOf } from "./compiling.js";
-import { chat, read, wordTokenizer } from "./words.js";
+import { layoutOf, schemaOf } from "../support/pml/compiling.js";
+import { chat, read, wordTokenizer } from "../support/pml/words.js";
 
 const schema = schemaOf(`<schema name="s">
   <module name="rules">Always.</module>
@@ -15,7 +15,7 @@ const within = (budget: number, includes = "<rules/><a/><b><c/></b><d/>") => {
   return compileWithin(schema, prompt!, budget, { tokenizer, chat });
 };
 
-test("modules of the lowest priority are left out first, of equals the last, until the prompt fits", () => {
+test("leaves out modules of the lowest priority first, among equals the last, until the prompt fits", () => {
   const modules = (budget: number) => within(budget).compiled?.modules;
   expect(modules(100)).toEqual(["rules", "a", "b", "b/c", "d"]);
   const whole = within(100).compiled!;
@@ -27,9 +27,13 @@ test("modules of the lowest priority are left out first, of equals the last, unt
   expect(modules(tokens - 13)).toEqual(["rules"]);
 });
 
-test("what is left out leaves no gap, and each is told of", () => {
+test("leaves no gap for modules that are left out, and reports each", () => {
   const { compiled, diagnostics } = within(11);
-  expect(diagnostics.map(({ code, message }) => [code, /`([a-z/]+)`/.exec(message)?.[1]])).toEqual([["module-left-out", "b/c"], ["module-left-out", "d"], ["module-left-out", "b"]]);
+  expect(diagnostics.map(({ code, message }) => [code, /`([a-z/]+)`/.exec(message)?.[1]])).toEqual([
+    ["module-left-out", "b/c"],
+    ["module-left-out", "d"],
+    ["module-left-out", "b"],
+  ]);
   expect(read(compiled!.plan, tokenizer)).toEqual([
     ["block", { 0: "Always.\n" }],
     ["block", { 2: "a a a a\n" }],
@@ -37,13 +41,17 @@ test("what is left out leaves no gap, and each is told of", () => {
   ]);
 });
 
-test("blocks of the modules that stay are those that are computed ahead", () => {
+test("uses the blocks that are computed ahead for the modules that stay", () => {
   const ahead = new Set(blocksOf(layoutSchema(schema, { tokenizer, chat }).layout!).map(({ tokens }) => tokens.join()));
-  for (const piece of within(13, "<rules/><a/><d/>").compiled!.plan.pieces) if ("block" in piece) expect(ahead.has(piece.block.tokens.join())).toBe(true);
+  for (const piece of within(13, "<rules/><a/><d/>").compiled!.plan.pieces)
+    if ("block" in piece) expect(ahead.has(piece.block.tokens.join())).toBe(true);
 });
 
-test("a prompt that is too long without them is an error with both counts", () => {
+test("reports both counts if the prompt is still too long without them", () => {
   expect(within(3).compiled).toBeUndefined();
-  expect(within(3).diagnostics.at(-1)).toMatchObject({ code: "prompt-too-long", message: expect.stringMatching(/has \d+ tokens without the modules that may be left out; 3 are allowed/) });
+  expect(within(3).diagnostics.at(-1)).toMatchObject({
+    code: "prompt-too-long",
+    message: expect.stringMatching(/has \d+ tokens even without the modules that may be left out; 3 are allowed/),
+  });
   expect(layoutOf(schema).length).toBeGreaterThan(0);
 });

@@ -1,4 +1,4 @@
-import { describe as suite, expect, expectTypeOf, test } from "vitest";
+import { expect, expectTypeOf, describe as suite, test } from "vitest";
 import { KvspliceError } from "../../plan/index.js";
 import {
   assistant,
@@ -7,20 +7,20 @@ import {
   document,
   importSchema,
   module,
+  type Prompt,
   parameter,
   parsePrompt,
   parseSchema,
-  type Prompt,
   prompt,
-  scaffold,
   type Schema,
+  scaffold,
   schema,
   system,
   union,
   user,
 } from "../../pml/index.js";
-import { layoutOf } from "./compiling.js";
-import { placeless } from "./trees.js";
+import { layoutOf } from "../support/pml/compiling.js";
+import { placeless } from "../support/pml/trees.js";
 
 const trip = schema(
   "trip",
@@ -38,7 +38,7 @@ const trip = schema(
 );
 
 suite("the builder", () => {
-  test("makes the tree of the markup", () => {
+  test("makes the same tree as markup", () => {
     const { schema: parsed } = parseSchema(`<schema name="all" xml:space="default">
       <!-- note -->
       <system>Be <!-- very --> kind.</system>
@@ -65,11 +65,13 @@ suite("the builder", () => {
         assistant({ open: true }, "Well"),
       ),
     );
-    const { prompt: parsedPrompt } = parsePrompt(`<prompt schema="trip"><plan days="3"><miami/></plan><rules/>Hi <user>Why?</user></prompt>`);
+    const { prompt: parsedPrompt } = parsePrompt(
+      `<prompt schema="trip"><plan days="3"><miami/></plan><rules/>Hi <user>Why?</user></prompt>`,
+    );
     expect(placeless(parsedPrompt)).toEqual(prompt(trip, { plan: { days: "3", miami: true }, rules: true }, "Hi", user("Why?")));
   });
 
-  test("keeps a text as it is", () => {
+  test("keeps text as it is", () => {
     const text = "\n  - one\n    - two\n\n```py\n\tx = 1  \n```\n";
     const layout = layoutOf(schema("s", module("m", text)));
     const { compiled } = compilePrompt(layout, prompt("s", { m: true }, user(text)));
@@ -77,13 +79,13 @@ suite("the builder", () => {
     expect(own?.map((segment) => segment.text)).toEqual([text, text]);
   });
 
-  test("compiles as markup does", () => {
+  test("compiles like markup", () => {
     const layout = layoutOf(trip);
     const { compiled } = compilePrompt(layout, prompt(trip, { plan: { days: "three days", tokyo: { size: "big" } } }, user("Why?")));
     expect(compiled?.modules).toEqual(["plan", "plan/tokyo"]);
   });
 
-  test("the names of modules and parameters are known to the types", () => {
+  test("has types that know the names of modules and parameters", () => {
     const build = () => {
       prompt(trip, { plan: { days: "3" } });
       prompt(trip, { plan: { days: "3", season: "fall", miami: true } });
@@ -93,23 +95,23 @@ suite("the builder", () => {
       prompt(trip, { plam: { days: "3" } });
       // @ts-expect-error: no module of this name in `plan`
       prompt(trip, { plan: { days: "3", toyko: true } });
-      // @ts-expect-error: a module of another place
+      // @ts-expect-error: a module from another place
       prompt(trip, { miami: true });
       // @ts-expect-error: no parameter of this name
       prompt(trip, { plan: { days: "3", day: "4" } });
       // @ts-expect-error: an argument is missing
       prompt(trip, { plan: {} });
-      // @ts-expect-error: and `true` gives none
+      // @ts-expect-error: `true` gives no argument
       prompt(trip, { plan: true });
       // @ts-expect-error: an argument is text
       prompt(trip, { plan: { days: 3 } });
-      // @ts-expect-error: a module is not
+      // @ts-expect-error: a module is not text
       prompt(trip, { rules: "all" });
       // @ts-expect-error: a module without parameters and modules takes nothing
       prompt(trip, { rules: { x: "1" } });
       // @ts-expect-error: a schema without modules has none to include
       prompt(schema("none", "text"), { x: true });
-      // @ts-expect-error: a union holds modules
+      // @ts-expect-error: a union contains modules
       union("text");
       // @ts-expect-error: a parameter needs its length
       parameter("p", {});
@@ -119,7 +121,7 @@ suite("the builder", () => {
     expectTypeOf(prompt(trip, {})).toEqualTypeOf<Prompt>();
   });
 
-  test("a schema that was read from a file leaves names to the check", () => {
+  test("leaves names to the check for a schema read from a file", () => {
     const read: Schema = trip;
     const { diagnostics } = compilePrompt(layoutOf(trip), prompt(read, { plam: { days: "3" } }));
     expect(diagnostics).toMatchObject([{ code: "unknown-module", message: "no module `plam` in `trip`; did you mean `plan`?" }]);
@@ -127,11 +129,10 @@ suite("the builder", () => {
   });
 
   test.for([
-    ["a character that XML has not", () => schema("s", "a\0b")],
+    ["a character that XML does not allow", () => schema("s", "a\0b")],
     ["half of a surrogate pair", () => schema("s", "\ud83d")],
     ["a comment that would end too early", () => comment("a -- b")],
-    ["text in place of a module", () => prompt("s", { m: "text" })],
-  ] as const)("what markup cannot say is refused: %s", ([, build]) => {
+  ] as const)("refuses what markup cannot express: %s", ([, build]) => {
     expect(build).toThrow(KvspliceError);
     expect(build).toThrow(expect.objectContaining({ code: "bad_argument" }));
   });

@@ -1,20 +1,23 @@
 import { readFileSync } from "node:fs";
 import { XMLParser } from "fast-xml-parser";
-import { describe as suite, expect, test } from "vitest";
+import { expect, describe as suite, test } from "vitest";
+import { PROMPT_GRAMMAR, SCHEMA_GRAMMAR } from "../../pml/grammar.js";
 import * as builder from "../../pml/index.js";
 import { DIAGNOSTIC_CODES } from "../../pml/index.js";
-import { PROMPT_GRAMMAR, SCHEMA_GRAMMAR } from "../../pml/grammar.js";
-import { compiledOf, layoutOf, schemaOf } from "./compiling.js";
-import { read, type ReadPiece } from "./words.js";
-import { placeless } from "./trees.js";
+import { compiledOf, layoutOf, schemaOf } from "../support/pml/compiling.js";
+import { placeless } from "../support/pml/trees.js";
+import { type ReadPiece, read } from "../support/pml/words.js";
 
 const page = readFileSync(new URL("../../docs/pml.md", import.meta.url), "utf8");
 
 type Example = { readonly language: string; readonly file: string; readonly content: string };
-const examples = Array.from(page.matchAll(/^```(\w+) ?(\S*)\n(.*?)^```$/gms), ([, language = "", file = "", content = ""]): Example => ({ language, file, content }));
+const examples = Array.from(
+  page.matchAll(/^```(\w+) ?(\S*)\n(.*?)^```$/gms),
+  ([, language = "", file = "", content = ""]): Example => ({ language, file, content }),
+);
 const files = Object.fromEntries(examples.filter(({ file }) => file !== "").map(({ file, content }) => [file, content]));
 
-/** A plan as the page shows it. */
+/** A plan in the form that the page shows. */
 function shown(pieces: readonly ReadPiece[]): string {
   const texts = (texts: ReadPiece[1]) => Object.entries(texts).map(([position, text]) => `${position}: ${JSON.stringify(text)}`);
   return pieces.map(([kind, each]) => `${kind}  ${texts(each).join("  ")}\n`).join("");
@@ -24,7 +27,9 @@ function planOf(prompt: string): string {
   const name = /<prompt schema="(.*?)"/.exec(prompt)?.[1] ?? "";
   const layout = layoutOf(schemaOf(files[`${name}.pml`] ?? "", files));
   const { tokenizer } = layout.options;
-  const documents = (ref: string) => ({ tokens: tokenizer.encode(ref === "whales" ? "The whale is thirty metres long." : `Text of ${ref}.`) });
+  const documents = (ref: string) => ({
+    tokens: tokenizer.encode(ref === "whales" ? "The whale is thirty metres long." : `Text of ${ref}.`),
+  });
   return shown(read(compiledOf(layout, prompt, { documents }).plan, tokenizer));
 }
 
@@ -35,7 +40,7 @@ suite("the documentation page", () => {
     expect(plan).toMatchObject({ language: "plan", content: planOf(example.content) });
   });
 
-  test("every schema is right, and a prompt shows it", () => {
+  test("every schema is valid, and a prompt uses it", () => {
     const schemas = examples.filter(({ content }) => content.startsWith("<schema"));
     for (const { content } of schemas) expect(() => schemaOf(content, files)).not.toThrow();
     const used = prompts.map(({ example }) => /schema="(.*?)"/.exec(example.content)?.[1]);
@@ -45,7 +50,8 @@ suite("the documentation page", () => {
   test("every element has a section with its attributes and an example", () => {
     for (const [element, rule] of [...Object.entries(SCHEMA_GRAMMAR), ...Object.entries(PROMPT_GRAMMAR)]) {
       const section = page.split(/^##+ /m).find((each) => each.split("\n")[0]?.split(", ").includes(element)) ?? "";
-      for (const attribute of Object.keys(rule.attributes)) expect(section).toMatch(new RegExp(`^\\| (\`[a-z:]+\`, )*\`${attribute}\`[,| ]`, "m"));
+      for (const attribute of Object.keys(rule.attributes))
+        expect(section).toMatch(new RegExp(`^\\| (\`[a-z:]+\`, )*\`${attribute}\`[,| ]`, "m"));
       expect(examples.some(({ content }) => content.includes(`<${element}`))).toBe(true);
     }
   });
@@ -67,9 +73,16 @@ suite("pml.xsd", () => {
   type Xsd = Readonly<Record<string, readonly Record<string, string>[]>>;
   const source = readFileSync(new URL("../../docs/pml.xsd", import.meta.url), "utf8");
   const isArray = (_name: string, _path: unknown, _leaf: boolean, isAttribute: boolean) => !isAttribute;
-  const parser = new XMLParser({ ignoreAttributes: false, attributeNamePrefix: "", transformTagName: (name) => name.replace("xs:", ""), isArray });
+  const parser = new XMLParser({
+    ignoreAttributes: false,
+    attributeNamePrefix: "",
+    transformTagName: (name) => name.replace("xs:", ""),
+    isArray,
+  });
   const [xsd] = parser.parse(source).schema;
-  const types = new Map<string, { attribute?: Xsd[string]; choice?: readonly Xsd[]; mixed?: string }>(xsd.complexType.map((type: { name: string }) => [type.name, type]));
+  const types = new Map<string, { attribute?: Xsd[string]; choice?: readonly Xsd[]; mixed?: string }>(
+    xsd.complexType.map((type: { name: string }) => [type.name, type]),
+  );
 
   const said = (typeName: string) => {
     const { attribute = [], choice, mixed } = types.get(typeName) ?? {};
@@ -85,15 +98,15 @@ suite("pml.xsd", () => {
     text: rule?.text,
   });
 
-  test.for(Object.entries(SCHEMA_GRAMMAR))("says of <%s> in a schema what the parser does", ([element, rule]) => {
+  test.for(Object.entries(SCHEMA_GRAMMAR))("agrees with the parser on <%s> in a schema", ([element, rule]) => {
     const type = ["system", "user", "assistant"].includes(element) ? "message" : element;
     expect(said(type)).toEqual(meant(rule));
   });
 
-  test.for(Object.entries(PROMPT_GRAMMAR))("says of <%s> in a prompt what the parser does", ([element, rule]) => {
+  test.for(Object.entries(PROMPT_GRAMMAR))("agrees with the parser on <%s> in a prompt", ([element, rule]) => {
     const globals: { name: string; type: string }[] = xsd.element;
     const type = globals.find(({ name }) => name === element)?.type ?? "";
-    // a prompt's own children are open, as modules name them
+    // a prompt's own children are open, since they are names of modules
     const { children, ...rest } = meant(rule);
     expect(said(type)).toEqual(element === "prompt" ? { ...rest, children: [] } : { ...rest, children });
   });

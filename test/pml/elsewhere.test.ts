@@ -1,6 +1,16 @@
-import { describe as suite, expect, test } from "vitest";
-import { checkSchema, importJinja, importPromptCache, messagesOf, parsePrompt, parseSchema, toAnthropic, toOpenAi } from "../../pml/index.js";
-import { compiledOf, layoutOf, piecesOf } from "./compiling.js";
+import { readFileSync } from "node:fs";
+import { expect, describe as suite, test } from "vitest";
+import {
+  checkSchema,
+  importJinja,
+  importPromptCache,
+  messagesOf,
+  parsePrompt,
+  parseSchema,
+  toAnthropic,
+  toOpenAi,
+} from "../../pml/index.js";
+import { compiledOf, layoutOf, piecesOf } from "../support/pml/compiling.js";
 
 suite("schemas and prompts of Prompt Cache", () => {
   const CONSTRUCTS = `<!-- a comment before -->
@@ -23,42 +33,81 @@ def f(a, b):
     <user>For the duration of<parameter-text/></user>
 </schema>`.replace("<parameter-text/>", " a week");
 
-  test("are PML with what PML does not say taken out and told of, and the marks of programs as text", () => {
+  test("become PML whose modules see the same, and bare `<` and `&` in program text become text", () => {
     const { markup, notes } = importPromptCache(CONSTRUCTS, "default.xml");
     const { schema, diagnostics } = parseSchema(markup);
     expect(diagnostics).toEqual([]);
     expect(schema && checkSchema(schema).filter(({ severity }) => severity === "error")).toEqual([]);
-    expect(notes.map(({ line }) => line)).toEqual([5, 11]);
-    expect(notes[1]?.message).toContain("`one`");
+    expect(notes).toEqual([]);
+    expect(markup).toContain(`<schema name="default" context="all">`);
+    expect(markup).toContain(`<union default="one">`);
+    expect(markup).toContain(`placeholder="[to be told]"`);
     expect(markup).not.toContain("scaffold=");
     const include = `<prompt schema="default"><_preface what="this"><file.py/><two/></_preface></prompt>`;
-    const texts = piecesOf(markup, include).flatMap(([, each]) => Object.values(each)).join("");
+    const texts = piecesOf(markup, include)
+      .flatMap(([, each]) => Object.values(each))
+      .join("");
     expect(texts).toContain("def f(a, b):\n    return 0 <= a < b && b\n");
     expect(texts).toContain("Type 2.");
   });
 
-  test("a prompt stays what it is", () => {
+  test("the example's schema is the import of its source", () => {
+    const file = (name: string) => readFileSync(new URL(`../../examples/pml/migration/${name}`, import.meta.url), "utf8");
+    expect(importPromptCache(file("city.xml"), "city.xml").markup).toBe(file("schema.pml"));
+  });
+
+  test("other modules see the first member of a union without a scaffold", () => {
+    const { markup } = importPromptCache(
+      `<schema name="s"><union><module name="a">A</module><module name="b">B</module></union></schema>`,
+      "s.xml",
+    );
+    expect(markup).toContain(`<union default="a">`);
+  });
+
+  test("a prompt does not change", () => {
     const { markup } = importPromptCache(`<prompt schema="mbti">\n    <E/><N/>\n</prompt>`, "p.xml");
     expect(parsePrompt(markup).prompt?.children.map((child) => child.kind === "include" && child.name)).toEqual(["E", "N"]);
   });
 
-  test("what is not markup is refused with its place", () => {
+  test("text that is not markup is refused with its place", () => {
     expect(() => importPromptCache(`<schema name="s"><module></schema>`, "s.xml")).toThrow(/s\.xml:1:/);
   });
+});
+
+test("a message with a variable's value in its own text stays in order for OpenAI", () => {
+  const schema = `<schema name="s"><variable name="who"/><system>Help <parameter variable="who" length="2"/> well. <module name="m">Be kind.</module></system></schema>`;
+  const compiled = compiledOf(layoutOf(schema), `<prompt schema="s" who="Ada"><m/><user>Hi</user></prompt>`);
+  expect(toOpenAi(messagesOf(compiled)).messages[0]).toEqual({ role: "system", content: "Help Ada well. Be kind." });
 });
 
 suite("Jinja templates", () => {
   test("text and variables are a module with parameters", () => {
     const { markup, notes } = importJinja("Answer {{ name }} in one line.\n\n{# why #}Question: {{ question }}", "answer");
     expect(parseSchema(markup).diagnostics).toEqual([]);
-    expect(piecesOf(markup, `<prompt schema="answer"><template name="Ada" question="Why?"/></prompt>`).flatMap(([, each]) => Object.values(each)).join("")).toContain("Question:");
+    expect(
+      piecesOf(markup, `<prompt schema="answer"><template name="Ada" question="Why?"/></prompt>`)
+        .flatMap(([, each]) => Object.values(each))
+        .join(""),
+    ).toContain("Question:");
     expect(layoutOf(markup).length).toBeGreaterThan(2 * 64);
     expect(notes).toHaveLength(2);
   });
 
-  test.for(["{% if x %}a{% endif %}", "{{ a.b }}", "{{ a | upper }}", "{{ a }} {{ a }}", "{% for"])("what is not static is refused: %s", (template) => {
-    expect(() => importJinja(template, "t")).toThrow(expect.objectContaining({ code: "bad_markup" }));
+  test("a variable used in two places becomes a variable of the schema", () => {
+    const { markup, notes } = importJinja("Dear {{ name }}, {{ greeting }}. Yours, {{ name }}", "letter");
+    expect(notes).toHaveLength(2);
+    const text = compiledOf(layoutOf(markup), `<prompt schema="letter" name="Ada"><template greeting="hello"/>Go.</prompt>`)
+      .segments.map((each) => each.text)
+      .join("");
+    expect(text).toContain("Dear Ada, hello. Yours, Ada");
   });
+
+  test.for(["{% if x %}a{% endif %}", "{{ a.b }}", "{{ a | upper }}", "{% for"])(
+    "anything that is not static is refused: %s",
+    (template) => {
+      expect(() => importJinja(template, "t")).toThrow(expect.objectContaining({ code: "bad_markup" }));
+    },
+  );
 });
 
 suite("messages of other APIs", () => {
@@ -74,24 +123,27 @@ suite("messages of other APIs", () => {
   const all = "<a/><b/><c/><d/><e/><f/>";
   const exported = (includes: string) => messagesOf(compiledOf(layoutOf(schema), `<prompt schema="s">${includes}Why?</prompt>`));
 
-  test("roles and text are the prompt's, without control text", () => {
+  test("have the prompt's roles and text, without control text", () => {
     expect(exported(`<today/><order who="Ada"/>`).map(({ role, parts }) => [role, parts.map(({ text }) => text)])).toEqual([
       ["system", ["Be kind."]],
       ["user", ["It rains.\n", "For Ada.\n", "Why?"]],
     ]);
   });
 
-  test("an answer that is begun stays the last message", () => {
+  test("keep an answer that is begun as the last message", () => {
     const layout = layoutOf(`<schema name="s"><user>Hi</user></schema>`);
-    expect(messagesOf(compiledOf(layout, `<prompt schema="s"><assistant open="true">Well,</assistant></prompt>`)).at(-1)).toMatchObject({ role: "assistant", parts: [{ text: "Well," }] });
+    expect(messagesOf(compiledOf(layout, `<prompt schema="s"><assistant open="true">Well,</assistant></prompt>`)).at(-1)).toMatchObject({
+      role: "assistant",
+      parts: [{ text: "Well," }],
+    });
   });
 
-  test("for OpenAI what is stable comes first in its message", () => {
+  test("put stable text first in its message, for OpenAI", () => {
     const { messages } = toOpenAi(exported(`<today/><a/><order who="Ada"/>`));
     expect(messages[1]?.content).toMatch(/^w w .*w\nIt rains\.\nFor Ada\.\nWhy\?$/);
   });
 
-  test("for Anthropic breakpoints stand behind modules of the stable beginning, four at most, from 1,024 tokens on", () => {
+  test("have at most four breakpoints, after modules of the stable beginning and from 1,024 tokens on, for Anthropic", () => {
     const blocks = ({ system, messages }: ReturnType<typeof toAnthropic>) => [...system, ...messages.flatMap(({ content }) => content)];
     const marked = blocks(toAnthropic(exported(all))).map((block) => block.cache_control !== undefined);
     expect(marked.filter(Boolean).length).toBeGreaterThan(1);

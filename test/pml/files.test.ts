@@ -2,9 +2,9 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe as suite, expect, test } from "vitest";
-import { checkSchema, importSchema, module, readPrompt, readSchema, schema as build, folderFiles } from "../../pml/index.js";
-import { mapFiles } from "./compiling.js";
+import { afterEach, beforeEach, expect, describe as suite, test } from "vitest";
+import { schema as build, checkSchema, folderFiles, importSchema, module, readPrompt, readSchema } from "../../pml/index.js";
+import { mapFiles } from "../support/pml/compiling.js";
 
 let outer: string;
 let folder: string;
@@ -34,7 +34,10 @@ suite("files of a schema", () => {
     write("n.md", "the schema's");
     const { schema, written, diagnostics } = readSchema(write("s.pml", `<schema name="s"><import schema="parts/deep.pml"/></schema>`));
     expect(diagnostics).toEqual([]);
-    expect(schema?.children).toMatchObject([{ children: [{ kind: "file", text: "the part's" }] }, { children: [{ text: "the schema's" }] }]);
+    expect(schema?.children).toMatchObject([
+      { children: [{ kind: "file", text: "the part's" }] },
+      { children: [{ text: "the schema's" }] },
+    ]);
     expect(written?.children).toMatchObject([{ kind: "import", schema: "parts/deep.pml" }]);
   });
 
@@ -43,7 +46,7 @@ suite("files of a schema", () => {
     ["a path upwards and down again", "parts/../../secret.md"],
     ["a link to a file", "link.md"],
     ["a file behind a link to a folder", "away/secret.md"],
-  ] as const)("none is read outside of the schema's folder: %s", ([, src]) => {
+  ] as const)("no file is read outside the schema's folder: %s", ([, src]) => {
     symlinkSync(join(outer, "secret.md"), join(folder, "link.md"));
     symlinkSync(outer, join(folder, "away"));
     const file = write("s.pml", `<schema name="s"><module name="m" src="${src}"/></schema>`);
@@ -51,31 +54,33 @@ suite("files of a schema", () => {
     expect(readSchema(file, { allowOutside: true }).schema?.children).toMatchObject([{ children: [{ text: "secret" }] }]);
   });
 
-  test("nor by an absolute path, nor by an imported schema's", () => {
-    expect(codes(write("s.pml", `<schema name="s"><module name="m" src="${join(outer, "secret.md")}"/></schema>`))).toEqual(["outside-folder"]);
+  test("nor by an absolute path, nor by a path of an imported schema", () => {
+    expect(codes(write("s.pml", `<schema name="s"><module name="m" src="${join(outer, "secret.md")}"/></schema>`))).toEqual([
+      "outside-folder",
+    ]);
     write("parts/t.pml", `<schema name="t"><module name="m" src="../../secret.md"/></schema>`);
     const [diagnostic] = readSchema(write("s.pml", `<schema name="s"><import schema="parts/t.pml"/></schema>`)).diagnostics;
     expect(diagnostic).toMatchObject({ code: "outside-folder", place: { file: join(folder, "parts/t.pml"), line: 1, column: 40 } });
   });
 
-  test("a folder whose name begins like the schema's is another folder", () => {
+  test("a folder whose name begins like the schema's is a different folder", () => {
     mkdirSync(`${folder}-other`);
     writeFileSync(`${folder}-other/x.md`, "x");
     expect(codes(write("s.pml", `<schema name="s"><module name="m" src="../schemas-other/x.md"/></schema>`))).toEqual(["outside-folder"]);
   });
 
-  test("what is no file is not read: folders, pipes, paths that no disk has", () => {
+  test("only files are read: no folders, pipes or paths that cannot exist", () => {
     execFileSync("mkfifo", [join(folder, "pipe")]);
     const problems = ["parts", "pipe", "no\0", "x".repeat(5_000), ".", ""].map((path) => {
       const read = folderFiles(folder).read(path, join(folder, "s.pml"));
       return "problem" in read && read.problem;
     });
     const unreadable = "unreadable-file";
-    // the last two are the folder itself, which is not within it
+    // the last two are the folder itself, which is not inside the folder
     expect(problems).toEqual([unreadable, unreadable, unreadable, unreadable, "outside-folder", "outside-folder"]);
   });
 
-  test("bytes that are no UTF-8 are told of, in schemas, prompts and sources", () => {
+  test("bytes that are not UTF-8 are reported, in schemas, prompts and sources", () => {
     const latin1 = Buffer.from([0x3c, 0x73, 0xe9, 0x3e]);
     const file = write("s.pml", latin1);
     expect(codes(file)).toEqual(["bad-encoding"]);
@@ -83,19 +88,19 @@ suite("files of a schema", () => {
     expect(codes(write("t.pml", `<schema name="s"><module name="m" src="s.pml"/></schema>`))).toEqual(["bad-encoding"]);
   });
 
-  test("a schema or prompt that is not there is told of", () => {
+  test("a missing schema or prompt is reported", () => {
     expect(codes(join(folder, "none.pml"))).toEqual(["unreadable-file"]);
     expect(readPrompt(join(folder, "none.pml")).diagnostics.map(({ code }) => code)).toEqual(["unreadable-file"]);
   });
 
-  test("a file too large is not read", () => {
+  test("a file that is too large is not read", () => {
     write("large.md", Buffer.alloc(16 * 1024 * 1024 + 1, 0x61));
     expect(codes(write("s.pml", `<schema name="s"><module name="m" src="large.md"/></schema>`))).toEqual(["too-large"]);
   });
 });
 
 suite("imports", () => {
-  test("a cycle is told of where it closes, by the chain of files", () => {
+  test("a cycle is reported where it closes, with the chain of files", () => {
     const files = mapFiles({
       "a.pml": `<schema name="a"><import schema="b.pml"/></schema>`,
       "b.pml": `<schema name="b"><module name="m"><import schema="c.pml"/></module></schema>`,
@@ -106,7 +111,7 @@ suite("imports", () => {
     expect(diagnostics[0]?.message).toContain("`b.pml` imports `c.pml` imports `b.pml`");
   });
 
-  test("a cycle is found through links, as one file has one name", () => {
+  test("a cycle is found through links, since each file has one name", () => {
     const file = write("a.pml", `<schema name="a"><import schema="b.pml"/></schema>`);
     symlinkSync(file, join(folder, "b.pml"));
     expect(codes(file)).toEqual(["import-cycle"]);
@@ -120,7 +125,7 @@ suite("imports", () => {
     expect(readSchema("a.pml", { files }).diagnostics).toEqual([]);
   });
 
-  test("imports that double at every step end at the limit of files", () => {
+  test("imports that double at every step stop at the limit of files", () => {
     const steps = Array.from({ length: 30 }, (_, i): [string, string] => {
       const next = `<import schema="${i + 1}.pml"/>`;
       return [`${i}.pml`, `<schema name="s${i}"><module name="a">${next}</module><module name="b">${next}</module></schema>`];
@@ -129,7 +134,7 @@ suite("imports", () => {
     expect(found.filter((code) => code === "too-large")).toHaveLength(1);
   });
 
-  test("errors of an imported schema are told of in its own file", () => {
+  test("errors in an imported schema are reported in its own file", () => {
     const files = mapFiles({
       "a.pml": `<schema name="a"><import schema="b.pml"/></schema>`,
       "b.pml": `<schema name="b"><modul/></schema>`,
@@ -137,7 +142,7 @@ suite("imports", () => {
     expect(readSchema("a.pml", { files }).diagnostics).toMatchObject([{ code: "unknown-element", place: { file: "b.pml" } }]);
   });
 
-  test("a tree whose files were not resolved is told of", () => {
+  test("a tree whose files were not resolved is reported", () => {
     const tree = build("s", importSchema("a.pml"), module("m", { src: "m.md" }));
     expect(checkSchema(tree).map(({ code }) => code)).toEqual(["unread-file", "unread-file"]);
   });

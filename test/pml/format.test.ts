@@ -1,8 +1,8 @@
 import fc from "fast-check";
-import { describe as suite, expect, test } from "vitest";
+import { expect, describe as suite, test } from "vitest";
 import * as builder from "../../pml/index.js";
-import { formatBuilder, formatPml, parsePrompt, parseSchema, type Prompt, type Schema } from "../../pml/index.js";
-import { anyMarkup, anyPrompt, anySchema, placeless } from "./trees.js";
+import { formatBuilder, formatPml, type Prompt, parsePrompt, parseSchema, type Schema } from "../../pml/index.js";
+import { anyMarkup, anyPrompt, anySchema, placeless } from "../support/pml/trees.js";
 
 function parseTree(markup: string): Schema | Prompt | undefined {
   const { schema, diagnostics } = parseSchema(markup);
@@ -16,8 +16,8 @@ function build(code: string): unknown {
   return new Function("builder", `const { ${names} } = builder; return ${expression}`)(builder);
 }
 
-suite("markup and builder make the same trees, and either prints as the other", () => {
-  test("parsing what is printed gives the tree again", () => {
+suite("markup and builder make the same trees, and each can be printed as the other", () => {
+  test("parsing the printed markup gives the same tree", () => {
     fc.assert(
       fc.property(fc.oneof(anySchema, anyPrompt), (tree) => {
         const markup = formatPml(tree);
@@ -28,7 +28,7 @@ suite("markup and builder make the same trees, and either prints as the other", 
     );
   });
 
-  test("any markup keeps its tree and its CDATA sections, and is formatted once for all", () => {
+  test("any markup keeps its tree and its CDATA sections, and formatting twice changes nothing more", () => {
     fc.assert(
       fc.property(anyMarkup, (content) => {
         const { schema, diagnostics } = parseSchema(`<schema name="s">${content}</schema>`);
@@ -42,7 +42,7 @@ suite("markup and builder make the same trees, and either prints as the other", 
     );
   });
 
-  test("running the code that is printed gives the tree again", () => {
+  test("running the printed code gives the same tree", () => {
     fc.assert(
       fc.property(fc.oneof(anySchema, anyPrompt), (tree) => {
         expect(build(formatBuilder(tree))).toEqual(placeless(tree));
@@ -59,7 +59,7 @@ suite("formatPml", () => {
     return formatPml(tree);
   };
 
-  test("elements that have lines to themselves are indented, short text stands with its element, comments where they were", () => {
+  test("indents elements that have lines to themselves, keeps short text on its element's line, and comments where they were", () => {
     expect(
       formatted(`<!-- The trip's schema. --><schema   name='trip'><system>You are a guide.</system>
         <module name="plan">
@@ -83,7 +83,7 @@ suite("formatPml", () => {
 `);
   });
 
-  test("an author's lines, long or short, and CDATA sections are left as they are", () => {
+  test("keeps an author's lines, long or short, and CDATA sections", () => {
     const markup = `<schema name="s">
   <module name="code">
     Read this:
@@ -114,7 +114,7 @@ if a < b and "]]]]><![CDATA[>":
     expect(formatted(untidy)).toBe(markup);
   });
 
-  test("what would be read as layout is written as references", () => {
+  test("writes characters that would be read as layout as references", () => {
     const tree = builder.schema("s", builder.module("m", "\n  a\n\n"), builder.user(" b\n"), "c");
     expect(formatPml(tree)).toBe(`<schema name="s">
   <module name="m">&#10;&#32;&#32;a&#10;</module>
@@ -123,12 +123,12 @@ if a < b and "]]]]><![CDATA[>":
 `);
   });
 
-  test("what is preserved is left as it is", () => {
+  test("leaves preserved text as it is", () => {
     const markup = `<schema name="s">\n  <module name="m" xml:space="preserve">  a\n b <parameter name="p" length="1"/> </module>\n</schema>\n`;
     expect(formatted(markup)).toBe(markup);
   });
 
-  test("under preserve lines are begun where blank text means nothing: among a prompt's modules and a union's members", () => {
+  test("under preserve, breaks lines only where blank text means nothing: among a prompt's modules and a union's members", () => {
     const prompt = `<prompt schema="s" xml:space="preserve">
   <!-- for Tokyo -->
   <plan days="three">
@@ -139,7 +139,9 @@ if a < b and "]]]]><![CDATA[>":
  I pack?<user> Now. </user></prompt>
 `;
     expect(formatted(prompt.replaceAll("\n    ", "").replaceAll("\n  <", "<"))).toBe(prompt);
-    expect(formatted(`<prompt schema="s" xml:space="preserve"><a/><b/></prompt>`)).toBe(`<prompt schema="s" xml:space="preserve">\n  <a/>\n  <b/>\n</prompt>\n`);
+    expect(formatted(`<prompt schema="s" xml:space="preserve"><a/><b/></prompt>`)).toBe(
+      `<prompt schema="s" xml:space="preserve">\n  <a/>\n  <b/>\n</prompt>\n`,
+    );
     const schema = `<schema name="s">
   <module name="m" xml:space="preserve">One of <union>
       <module name="a"> 1 </module>
@@ -153,7 +155,7 @@ if a < b and "]]]]><![CDATA[>":
     expect(formatted(schema)).toBe(schema);
   });
 
-  test("a prompt keeps its arguments' characters", () => {
+  test("keeps the characters of a prompt's arguments", () => {
     const markup = `<prompt schema="s">\n  <plan days="\na &quot;b&quot; &lt;c>"/>\n  <user>Why?</user>\n</prompt>\n`;
     expect(formatted(markup)).toBe(markup);
   });
@@ -161,7 +163,9 @@ if a < b and "]]]]><![CDATA[>":
 
 suite("formatBuilder", () => {
   test("prints TypeScript that a person would write", () => {
-    const { schema } = parseSchema(`<schema name="trip"><system>You are a guide.</system><module name="plan">Stay for <parameter name="days" length="6"/>.<union><module name="miami" src="miami.md"/><module name="tokyo" cache="false">Tokyo</module></union></module></schema>`);
+    const { schema } = parseSchema(
+      `<schema name="trip"><system>You are a guide.</system><module name="plan">Stay for <parameter name="days" length="6"/>.<union><module name="miami" src="miami.md"/><module name="tokyo" cache="false">Tokyo</module></union></module></schema>`,
+    );
     expect(schema && formatBuilder(schema)).toBe(`import { module, parameter, schema, system, union } from "kvsplice/pml";
 
 export default schema(

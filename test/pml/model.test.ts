@@ -1,10 +1,20 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import fc from "fast-check";
-import { type Block, type BlockStore, loadModel, type Model, type Plan } from "../../engine/index.js";
-import { blocksOf, type Compiled, compilePrompt, type Layout, layoutSchema, parsePrompt, type Prompt, type Schema, throwOnErrors } from "../../pml/index.js";
-import { largestDifference, referenceEngine } from "../engine/reference.js";
-import { anyCase, type PlanCase } from "./cases.js";
-import { schemaOf } from "./compiling.js";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Block, type BlockStore, loadModel, type Model, type Plan, withoutCache } from "../../engine/index.js";
+import {
+  blocksOf,
+  type Compiled,
+  compilePrompt,
+  type Layout,
+  layoutSchema,
+  type Prompt,
+  parsePrompt,
+  type Schema,
+  throwOnErrors,
+} from "../../pml/index.js";
+import { largestDifference, referenceEngine } from "../support/engine/reference.js";
+import { anyCase, type PlanCase } from "../support/pml/cases.js";
+import { schemaOf } from "../support/pml/compiling.js";
 
 let model: Model;
 let fromScratch: (plan: Plan) => Promise<Float32Array>;
@@ -27,7 +37,7 @@ function compile(layout: Layout, prompt: Prompt): Compiled {
   return compiled!;
 }
 
-/** The blocks that are computed ahead; whoever asks for another one is refused. */
+/** The blocks that are computed ahead; requests for any other block are refused. */
 async function precomputed(layout: Layout): Promise<BlockStore> {
   const blocks = new Map<string, Block>();
   for (const source of blocksOf(layout)) blocks.set(model.keyOf(source), await model.encode(source));
@@ -41,7 +51,7 @@ async function precomputed(layout: Layout): Promise<BlockStore> {
   };
 }
 
-/** How far the logits from cached modules are from those of the same tokens computed at their places. */
+/** How far the logits from cached modules are from those of the same tokens computed in place. */
 async function deviation(layout: Layout, { plan }: Compiled): Promise<number> {
   return largestDifference(await model.logits(plan, { store: await precomputed(layout) }), await fromScratch(plan));
 }
@@ -98,7 +108,7 @@ describe("a prompt run from cached modules has the logits of one pass at the sam
   });
 });
 
-test("a scaffold's modules see each other: their logits are not those of modules encoded apart", async () => {
+test("a scaffold's modules see each other: their logits differ from those of modules encoded separately", async () => {
   const prompt = promptOf(`<prompt schema="trip"><coat/><rain-facts/><user>What should I pack?</user></prompt>`);
   const without = schemaOf(TRIP.replace(/<scaffold [^>]*>/g, ""));
   const [joint, apart] = [compile(layoutOf(schemaOf(TRIP)), prompt), compile(layoutOf(without), prompt)];
@@ -107,9 +117,34 @@ test("a scaffold's modules see each other: their logits are not those of modules
   expect(largestDifference(await model.logits(joint.plan), await model.logits(apart.plan))).toBeGreaterThan(0.01);
 });
 
-/** The cases' words are `w0`, `w1`, ...: here such that are one token each, with and without a space before them. */
+test("modules that see what precedes them give the logits of the prompt without a cache, if nothing is left out", async () => {
+  const markup = (context: string) => `<schema name="s" context="${context}">
+  <system>You answer in one line.</system>
+  <user open="true">
+    <module name="m">The ferry leaves at noon. <module name="n">The tram runs until one at night.</module></module>
+  </user>
+</schema>`;
+  const far = async (context: string, includes: string) => {
+    const { plan, cachedTokens } = compile(
+      layoutOf(schemaOf(markup(context))),
+      promptOf(`<prompt schema="s">${includes}When does the ferry leave?</prompt>`),
+    );
+    expect(cachedTokens).toBeGreaterThan(20);
+    return largestDifference(await model.logits(plan), await model.logits(withoutCache(plan)));
+  };
+  expect(await far("before", "<m/>")).toBeLessThan(1e-2);
+  expect(await far("none", "<m/>")).toBeGreaterThan(0.1);
+  // The block is the same whether or not KV states computed for another block are reused.
+  const blocks = blocksOf(layoutOf(schemaOf(markup("before"))));
+  const alone = await Promise.all(blocks.map((block) => model.encode(block)));
+  for (const [i, block] of blocks.entries()) expect((await model.encode(block)).k).toEqual(alone[i]!.k);
+});
+
+/** Replaces the cases' words `w0`, `w1`, ... with words of one token each, with and without a space before them. */
 function inWordsOf({ tokenizer }: Model): (drawn: PlanCase) => PlanCase {
-  const words = "the and to in for that with on as by from at was are this it all one two time day city house water tree light road hand".split(" ");
+  const words =
+    "the and to in for that with on as by from at was are this it all one two time day city house water tree light road hand".split(" ");
   const single = words.filter((word) => tokenizer.encode(word).length === 1 && tokenizer.encode(` ${word}`).length === 1);
-  return (drawn) => JSON.parse(JSON.stringify(drawn).replace(/\bw(\d+)/g, (_, number: string) => single[Number(number) % single.length]!)) as PlanCase;
+  return (drawn) =>
+    JSON.parse(JSON.stringify(drawn).replace(/\bw(\d+)/g, (_, number: string) => single[Number(number) % single.length]!)) as PlanCase;
 }

@@ -1,9 +1,9 @@
 import fc from "fast-check";
-import { describe as suite, expect, test } from "vitest";
-import { compilePrompt, naturalPlan, renderPrompt, textOfPrompt } from "../../pml/index.js";
+import { expect, describe as suite, test } from "vitest";
 import { tokensOf } from "../../plan/index.js";
-import { anyCase } from "./cases.js";
-import { compiledOf, layoutOf } from "./compiling.js";
+import { compilePrompt, naturalPlan, renderPrompt, textOfPrompt } from "../../pml/index.js";
+import { anyCase } from "../support/pml/cases.js";
+import { compiledOf, layoutOf } from "../support/pml/compiling.js";
 
 const SCHEMA = `<schema name="s">
   <system>Be kind.</system>
@@ -18,7 +18,7 @@ suite("a prompt as the model reads it", () => {
   const layout = layoutOf(SCHEMA);
   const compiled = compiledOf(layout, PROMPT);
 
-  test("each text with its place, role and origin, and the gaps between", () => {
+  test("has each text with its place, role and origin, and the gaps between", () => {
     expect(renderPrompt(compiled)).toMatchObject([
       { text: "<|bos|><|im_start|>system\n", control: true, cached: true, role: "system", start: 0 },
       { text: "Be kind.", control: false, cached: true, from: { kind: "module", name: "s" } },
@@ -35,18 +35,26 @@ suite("a prompt as the model reads it", () => {
     ]);
   });
 
-  test("its text is that of the files, without modules", () => {
-    expect(textOfPrompt(compiled)).toBe("<|bos|><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nStay for two days now.\nWhy?<|im_end|>\n<|im_start|>assistant\n");
+  test("its text is the text of the files, without modules", () => {
+    expect(textOfPrompt(compiled)).toBe(
+      "<|bos|><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nStay for two days now.\nWhy?<|im_end|>\n<|im_start|>assistant\n",
+    );
   });
 
   test("a system message that the template inserts is shown", () => {
-    const inserting = { ...layout.options.chat, frame: (role: string, after: unknown) => ({ open: after === undefined && role !== "system" ? `<|sys|>Default.<|${role}|>` : `<|${role}|>`, close: "" }) };
+    const inserting = {
+      ...layout.options.chat,
+      frame: (role: string, after: unknown) => ({
+        open: after === undefined && role !== "system" ? `<|sys|>Default.<|${role}|>` : `<|${role}|>`,
+        close: "",
+      }),
+    };
     const plain = layoutOf(`<schema name="s"><user open="true"><module name="a">A</module></user></schema>`, { chat: inserting });
     expect(textOfPrompt(compiledOf(plain, `<prompt schema="s"><a/>Why?</prompt>`))).toContain("<|sys|>Default.<|user|>A");
   });
 });
 
-test("the natural prompt has the same text at neighbouring positions, arguments where they stand", () => {
+test("the natural prompt has the same text at adjacent positions, with arguments in place", () => {
   fc.assert(
     fc.property(anyCase, ({ schema, prompt }) => {
       const layout = layoutOf(schema);

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import { checkUsage, compilePrompt, describe, layoutSchema, parsePrompt, readSchema, schema as build } from "../../pml/index.js";
-import { withReading } from "../fake-reading.js";
-import { mapFiles } from "./compiling.js";
-import { largeSchema } from "./large.js";
-import { chat } from "./words.js";
+import { schema as build, checkUsage, compilePrompt, describe, layoutSchema, parsePrompt, readSchema } from "../../pml/index.js";
+import { withReading } from "../support/fake-reading.js";
+import { mapFiles } from "../support/pml/compiling.js";
+import { largeSchema } from "../support/pml/large.js";
+import { chat } from "../support/pml/words.js";
 
-/** A tokenizer that costs nothing: what is left is the language's own time. */
+/** A tokenizer that costs nothing, so that only the language's own time remains. */
 const free = withReading({ encode: (text) => (text === "" ? [] : [1]), decode: () => "" });
 
 test("a schema of 10,000 modules is read, checked, laid out and compiled (bench/pml.ts measures it)", () => {

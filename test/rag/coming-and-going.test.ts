@@ -5,8 +5,8 @@ import { open } from "lmdb";
 import { describe, expect, onTestFinished, test } from "vitest";
 
 import { Chunks, type Corpus, openCorpus, removeFromCorpus, watchFiles } from "../../rag/index.js";
-import { fakeEmbedder, fakeModel, memoryStore } from "./fakes.js";
-import { temporaryFolder } from "./temporary-folder.js";
+import { fakeEmbedder, fakeModel, memoryStore } from "../support/rag/fakes.js";
+import { temporaryFolder } from "../support/rag/temporary-folder.js";
 
 /** `home/docs` with files, and a corpus in `home/kv`. */
 async function setUp(files: Readonly<Record<string, string>>) {
@@ -26,11 +26,15 @@ async function setUp(files: Readonly<Record<string, string>>) {
   return { home, docs, dir: join(home, "kv"), model, store, embedder, write, openIn, corpus: await openIn(join(home, "kv")) };
 }
 
-const FILES = { "roofs/copper.md": "# Copper\n\nIt turns green.", "roofs/slate.md": "# Slate\n\nIt stays grey.", "ferry.md": "# Ferry\n\nIt crosses." };
+const FILES = {
+  "roofs/copper.md": "# Copper\n\nIt turns green.",
+  "roofs/slate.md": "# Slate\n\nIt stays grey.",
+  "ferry.md": "# Ferry\n\nIt crosses.",
+};
 const pathsOf = (corpus: Corpus) => Array.from(corpus.files(), ({ path }) => path);
 
-describe("names that are gone from the disk", () => {
-  test("a file or folder that the corpus knows is removed, and the other names are read", async () => {
+describe("names that no longer exist on disk", () => {
+  test("a known file or folder is removed from the corpus, and the other names are read", async () => {
     const { corpus, docs, store, write } = await setUp(FILES);
     await corpus.precompute([docs]);
     await rm(join(docs, "ferry.md"));
@@ -42,7 +46,7 @@ describe("names that are gone from the disk", () => {
     expect(store.blocks.size).toBe(1);
   });
 
-  test("one that it does not know is an error, and nothing is changed", async () => {
+  test("an unknown one is an error, and nothing is changed", async () => {
     const { corpus, docs } = await setUp(FILES);
     await corpus.precompute([docs]);
     await rm(join(docs, "ferry.md"));
@@ -52,19 +56,29 @@ describe("names that are gone from the disk", () => {
 });
 
 describe("moved files", () => {
-  test("a moved folder keeps its chunks: nothing is embedded or encoded, and nothing is there twice", async () => {
+  test("a moved folder keeps its chunks: nothing is embedded or encoded, and nothing is duplicated", async () => {
     const { corpus, docs, embedder, model } = await setUp(FILES);
     await corpus.precompute([docs]);
     const [embedded, encoded] = [embedder.embedded.length, model.encoded.length];
     await rename(join(docs, "roofs"), join(docs, "all-roofs"));
-    expect(await corpus.precompute([join(docs, "all-roofs")])).toMatchObject({ files: 2, moved: 2, unchanged: 2, encoded: 0, removed: 0, chunks: 3 });
+    expect(await corpus.precompute([join(docs, "all-roofs")])).toMatchObject({
+      files: 2,
+      moved: 2,
+      unchanged: 2,
+      encoded: 0,
+      removed: 0,
+      chunks: 3,
+    });
     expect([embedder.embedded.length, model.encoded.length]).toEqual([embedded, encoded]);
     expect(pathsOf(corpus)).toEqual(["all-roofs/copper.md", "all-roofs/slate.md", "ferry.md"].map((name) => join(docs, name)));
     expect(corpus.chunk("copper.md")).toMatchObject({ path: join(docs, "all-roofs/copper.md"), text: "It turns green." });
-    expect((await corpus.retrieve("turns green", { topK: 1 }))[0]).toMatchObject({ path: join(docs, "all-roofs/copper.md"), ref: "copper.md#1" });
+    expect((await corpus.retrieve("turns green", { topK: 1 }))[0]).toMatchObject({
+      path: join(docs, "all-roofs/copper.md"),
+      ref: "copper.md#1",
+    });
   });
 
-  test("a copy is no move, and neither is a file that was changed on the way", async () => {
+  test("a copy is not a move, and neither is a file that was changed on the way", async () => {
     const { corpus, docs, write } = await setUp(FILES);
     await corpus.precompute([docs]);
     await write("copy/copper.md", FILES["roofs/copper.md"]);
@@ -73,7 +87,7 @@ describe("moved files", () => {
     expect(await corpus.precompute([join(docs, "copy")])).toMatchObject({ files: 2, moved: 0, unchanged: 0, chunks: 5 });
   });
 
-  test("a corpus moves with the folder that holds it and its documents", async () => {
+  test("a corpus can be moved together with its documents", async () => {
     const { home, docs, corpus, openIn } = await setUp(FILES);
     await corpus.precompute([docs]);
     await corpus.close();
@@ -84,20 +98,25 @@ describe("moved files", () => {
     expect(await moved.precompute([join(elsewhere, "docs")])).toMatchObject({ files: 3, unchanged: 3, moved: 0, encoded: 0, chunks: 3 });
   });
 
-  test("a corpus with absolute paths, as it was written before, is brought up to date as it is opened", async () => {
+  test("a corpus with absolute paths, from an older version, is updated when it is opened", async () => {
     const { docs, dir, corpus, openIn } = await setUp({ ...FILES, "bad.jsonl": '{"text":"Good."}\nbad' });
     await corpus.precompute([docs]);
     const before = [...corpus.chunks()];
     await corpus.close();
     const root = open({ path: join(dir, "corpus.lmdb"), noSubdir: true });
-    const [meta, files, chunks] = ["meta", "files", "chunks"].map((name) => root.openDB<Record<string, unknown>>({ name })) as [ReturnType<typeof root.openDB<Record<string, unknown>>>, ReturnType<typeof root.openDB<Record<string, unknown>>>, ReturnType<typeof root.openDB<Record<string, unknown>>>];
+    const [meta, files, chunks] = ["meta", "files", "chunks"].map((name) => root.openDB<Record<string, unknown>>({ name })) as [
+      ReturnType<typeof root.openDB<Record<string, unknown>>>,
+      ReturnType<typeof root.openDB<Record<string, unknown>>>,
+      ReturnType<typeof root.openDB<Record<string, unknown>>>,
+    ];
     root.transactionSync(() => {
       for (const { key, value } of [...files.getRange()]) {
         expect(value["path"]).toMatch(/^docs\//);
         files.removeSync(key);
         files.putSync(`old-${String(value["path"])}`, { ...value, path: join(dirname(dir), String(value["path"])) });
       }
-      for (const { key, value } of [...chunks.getRange()]) chunks.putSync(key, { ...value, path: join(dirname(dir), String(value["path"])) });
+      for (const { key, value } of [...chunks.getRange()])
+        chunks.putSync(key, { ...value, path: join(dirname(dir), String(value["path"])) });
       meta.putSync("meta", { ...meta.get("meta"), format: 2 });
     });
     await root.close();
@@ -109,8 +128,8 @@ describe("moved files", () => {
   });
 });
 
-describe("taking documents out", () => {
-  test("by file, by folder, and by the end of a path, whether on disk or not; blocks go with them", async () => {
+describe("removing documents", () => {
+  test("by file, by folder, and by the end of a path, whether on disk or not, along with their blocks", async () => {
     const { corpus, docs, store } = await setUp(FILES);
     await corpus.precompute([docs]);
     await rm(join(docs, "roofs"), { recursive: true });
@@ -124,19 +143,25 @@ describe("taking documents out", () => {
     await corpus.precompute([docs]);
     expect(await removeFromCorpus(dir, store, ["copper.md"])).toMatchObject({ removed: 1, files: 2, chunks: 2 });
     const chunks = await Chunks.open(dir);
-    expect(Array.from(chunks.files(), ({ name, chunks }) => [name, chunks])).toEqual([["ferry.md", 1], ["slate.md", 1]]);
+    expect(Array.from(chunks.files(), ({ name, chunks }) => [name, chunks])).toEqual([
+      ["ferry.md", 1],
+      ["slate.md", 1],
+    ]);
     await chunks.close();
     await expect(removeFromCorpus(join(dir, "nowhere"), store, ["x"])).rejects.toMatchObject({ code: "bad_store" });
   });
 
-  test("a name of no document is an error that says what was likely meant, and nothing is removed", async () => {
+  test("an unknown name is an error that suggests what was likely meant, and nothing is removed", async () => {
     const { corpus, docs } = await setUp(FILES);
     await corpus.precompute([docs]);
-    await expect(corpus.remove(["ferry.md", "coper.md"])).rejects.toMatchObject({ code: "unknown_document", message: expect.stringContaining("`copper.md`") });
+    await expect(corpus.remove(["ferry.md", "coper.md"])).rejects.toMatchObject({
+      code: "unknown_document",
+      message: expect.stringContaining("`copper.md`"),
+    });
     expect(pathsOf(corpus)).toHaveLength(3);
   });
 
-  test("pruned, a corpus holds what was named and no more", async () => {
+  test("pruning leaves only the named files in a corpus", async () => {
     const { corpus, docs } = await setUp(FILES);
     await corpus.precompute([docs]);
     expect(await corpus.precompute([join(docs, "ferry.md")], { prune: true })).toMatchObject({ removed: 2, chunks: 1 });
@@ -144,21 +169,31 @@ describe("taking documents out", () => {
   });
 });
 
-test("a corpus that holds no chunk is whoever's opens it next; one that does is refused to others", async () => {
+test("a corpus without chunks accepts any writer; one with chunks refuses others", async () => {
   const { corpus, docs, dir, store, embedder } = await setUp(FILES);
   const other = { model: fakeModel({ id: "e".repeat(64), name: "other", precision: "int8" }), store, embedder, create: true };
   const second = await openCorpus(dir, other);
   onTestFinished(() => second.close());
-  await expect(corpus.precompute([docs])).rejects.toMatchObject({ code: "bad_store", message: expect.stringContaining("Another model") });
+  await expect(corpus.precompute([docs])).rejects.toMatchObject({ code: "bad_store", message: expect.stringContaining("another model") });
   expect(await second.precompute([docs])).toMatchObject({ chunks: 3 });
-  await expect(openCorpus(dir, { ...other, model: fakeModel() })).rejects.toMatchObject({ code: "bad_store", message: expect.stringContaining("by the model other") });
+  await expect(openCorpus(dir, { ...other, model: fakeModel() })).rejects.toMatchObject({
+    code: "bad_store",
+    message: expect.stringContaining("with the model other"),
+  });
 });
 
 describe("an estimate", () => {
-  test("says what a precompute would do, and changes nothing", async () => {
+  test("reports what a precompute would do, and changes nothing", async () => {
     const { corpus, docs, store, write } = await setUp({ ...FILES, "empty.md": "", "a.png": "x" });
     const estimate = await corpus.estimate([docs]);
-    expect(estimate).toMatchObject({ files: 4, changed: 4, refused: 1, chunks: 3, passedOver: { ".png": 1 }, problems: [{ path: join(docs, "empty.md") }] });
+    expect(estimate).toMatchObject({
+      files: 4,
+      changed: 4,
+      refused: 1,
+      chunks: 3,
+      passedOver: { ".png": 1 },
+      problems: [{ path: join(docs, "empty.md") }],
+    });
     expect(estimate.bytes).toBeGreaterThan(0);
     expect(estimate.seconds).toBeGreaterThan(0);
     expect([corpus.totals.files, store.blocks.size]).toEqual([0, 0]);

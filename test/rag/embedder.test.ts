@@ -11,7 +11,13 @@ describe("MiniLM", () => {
   });
   afterAll(() => embedder.close());
 
-  const texts = ["The lighthouse keeper wrote a diary.", "A man who tended the lamp by the sea kept a journal.", "Copper turns green in the rain.", "", "¿Qué? 日本 👍"];
+  const texts = [
+    "The lighthouse keeper wrote a diary.",
+    "A man who tended the lamp by the sea kept a journal.",
+    "Copper turns green in the rain.",
+    "",
+    "¿Qué? 日本 👍",
+  ];
 
   test("vectors have the stated dimensions and length 1", async () => {
     for (const vector of await embedder.embed([...texts, "long text ".repeat(500)])) {
@@ -20,19 +26,19 @@ describe("MiniLM", () => {
     }
   });
 
-  test("sentences of like meaning are nearer than others", async () => {
+  test("sentences with similar meanings are closer than others", async () => {
     const [diary, journal, copper] = await embedder.embed(texts);
     expect(cosine(diary!, journal!)).toBeGreaterThan(cosine(diary!, copper!) + 0.2);
     expect(cosine(diary!, journal!)).toBeGreaterThan(cosine(journal!, copper!) + 0.2);
   });
 
-  test("a question is nearest to the text that answers it", async () => {
+  test("a question is closest to the text that answers it", async () => {
     const [question, ...answers] = await embedder.embed(["Why do roofs turn green?", ...texts.slice(0, 3)]);
     const scores = answers.map((answer) => cosine(question!, answer));
     expect(scores.indexOf(Math.max(...scores))).toBe(2);
   });
 
-  test("a text's vector hardly depends on those embedded with it", async () => {
+  test("a text's vector hardly depends on the texts embedded with it", async () => {
     // int8 activations share one scale in a pass, so equality is not exact.
     const together = await embedder.embed([...texts, "padding ".repeat(200)]);
     for (const [index, text] of texts.entries()) {
@@ -41,20 +47,24 @@ describe("MiniLM", () => {
     }
   });
 
-  test("the end of a text longer than a window counts", async () => {
+  test("the end of a text longer than a window counts too", async () => {
     const start = "Copper turns green in the rain. ".repeat(45);
-    const [copper, both, diary] = await embedder.embed([start, start + "The lighthouse keeper wrote a diary. ".repeat(45), "The lighthouse keeper wrote a diary."]);
+    const [copper, both, diary] = await embedder.embed([
+      start,
+      start + "The lighthouse keeper wrote a diary. ".repeat(45),
+      "The lighthouse keeper wrote a diary.",
+    ]);
     expect(cosine(both!, diary!)).toBeGreaterThan(cosine(copper!, diary!) + 0.2);
   });
 
-  test("a text is read in parts, and as a whole one is", async () => {
+  test("reading a text in parts gives the same as reading it whole", async () => {
     const words = Array.from({ length: 9_000 }, (_, index) => (index % 7 === 0 ? `word${index}` : index % 11 === 0 ? "日本語" : "and"));
     const windows = Array.from({ length: 300 }, (_, index) => words.slice(30 * index, 30 * index + 30).join(" "));
     const pieces = (await embedder.countTokens(windows)) - 2 * windows.length; // [CLS] and [SEP] in each
     expect(await embedder.countTokens([words.join(" ")])).toBe(pieces + 2 * Math.ceil(pieces / 254));
   });
 
-  test("a text above a bound is refused", async () => {
+  test("a text above the limit is refused", async () => {
     await expect(embedder.embed(["short", "word ".repeat(30)], { mostTokens: 20 })).rejects.toMatchObject({ code: "too_long" });
     expect(await embedder.embed(["word ".repeat(20)], { mostTokens: 20 })).toHaveLength(1);
   });
@@ -65,6 +75,9 @@ describe("MiniLM", () => {
   });
 });
 
-test("missing files are told", async () => {
-  await expect(loadEmbedder({ folder: "/nowhere" })).rejects.toMatchObject({ code: "bad_model", message: expect.stringContaining("/nowhere") });
+test("missing files are reported", async () => {
+  await expect(loadEmbedder({ name: "/nowhere" })).rejects.toMatchObject({
+    code: "bad_model",
+    message: expect.stringContaining("/nowhere"),
+  });
 });

@@ -1,16 +1,21 @@
 import { strToU8, zipSync } from "fflate";
 import { describe, expect, test } from "vitest";
 
-import { load, only, reasonOf } from "./loading.js";
+import { load, only, reasonOf } from "../support/rag/loading.js";
 
-const zip = (parts: Readonly<Record<string, string>>) => Buffer.from(zipSync(Object.fromEntries(Object.entries(parts).map(([name, text]) => [name, strToU8(text)]))));
+const zip = (parts: Readonly<Record<string, string>>) =>
+  Buffer.from(zipSync(Object.fromEntries(Object.entries(parts).map(([name, text]) => [name, strToU8(text)]))));
 const rels = (targets: Readonly<Record<string, string>>) =>
   `<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">${Object.entries(targets)
-    .map(([id, target]) => `<Relationship Id="${id}" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/${/([a-zA-Z]+)\d*\.xml$/.exec(target)![1]}" Target="${target}"/>`)
+    .map(
+      ([id, target]) =>
+        `<Relationship Id="${id}" Type="http://schemas.openxmlformats.org/officeDocument/2006/relationships/${/([a-zA-Z]+)\d*\.xml$/.exec(target)![1]}" Target="${target}"/>`,
+    )
     .join("")}</Relationships>`;
 
 const W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"';
-const word = (text: string, style?: string) => `<w:p>${style ? `<w:pPr><w:pStyle w:val="${style}"/></w:pPr>` : ""}<w:r><w:t>${text}</w:t></w:r></w:p>`;
+const word = (text: string, style?: string) =>
+  `<w:p>${style ? `<w:pPr><w:pStyle w:val="${style}"/></w:pPr>` : ""}<w:r><w:t>${text}</w:t></w:r></w:p>`;
 const docx = (body: string) =>
   zip({
     "[Content_Types].xml": `<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"><Default Extension="xml" ContentType="application/xml"/><Override PartName="/word/document.xml" ContentType="application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"/></Types>`,
@@ -33,22 +38,40 @@ describe("Word", () => {
 });
 
 describe("spreadsheets", () => {
-  const S = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"';
+  const S =
+    'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main" xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"';
   const sheet = (rows: readonly (readonly (string | number)[])[]) =>
     `<worksheet ${S}><sheetData>${rows
-      .map((row, y) => `<row r="${y + 1}">${row.map((cell, x) => (typeof cell === "number" ? `<c r="${"ABC"[x]}${y + 1}"><v>${cell}</v></c>` : `<c r="${"ABC"[x]}${y + 1}" t="inlineStr"><is><t>${cell}</t></is></c>`)).join("")}</row>`)
+      .map(
+        (row, y) =>
+          `<row r="${y + 1}">${row.map((cell, x) => (typeof cell === "number" ? `<c r="${"ABC"[x]}${y + 1}"><v>${cell}</v></c>` : `<c r="${"ABC"[x]}${y + 1}" t="inlineStr"><is><t>${cell}</t></is></c>`)).join("")}</row>`,
+      )
       .join("")}</sheetData></worksheet>`;
   const xlsx = (sheets: Readonly<Record<string, readonly (readonly (string | number)[])[]>>) => {
     const names = Object.keys(sheets);
     return zip({
       "xl/workbook.xml": `<workbook ${S}><sheets>${names.map((name, index) => `<sheet name="${name}" sheetId="${index + 1}" r:id="rId${index + 1}"/>`).join("")}</sheets></workbook>`,
-      "xl/_rels/workbook.xml.rels": rels(Object.fromEntries(names.map((_, index) => [`rId${index + 1}`, `worksheets/sheet${index + 1}.xml`]))).replaceAll('relationships/sheet"', 'relationships/worksheet"'),
+      "xl/_rels/workbook.xml.rels": rels(
+        Object.fromEntries(names.map((_, index) => [`rId${index + 1}`, `worksheets/sheet${index + 1}.xml`])),
+      ).replaceAll('relationships/sheet"', 'relationships/worksheet"'),
       ...Object.fromEntries(names.map((name, index) => [`xl/worksheets/sheet${index + 1}.xml`, sheet(sheets[name]!)])),
     });
   };
 
-  test("a sheet is a document, its rows say the names of their columns", async () => {
-    const { documents, problems } = await load("/roofs.xlsx", xlsx({ Copper: [["Name", "Year"], ["Mill", 1871]], Slate: [["Name", "Year"], ["Hall", 1902]] }));
+  test("a sheet is a document whose rows have the names of their columns", async () => {
+    const { documents, problems } = await load(
+      "/roofs.xlsx",
+      xlsx({
+        Copper: [
+          ["Name", "Year"],
+          ["Mill", 1871],
+        ],
+        Slate: [
+          ["Name", "Year"],
+          ["Hall", 1902],
+        ],
+      }),
+    );
     expect(problems).toEqual([]);
     expect(documents.map(({ title, paragraphs }) => [title, paragraphs])).toEqual([
       ["roofs: Copper", [{ text: "Mill | 1871", columns: "Name | Year" }]],
@@ -63,7 +86,7 @@ describe("presentations", () => {
     `<p:sp><p:nvSpPr><p:nvPr>${type ? `<p:ph type="${type}"/>` : ""}</p:nvPr></p:nvSpPr><p:txBody>${texts.map((text) => `<a:p><a:r><a:t>${text}</a:t></a:r></a:p>`).join("")}</p:txBody></p:sp>`;
   const slide = (...shapes: string[]) => `<p:sld ${P}><p:cSld><p:spTree>${shapes.join("")}</p:spTree></p:cSld></p:sld>`;
 
-  test("slides in their order with their numbers, titles as headings, notes; no slide numbers", async () => {
+  test("slides in order with their page numbers, titles as headings, and notes, but no slide number text", async () => {
     const pptx = zip({
       "ppt/presentation.xml": `<p:presentation ${P}><p:sldIdLst><p:sldId r:id="r2"/><p:sldId r:id="r1"/></p:sldIdLst></p:presentation>`,
       "ppt/_rels/presentation.xml.rels": rels({ r1: "slides/slide1.xml", r2: "slides/slide2.xml" }),
@@ -85,8 +108,9 @@ describe("presentations", () => {
 });
 
 describe("books", () => {
-  test("pages in reading order, under the book's name", async () => {
-    const page = (body: string) => `<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title>x</title></head><body>${body}</body></html>`;
+  test("pages in reading order, under the book's title", async () => {
+    const page = (body: string) =>
+      `<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title>x</title></head><body>${body}</body></html>`;
     const epub = zip({
       "META-INF/container.xml": '<container><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>',
       "OEBPS/book.opf":
@@ -104,22 +128,26 @@ describe("books", () => {
   });
 });
 
-describe("archives that are not what they say", () => {
+describe("archives that are not what they claim", () => {
   const archive = zip({ "word/document.xml": "x".repeat(1000) });
   const crowded = zip(Object.fromEntries(Array.from({ length: 20_001 }, (_, index) => [`${index}`, ""])));
   const CENTRAL = Buffer.from("PK\x01\x02");
-  /** The archive with another size unpacked in its directory (APPNOTE 4.3.12: 24 bytes behind the signature). */
+  /** The archive with another unpacked size in its directory (APPNOTE 4.3.12: 24 bytes after the signature). */
   const claiming = (bytes: number) => {
     const changed = Buffer.from(archive);
     changed.writeUInt32LE(bytes, archive.indexOf(CENTRAL) + 24);
     return changed;
   };
 
-  test.each(["docx", "xlsx", "pptx", "epub"])("%s: too large when unpacked, of another size than told, of too many parts, or no archive", async (kind) => {
-    expect(await reasonOf(`/a.${kind}`, claiming(600 * 2 ** 20))).toMatch(/unpacks to more than 512 MB/);
-    if (kind === "docx" || kind === "xlsx") expect(await reasonOf(`/a.${kind}`, claiming(10))).toMatch(/part word\/document.xml cannot be unpacked/);
-    expect(await reasonOf(`/a.${kind}`, crowded)).toMatch(/20001 parts, more than 20000/);
-    expect(await reasonOf(`/a.${kind}`, "PK no archive at all")).toMatch(/not a whole file of its kind.*save it again/);
-    expect(await reasonOf(`/a.${kind}`, archive)).toMatch(/save it again|could not be parsed|no text/);
-  });
+  test.each(["docx", "xlsx", "pptx", "epub"])(
+    "%s: too large when unpacked, of a different size than declared, with too many parts, or not an archive",
+    async (kind) => {
+      expect(await reasonOf(`/a.${kind}`, claiming(600 * 2 ** 20))).toMatch(/unpacks to more than 512 MiB/);
+      if (kind === "docx" || kind === "xlsx")
+        expect(await reasonOf(`/a.${kind}`, claiming(10))).toMatch(/part word\/document.xml cannot be unpacked/);
+      expect(await reasonOf(`/a.${kind}`, crowded)).toMatch(/20001 parts, more than 20000/);
+      expect(await reasonOf(`/a.${kind}`, "PK no archive at all")).toMatch(/not a complete file of its kind.*save it again/);
+      expect(await reasonOf(`/a.${kind}`, archive)).toMatch(/save it again|could not be parsed|no text/);
+    },
+  );
 });

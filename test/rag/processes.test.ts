@@ -8,10 +8,10 @@ import { expect, onTestFinished, test } from "vitest";
 
 import { openDiskStore } from "../../engine/index.js";
 import { openCorpus } from "../../rag/index.js";
-import { fakeEmbedder, fakeModel } from "./fakes.js";
-import { temporaryFolder } from "./temporary-folder.js";
+import { fakeEmbedder, fakeModel } from "../support/rag/fakes.js";
+import { temporaryFolder } from "../support/rag/temporary-folder.js";
 
-const PROGRAM = join(import.meta.dirname, "precompute-process.ts");
+const PROGRAM = join(import.meta.dirname, "../support/rag/precompute-process.ts");
 const FILES = 60;
 const KILLS = 5;
 
@@ -29,15 +29,28 @@ async function setUp() {
     for await (const _ of blocks.keys()) count++;
     return count;
   };
-  return { docs, blocks, stored, dir, run: () => spawn(process.execPath, ["--import", "tsx", PROGRAM, dir, docs], { stdio: ["ignore", "pipe", "inherit"] }) };
+  return {
+    docs,
+    blocks,
+    stored,
+    dir,
+    run: () => spawn(process.execPath, ["--import", "tsx", PROGRAM, dir, docs], { stdio: ["ignore", "pipe", "inherit"] }),
+  };
 }
 
-/** What another run finds: nothing to do, and every chunk's block in the store. */
+/** Checks that another run finds nothing to do, and every chunk's block in the store. */
 async function expectComplete({ dir, docs, blocks, stored }: Awaited<ReturnType<typeof setUp>>): Promise<void> {
   const model = fakeModel();
   const corpus = await openCorpus(dir, { model, store: blocks, embedder: fakeEmbedder() });
   onTestFinished(() => corpus.close());
-  expect(await corpus.precompute([docs])).toMatchObject({ files: FILES, chunks: 3 * FILES, unchanged: FILES, encoded: 0, removed: 0, problems: [] });
+  expect(await corpus.precompute([docs])).toMatchObject({
+    files: FILES,
+    chunks: 3 * FILES,
+    unchanged: FILES,
+    encoded: 0,
+    removed: 0,
+    problems: [],
+  });
   expect(await stored()).toBe(3 * FILES);
   const [best] = await corpus.retrieve("Text 17 2", { topK: 1 });
   expect(await blocks.get(model.keyOf({ tokens: best!.tokens }))).toBeDefined();
@@ -45,7 +58,7 @@ async function expectComplete({ dir, docs, blocks, stored }: Awaited<ReturnType<
 
 const begun = (child: ChildProcess) => once(child.stdout!, "data");
 
-test("killed at any moment, nothing stored is lost, and the next run completes the corpus", async () => {
+test("killing a run at any moment loses nothing stored, and the next run completes the corpus", async () => {
   const setting = await setUp();
   let before = 0;
   for (let kill = 0; kill < KILLS; kill++) {
@@ -64,7 +77,7 @@ test("killed at any moment, nothing stored is lost, and the next run completes t
   await expectComplete(setting);
 });
 
-test("two processes that precompute the same files at once leave a whole corpus", async () => {
+test("two processes that precompute the same files concurrently leave a complete corpus", async () => {
   const setting = await setUp();
   const codes = await Promise.all([setting.run(), setting.run()].map((child) => once(child, "exit").then(([code]) => code)));
   expect(codes).toEqual([0, 0]);

@@ -2,15 +2,19 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 
 import type { Tokenizer } from "../../plan/index.js";
-import { renderDocument, splitDocument, type Paragraph } from "../../rag/index.js";
-import { fakeModel } from "./fakes.js";
+import { type Paragraph, renderDocument, splitDocument } from "../../rag/index.js";
+import { fakeModel } from "../support/rag/fakes.js";
 
 const { tokenizer, card } = fakeModel();
 const split = (paragraphs: readonly Paragraph[], maxTokens = 60, title = "T") =>
   splitDocument({ path: "/a.md", title, paragraphs }, { tokenizer, card, maxTokens });
 const bare = (texts: readonly string[]) => texts.join("").replace(/\s+/g, "");
 
-const word = fc.oneof(fc.stringMatching(/^[a-z]{1,12}$/), fc.string({ unit: "grapheme", minLength: 1, maxLength: 40 }), fc.constantFrom("日本語の文章です。", "👨‍👩‍👧‍👦", "{text}", "$&"));
+const word = fc.oneof(
+  fc.stringMatching(/^[a-z]{1,12}$/),
+  fc.string({ unit: "grapheme", minLength: 1, maxLength: 40 }),
+  fc.constantFrom("日本語の文章です。", "👨‍👩‍👧‍👦", "{text}", "$&"),
+);
 const sentence = fc.array(word, { minLength: 1, maxLength: 30 }).map((words) => `${words.join(" ")}.`);
 const paragraph: fc.Arbitrary<Paragraph> = fc
   .tuple(fc.array(sentence, { minLength: 1, maxLength: 8 }), fc.boolean())
@@ -18,18 +22,23 @@ const paragraph: fc.Arbitrary<Paragraph> = fc
 const title = fc.oneof(fc.constant("T"), fc.string({ maxLength: 300 }));
 
 describe("splitting", () => {
-  test("no text is lost, and every chunk as rendered is within the limit", () =>
+  test("no text is lost, and every rendered chunk is within the limit", () =>
     fc.assert(
-      fc.asyncProperty(fc.array(paragraph, { maxLength: 8 }), title, fc.integer({ min: 40, max: 120 }), async (paragraphs, title, maxTokens) => {
-        const chunks = await split(paragraphs, maxTokens, title);
-        expect(bare(chunks.map(({ text }) => text))).toBe(bare(paragraphs.map(({ text }) => text)));
-        for (const chunk of chunks) {
-          expect(chunk.tokens).toEqual(tokenizer.encode(renderDocument(card, chunk.title, chunk.text)));
-          expect(chunk.tokens.length).toBeLessThanOrEqual(maxTokens);
-          expect(chunk.text).not.toBe("");
-          expect(chunk.title).toBe(chunks[0]!.title);
-        }
-      }),
+      fc.asyncProperty(
+        fc.array(paragraph, { maxLength: 8 }),
+        title,
+        fc.integer({ min: 40, max: 120 }),
+        async (paragraphs, title, maxTokens) => {
+          const chunks = await split(paragraphs, maxTokens, title);
+          expect(bare(chunks.map(({ text }) => text))).toBe(bare(paragraphs.map(({ text }) => text)));
+          for (const chunk of chunks) {
+            expect(chunk.tokens).toEqual(tokenizer.encode(renderDocument(card, chunk.title, chunk.text)));
+            expect(chunk.tokens.length).toBeLessThanOrEqual(maxTokens);
+            expect(chunk.text).not.toBe("");
+            expect(chunk.title).toBe(chunks[0]!.title);
+          }
+        },
+      ),
       { numRuns: 150 },
     ));
 
@@ -37,7 +46,7 @@ describe("splitting", () => {
     expect((await split([{ text: "One." }, { text: "Two." }])).map(({ text }) => text)).toEqual(["One.\nTwo."]);
   });
 
-  test("a chunk ends between paragraphs where they are short enough", async () => {
+  test("a chunk ends between paragraphs if they are short enough", async () => {
     const texts = Array.from({ length: 12 }, (_, index) => `${"word ".repeat(15)}number ${index}.`);
     const kept = (await split(texts.map((text) => ({ text })))).flatMap(({ text }) => text.split("\n"));
     expect(kept).toEqual(texts);
@@ -68,7 +77,7 @@ describe("splitting", () => {
     expect(chunks[1]!.text).toMatch(/^Heading\n/);
   });
 
-  test("a line that begins a chunk keeps its indentation, also where its block was cut", async () => {
+  test("a line that begins a chunk keeps its indentation, even if its block was cut", async () => {
     const lines = Array.from({ length: 30 }, (_, index) => `${" ".repeat(index % 5)}step ${index} and on`);
     const chunks = await split([{ text: lines.join("\n") }]);
     expect(chunks.length).toBeGreaterThan(3);
@@ -79,7 +88,7 @@ describe("splitting", () => {
     for (const { text } of await split([{ text: "word ".repeat(200) }])) expect(text).toMatch(/^word/);
   });
 
-  test("the names of a table's columns stand above its rows in every chunk, and nowhere else", async () => {
+  test("a table's column names are above its rows in every chunk, and nowhere else", async () => {
     const rows = Array.from({ length: 40 }, (_, index) => `row ${index} | value`);
     const chunks = await split([{ text: "Before." }, ...rows.map((text) => ({ text, columns: "name | kind" })), { text: "After." }]);
     expect(chunks.length).toBeGreaterThan(3);
@@ -93,19 +102,19 @@ describe("splitting", () => {
     expect(chunks.flatMap(({ text }) => text.split("\n").filter((line) => line.startsWith("row")))).toEqual(rows);
   });
 
-  test("columns' names that would fill a chunk are said once", async () => {
+  test("column names that would fill a chunk appear once", async () => {
     const columns = "name ".repeat(50).trim();
     const texts = (await split(Array.from({ length: 40 }, (_, index) => ({ text: `row ${index}`, columns })))).map(({ text }) => text);
     expect(bare(texts)).toBe(bare([columns, ...Array.from({ length: 40 }, (_, index) => `row ${index}`)]));
   });
 
-  test("a chunk says the page that it begins on", async () => {
+  test("a chunk has the page on which it begins", async () => {
     const paragraphs = Array.from({ length: 6 }, (_, index) => ({ text: "word ".repeat(25), page: index + 3 }));
-    expect((await split(paragraphs)).map(({ page }) => page)).toEqual([3, 5, 7]); // two paragraphs a chunk
+    expect((await split(paragraphs)).map(({ page }) => page)).toEqual([3, 5, 7]); // two paragraphs per chunk
     expect((await split([{ text: "x" }]))[0]).not.toHaveProperty("page");
   });
 
-  test("chunks of a document share its title; a title too long for them is cut, and says so", async () => {
+  test("chunks of a document share its title; a title that is too long is cut and ends with an ellipsis", async () => {
     const title = "a very long title ".repeat(40);
     const chunks = await split([{ text: "word ".repeat(200) }], 60, title);
     for (const chunk of chunks) {
@@ -114,7 +123,7 @@ describe("splitting", () => {
     }
   });
 
-  test("a document without text gives no chunk; a limit without room is an error", async () => {
+  test("a document without text has no chunks; a limit without room is an error", async () => {
     expect(await split([])).toEqual([]);
     await expect(split([{ text: "x" }], 10)).rejects.toMatchObject({ code: "bad_argument" });
   });
@@ -128,9 +137,12 @@ describe("texts of any length and kind", () => {
     "signs without letters": "=".repeat(40_000),
     "no spaces": "漢字".repeat(20_000),
     "empty lines": "a\n".repeat(30_000),
+    spaces: " ".repeat(60_000),
+    "line feeds": "\n".repeat(60_000),
+    "spaces between words": `a${" ".repeat(30_000)}b${"\t\n".repeat(15_000)}c`,
   };
 
-  test.for(Object.entries(kinds))("%s: each character is read for a token a few times, however long the text is", async ([, text]) => {
+  test.for(Object.entries(kinds))("%s: each character is tokenised only a few times, however long the text is", async ([, text]) => {
     let read = 0;
     const counting: Tokenizer = {
       ...tokenizer,
@@ -139,11 +151,29 @@ describe("texts of any length and kind", () => {
     };
     const chunks = await splitDocument({ path: "/a.md", title: "T", paragraphs: [{ text }] }, { tokenizer: counting, card });
     expect(bare(chunks.map((chunk) => chunk.text))).toBe(bare([text]));
-    const rendered = chunks.reduce((sum, chunk) => sum + renderDocument(card, chunk.title, chunk.text).length, 0);
+    const rendered = [{ text: "" }, ...chunks].reduce((sum, chunk) => sum + renderDocument(card, "T", chunk.text).length, 0);
     expect(read).toBeLessThan(text.length + 4 * rendered);
   });
 
-  test("others have the thread while a long text is split", async () => {
+  test("a paragraph of any length is cut between its sentences, and its parts are not headings", async () => {
+    const sentences = Array.from({ length: 13_000 }, (_, index) => `This is number ${index}.`);
+    const text = sentences.join(" ");
+    expect(text.length).toBeGreaterThan(2 ** 18);
+    const chunks = await splitDocument({ path: "/a.md", title: "T", paragraphs: [{ text, heading: true }] }, { tokenizer, card });
+    expect(chunks.flatMap((chunk) => chunk.text.split(/(?<=\.) /))).toEqual(sentences);
+  });
+
+  test("white space that would fill a chunk is in none; what follows it keeps its place in its line", async () => {
+    const texts = async (text: string, columns?: string) => {
+      const chunks = await split([{ text, ...(columns && { columns }) }]);
+      return chunks.map((chunk) => chunk.text);
+    };
+    expect(await texts(`one${" ".repeat(500)}two`)).toEqual(["one", "two"]);
+    expect(await texts(`${" ".repeat(500)}\n  one\n${" \n".repeat(500)}  two`)).toEqual(["  one", "  two"]);
+    expect(await texts(`${" ".repeat(500)}one`, "a | b")).toEqual(["a | b", "a | b\none"]);
+  });
+
+  test("splitting a long text does not block the event loop", async () => {
     let turns = 0;
     let waiting = setImmediate(function turn() {
       turns++;
@@ -154,22 +184,30 @@ describe("texts of any length and kind", () => {
     expect(turns).toBeGreaterThan(3);
   });
 
-  test("splitting ends when it is cancelled", async () => {
-    const splitting = splitDocument({ path: "/a.md", title: "T", paragraphs: [{ text: kinds.prose.repeat(3) }] }, { tokenizer, card, signal: AbortSignal.timeout(1) });
+  test("splitting can be cancelled", async () => {
+    const splitting = splitDocument(
+      { path: "/a.md", title: "T", paragraphs: [{ text: kinds.prose.repeat(3) }] },
+      { tokenizer, card, signal: AbortSignal.timeout(1) },
+    );
     await expect(splitting).rejects.toMatchObject({ code: "cancelled" });
   });
 
-  test("a document above a bound is refused, and not read to its end", async () => {
+  test("a document above the limit is refused without being read to the end", async () => {
     let covered = 0;
     const slow: Tokenizer = {
       ...tokenizer,
       read(text) {
         const ids: number[] = [];
-        const advance = (characters: number) => ((covered += characters), ids.push(...tokenizer.encode(text.slice(covered - characters, covered))), covered < text.length);
+        const advance = (characters: number) => (
+          (covered += characters), ids.push(...tokenizer.encode(text.slice(covered - characters, covered))), covered < text.length
+        );
         return { ids, ends: ids.map((_, index) => index + 1), advance };
       },
     };
-    const splitting = splitDocument({ path: "/a.md", title: "T", paragraphs: [{ text: kinds.prose }] }, { tokenizer: slow, card, mostTokens: 1_000 });
+    const splitting = splitDocument(
+      { path: "/a.md", title: "T", paragraphs: [{ text: kinds.prose }] },
+      { tokenizer: slow, card, mostTokens: 1_000 },
+    );
     await expect(splitting).rejects.toMatchObject({ code: "too_long" });
     expect(covered).toBeLessThan(20_000);
   });

@@ -1,11 +1,18 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type OpenAI from "openai";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, type Model } from "../../engine/index.js";
-import { loadEmbedder, type Embedder } from "../../rag/index.js";
-import { remove, startServing, type Serving } from "./serving.js";
+import { type Embedder, loadEmbedder } from "../../rag/index.js";
+import { remove, type Serving, startServing } from "../support/server/serving.js";
 
 type Message = OpenAI.ChatCompletionMessageParam;
-type Extended = OpenAI.ChatCompletion & { readonly kvsplice: { readonly cached_tokens: number; readonly computed_tokens: number; readonly encoded_tokens: number; readonly dropped_exchanges: number } };
+type Extended = OpenAI.ChatCompletion & {
+  readonly kvsplice: {
+    readonly cached_tokens: number;
+    readonly computed_tokens: number;
+    readonly encoded_tokens: number;
+    readonly dropped_exchanges: number;
+  };
+};
 
 let model: Model;
 let embedder: Embedder;
@@ -23,17 +30,22 @@ afterAll(async () => {
 });
 
 async function say({ client }: Serving, messages: readonly Message[], fields: object = {}): Promise<Extended> {
-  return (await client.chat.completions.create({ model: model.name, messages: [...messages], max_tokens: 16, ...fields })) as OpenAI.ChatCompletion as Extended;
+  return (await client.chat.completions.create({
+    model: model.name,
+    messages: [...messages],
+    max_tokens: 16,
+    ...fields,
+  })) as OpenAI.ChatCompletion as Extended;
 }
 const reply = (completion: OpenAI.ChatCompletion): Message => completion.choices[0]!.message;
 const user = (content: string): Message => ({ role: "user", content });
 const system: Message = { role: "system", content: "You are the keeper of a lighthouse. You answer in one short sentence." };
 
-/** The last token of an answer that was cut short has no KV yet. */
+/** The last token of an answer that was cut off has no KV yet. */
 const uncached = (completion: OpenAI.ChatCompletion) => (completion.choices[0]!.finish_reason === "length" ? 1 : 0);
 
 describe("a conversation", () => {
-  test("computes the new message alone: all of the turn before is cached, whatever the turn", async () => {
+  test("computes only the new message: the whole previous turn is cached, at every turn", async () => {
     const messages = [system, user("Who are you?")];
     let before = await say(serving, messages);
     for (const question of ["Is it cold?", "Which ships pass?"]) {
@@ -45,7 +57,7 @@ describe("a conversation", () => {
     }
   });
 
-  test("says what it says when everything is computed anew", async () => {
+  test("gives the same answers as when everything is computed again", async () => {
     const messages = [system, user("What do you see?")];
     messages.push(reply(await say(serving, messages)), user("And at night?"));
     const kept = await say(serving, messages);
@@ -57,7 +69,7 @@ describe("a conversation", () => {
     remove(anew.folder);
   });
 
-  test("goes on after a restart, from the store", async () => {
+  test("continues from the store after a restart", async () => {
     const messages = [system, user("What is your name?")];
     const first = await startServing({ model, embedder, folder: `${serving.folder}-restarted` });
     const before = await say(first, messages);
@@ -69,31 +81,18 @@ describe("a conversation", () => {
     remove(first.folder);
   });
 
-  test("streamed is remembered as well", async () => {
+  test("is also remembered when streamed", async () => {
     const messages = [system, user("Do you like storms?")];
     let text = "";
-    for await (const { choices } of await serving.client.chat.completions.create({ model: model.name, messages, max_tokens: 16, stream: true })) text += choices[0]?.delta.content ?? "";
+    for await (const { choices } of await serving.client.chat.completions.create({
+      model: model.name,
+      messages,
+      max_tokens: 16,
+      stream: true,
+    }))
+      text += choices[0]?.delta.content ?? "";
     const turn = await say(serving, [...messages, { role: "assistant", content: text }, user("Why?")]);
     const [asked, said] = [await say(serving, messages), turn];
     expect(said.usage!.prompt_tokens_details!.cached_tokens).toBe(asked.usage!.total_tokens - uncached(asked));
-  });
-
-  test("longer than the context goes on: old turns go, nothing is computed again", async () => {
-    const contextTokens = 256;
-    const small = await startServing({ model, embedder, folder: `${serving.folder}-small`, limits: { contextTokens } });
-    const messages: Message[] = [system];
-    let last: Extended | undefined;
-    for (let turn = 0; turn < 20; turn++) {
-      messages.push(user(`The log of day ${turn} says that ${turn + 3} ships passed. Go on.`));
-      last = await say(small, messages, { max_tokens: 8 });
-      messages.push(reply(last));
-      expect(last.usage!.total_tokens).toBeLessThanOrEqual(contextTokens);
-      expect(last.usage!.completion_tokens).toBeGreaterThan(0);
-      if (turn > 0) expect(last.kvsplice).toMatchObject({ encoded_tokens: 0 });
-      if (turn > 0) expect(last.kvsplice.computed_tokens).toBeLessThan(40);
-    }
-    expect(last!.kvsplice.dropped_exchanges).toBeGreaterThan(10);
-    await small.stop();
-    remove(small.folder);
   });
 });

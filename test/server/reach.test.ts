@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadModel, type Model } from "../../engine/index.js";
 import { type Embedder, loadEmbedder } from "../../rag/index.js";
-import { type Serving, startServing } from "./serving.js";
+import { type Serving, startServing } from "../support/server/serving.js";
 
 const ORIGIN = "https://chat.example";
 
@@ -19,9 +19,16 @@ afterAll(async () => {
 });
 
 const headers = { authorization: "Bearer secret", "content-type": "application/json" };
-type Completion = { choices: [{ message: { content: string; annotations?: unknown[] }; finish_reason: string }]; usage: { prompt_tokens: number } };
+type Completion = {
+  choices: [{ message: { content: string; annotations?: unknown[] }; finish_reason: string }];
+  usage: { prompt_tokens: number };
+};
 async function chat(fields: object, path = "/v1/chat/completions"): Promise<Completion> {
-  const body = JSON.stringify({ messages: [{ role: "user", content: "Who was the first keeper of the lighthouse at Brenna Point?" }], max_tokens: 12, ...fields });
+  const body = JSON.stringify({
+    messages: [{ role: "user", content: "Who was the first keeper of the lighthouse at Brenna Point?" }],
+    max_tokens: 12,
+    ...fields,
+  });
   const response = await fetch(serving.url + path, { method: "POST", headers, body });
   expect(response.status).toBe(200);
   return (await response.json()) as Completion;
@@ -34,31 +41,36 @@ describe("a corpus is a model", () => {
     expect(choices[0].message.annotations!.length).toBeGreaterThan(0);
   });
 
-  test("and a client's own task about a conversation costs no documents", async () => {
-    const messages = [{ role: "user", content: "### Task:\nSuggest a title for this conversation.\n<chat_history>\nUSER: Hello\n</chat_history>" }];
+  test("but a client's task about a conversation retrieves no documents", async () => {
+    const messages = [
+      { role: "user", content: "### Task:\nSuggest a title for this conversation.\n<chat_history>\nUSER: Hello\n</chat_history>" },
+    ];
     const { choices, usage } = await chat({ model: `${model.name}/articles`, messages, max_tokens: 4 });
     expect(choices[0].message.annotations).toBeUndefined();
     expect(usage.prompt_tokens).toBeLessThan(100);
   });
 });
 
-describe("what a person means is found", () => {
+describe("close variants are understood", () => {
   test.each(["/v1/models/", "//v1//models", "/models", "/v1/models", "/health", "/health/", "/healthz"])("%s", async (path) => {
     expect((await fetch(serving.url + path, { headers })).status).toBe(200);
   });
   test.each([undefined, "default", "kvsplice-135m:latest"])("model %s", async (name) => {
     await chat({ model: name, max_tokens: 1 }, "/v1/chat/completions/");
   });
-  test("but no path leads past the key", async () => {
+  test("but no path bypasses the key", async () => {
     for (const path of ["//v1/models", "/models", "/v1/models//"]) expect((await fetch(serving.url + path)).status).toBe(401);
   });
 });
 
 describe("pages of other origins", () => {
   const preflight = (origin: string) =>
-    fetch(`${serving.url}/v1/chat/completions`, { method: "OPTIONS", headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type" } });
+    fetch(`${serving.url}/v1/chat/completions`, {
+      method: "OPTIONS",
+      headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization,content-type" },
+    });
 
-  test("may ask where their origin is named: the preflight needs no key, the request does", async () => {
+  test("may send requests if their origin is allowed: the preflight needs no key, the request does", async () => {
     const asked = await preflight(ORIGIN);
     expect(asked.status).toBe(204);
     expect(asked.headers.get("access-control-allow-origin")).toBe(ORIGIN);
@@ -68,7 +80,7 @@ describe("pages of other origins", () => {
     expect((await fetch(`${serving.url}/v1/models`, { headers: { origin: ORIGIN } })).status).toBe(401);
   });
 
-  test("may not where it is not, and by default none may", async () => {
+  test("may not otherwise, and by default none may", async () => {
     expect((await preflight("https://evil.example")).headers.get("access-control-allow-origin")).toBeNull();
     const closed = await startServing({ model, embedder });
     const response = await fetch(`${closed.url}/v1/models`, { headers: { origin: ORIGIN } });
@@ -77,12 +89,15 @@ describe("pages of other origins", () => {
   });
 });
 
-test("an answer that may be longer than the context has what the prompt leaves", async () => {
+test("an answer longer than the context allows gets what the prompt leaves", async () => {
   const { choices } = await chat({ max_tokens: 5_000, stop: ["."] });
   expect(choices[0].finish_reason).toBe("stop");
 });
 
-test("a system message may come last, as instructions after the question", async () => {
-  const messages = [{ role: "user", content: "Say hello." }, { role: "system", content: "Be brief." }];
+test("a system message can come last, as instructions after the question", async () => {
+  const messages = [
+    { role: "user", content: "Say hello." },
+    { role: "system", content: "Be brief." },
+  ];
   expect((await chat({ messages })).choices[0].message.content).not.toBe("");
 });

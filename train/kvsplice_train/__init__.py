@@ -1,1 +1,1 @@
-"""Encoding adapters for a model of one's own, and the reference by which kvsplice's own passes are checked."""
+"""Encoding adapters for your own model, and the reference against which kvsplice's own passes are checked."""

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from .weights import MODULES, Config, ModelError
 
-# Short names of the modules, as options and PEFT's `target_modules` have them -> path in the layer.
+# Short names of the modules, as used in options and PEFT's `target_modules` -> path in the layer.
 TARGETS = {path.split(".")[1]: path for path in MODULES.values()}
 ENCODE, BOTH = "encode", "both"
 
@@ -19,7 +19,7 @@ ENCODE, BOTH = "encode", "both"
 @dataclass
 class Adapter:
     """`pairs[(layer, module)]` is A `[rank, in]` and B `[out, rank]`; a module's output gains `x A^T B^T * alpha / rank`.
-    `where` says which passes it acts on: those that encode documents (`encode`), or every pass (`both`)."""
+    `where` determines the passes it acts on: those that encode documents (`encode`), or every pass (`both`)."""
 
     rank: int
     alpha: float
@@ -32,7 +32,7 @@ class Adapter:
 
     @property
     def answering(self) -> Adapter | None:
-        """What acts on the passes that answer."""
+        """The adapter that acts on the passes that answer, if any."""
         return self if self.where == BOTH else None
 
     def parameters(self) -> list[torch.Tensor]:
@@ -60,8 +60,8 @@ def module_shape(config: Config, module: str) -> tuple[int, int]:
 def new_adapter(
     config: Config, rank: int, alpha: float, where: str, modules: list[str], layers: range, seed: int, device: str = "cpu"
 ) -> Adapter:
-    """An adapter that changes nothing yet: A is random, B is zero. At the last layer an adapter of the encoding needs k and v
-    alone: nothing later reads what the others make."""
+    """An adapter that changes nothing yet: A is random, B is zero. In the last layer an encoding adapter needs only k and v:
+    nothing uses the output of the other modules."""
     unknown = set(modules) - set(TARGETS)
     if unknown:
         raise ModelError(f"Unknown modules {', '.join(sorted(unknown))}; use some of {', '.join(TARGETS)}.")
@@ -109,21 +109,21 @@ def save_adapter(adapter: Adapter, folder: str | Path, base: str, dtype: torch.d
 
 
 def load_adapter(folder: str | Path) -> Adapter:
-    """Reads what `save_adapter` wrote, or another LoRA of PEFT's; what is not understood is refused by name."""
+    """Reads the files of `save_adapter`, or another PEFT LoRA; anything unsupported is refused by name."""
     folder = Path(folder)
     settings = json.loads((folder / "adapter_config.json").read_text())
     if settings.get("peft_type") != "LORA":
-        raise ModelError(f"{folder} is a PEFT adapter of type {settings.get('peft_type')}; only LORA is understood.")
+        raise ModelError(f"{folder} is a PEFT adapter of type {settings.get('peft_type')}; only LORA is supported.")
     for name in ("use_dora", "use_rslora", "fan_in_fan_out", "modules_to_save", "rank_pattern", "alpha_pattern"):
         if settings.get(name):
-            raise ModelError(f"{folder} uses {name}, which is not understood.")
+            raise ModelError(f"{folder} uses {name}, which is not supported.")
     paths = {path: module for module, path in TARGETS.items()}
     halves: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
     for name, tensor in load_file(folder / "adapter_model.safetensors").items():
         stem, _, kind = name.removesuffix(".weight").rpartition(".")
         layer, _, path = stem.removeprefix("base_model.model.model.layers.").partition(".")
         if kind not in ("lora_A", "lora_B") or not layer.isdigit() or path not in paths:
-            raise ModelError(f"Tensor {name} of {folder} is not understood.")
+            raise ModelError(f"Tensor {name} in {folder} is not supported.")
         halves.setdefault((int(layer), paths[path]), {})[kind] = tensor.float()
     pairs = {at: (pair["lora_A"], pair["lora_B"]) for at, pair in halves.items()}
     return Adapter(settings["r"], settings["lora_alpha"], settings.get("kvsplice_where", BOTH), pairs)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .adapter import Adapter
-from .decoder import Cache, Decoder, Rows
+from .decoder import Cache, Decoder, Rows, Trace
 from .prompts import PromptSet, Question, padded
 
 ANSWER_TOKENS = 24
@@ -15,7 +15,7 @@ ANSWER_TOKENS = 24
 
 @dataclass(frozen=True)
 class Reference:
-    """Full attention's own greedy answer, its end included, and its log-probabilities at each of these tokens `[tokens, vocabulary]`."""
+    """Full attention's own greedy answer, including its end, and the log-probabilities at each of these tokens `[tokens, vocabulary]`."""
 
     answer: tuple[int, ...]
     log_probabilities: torch.Tensor
@@ -23,7 +23,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Distance:
-    """At each token of full attention's answer, with the tokens before it given: KL divergence from full attention (nats), whether the
+    """At each token of full attention's answer, given the tokens before it: KL divergence from full attention (nats), whether the
     likeliest token is the same, and the log-probability of full attention's token."""
 
     divergence: list[float]
@@ -33,16 +33,21 @@ class Distance:
 
 @torch.no_grad()
 def full_attention(
-    decoder: Decoder, prompts: PromptSet, questions: list[Question], adapter: Adapter | None = None, tokens: int = ANSWER_TOKENS
+    decoder: Decoder,
+    prompts: PromptSet,
+    questions: list[Question],
+    adapter: Adapter | None = None,
+    tokens: int = ANSWER_TOKENS,
+    trace: Trace | None = None,
 ) -> list[Reference]:
-    """Answers a batch of questions with everything computed in place."""
+    """Answers a batch of questions with everything computed in place. `trace` records states of the whole prompts, padded on the right."""
     sequences = [
         list(prompts.prefix) + [t for d in question.documents for t in prompts.documents[d]] + list(question.tokens)
         for question in questions
     ]
     ids = padded(sequences, decoder.device)
     lengths = torch.tensor([len(sequence) for sequence in sequences], device=decoder.device)
-    encoding, hidden = decoder.encode(ids, adapter, hidden=True)
+    encoding, hidden = decoder.encode(ids, adapter, hidden=True, trace=trace)
     positions = torch.arange(ids.shape[1], device=decoder.device).expand(ids.shape)
     keys = [decoder.rotate(k, positions).transpose(1, 2) for k in encoding.keys]
     cache = Cache(keys, [v.transpose(1, 2) for v in encoding.values], positions, positions < lengths[:, None])
@@ -62,8 +67,8 @@ def generate(
     adapter: Adapter | None = None,
     keep: bool = False,
 ) -> tuple[list[list[int]], list[torch.Tensor]]:
-    """Greedy tokens behind `lengths` tokens of each prompt, from the logits of the last; an answer holds its end token if it came.
-    With `keep` the log-probabilities of each step `[prompts, vocabulary]` as well."""
+    """Greedy tokens after `lengths` tokens of each prompt, from the last token's logits; an answer includes its end token if it appeared.
+    With `keep`, the log-probabilities of each step `[prompts, vocabulary]` as well."""
     stops = torch.tensor(ends, device=decoder.device)
     steps, chosen = [], []
     done = torch.zeros(logits.shape[0], dtype=torch.bool, device=decoder.device)

@@ -1,4 +1,4 @@
-"""Prompts of a question set whose passages and answers are known, and the scores of their answers."""
+"""Prompts of a question set with known passages and answers, and the scores of the answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIP = 1.0
 
 
 def benchmark_prompts(card: Card, tokenizer: ModelTokenizer, passages: Path, sets: dict[str, Path], limit: int | None) -> dict:
-    """The JSON that `read_prompts` reads, with each question's `answers` as well. A passage is `{id, title, text}`, a question
+    """The JSON that `read_prompts` reads, including each question's `answers`. A passage is `{id, title, text}`, a question
     `{question, answers, gold, distractors}`: its gold passage and the first nine distractors, shuffled."""
     texts = {row["id"]: row for row in rows_of(passages)}
     draw, documents, questions = shuffler(7), {}, {}
@@ -35,7 +35,8 @@ def benchmark_prompts(card: Card, tokenizer: ModelTokenizer, passages: Path, set
             tokens = tokenizer.tokens(card.question.replace("{question}", row["question"]))
             questions[name].append({"documents": order, "tokens": tokens, "answers": row["answers"]})
     prefix = [*tokenizer.begin, *tokenizer.tokens(card.system)]
-    return {"prefix": prefix, "documents": documents, "questions": questions, "ends": tokenizer.ends}
+    example = tokenizer.tokens(card.filled(card.example)) if card.example else []
+    return {"prefix": prefix, "example": example, "documents": documents, "questions": questions, "ends": tokenizer.ends}
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -45,7 +46,7 @@ def rows_of(path: Path) -> list[dict]:
 
 
 def shuffler(seed: int) -> Callable[[list], None]:
-    """Fisher and Yates' shuffle in place, by a generator that any language can repeat (Numerical Recipes' constants)."""
+    """Fisher and Yates' shuffle in place, with a generator that any language can reproduce (Numerical Recipes' constants)."""
 
     def draws() -> Iterator[float]:
         state = seed
@@ -64,7 +65,7 @@ def shuffler(seed: int) -> Callable[[list], None]:
 
 
 def normalised(text: str) -> str:
-    """SQuAD's normalisation: lower case, without punctuation, articles and doubled spaces."""
+    """SQuAD's normalisation: lower case, without punctuation, articles and repeated spaces."""
     kept = "".join(character for character in text.lower() if character not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
 
@@ -74,7 +75,7 @@ def contains(text: str, answers: list[str]) -> bool:
     return any(normalised(answer) in found for answer in answers)
 
 
-# What can be measured without labels, from the divergence at each token of full attention's own answer: the less, the better.
+# Measures that need no labels, from the divergence at each token of full attention's own answer: lower is better.
 MEASURES: dict[str, Callable[[list[dict]], float]] = {
     "first token's KL": lambda d: float(np.mean([x["divergence"][0] for x in d])),
     "first token differs": lambda d: 1 - float(np.mean([x["same"][0] for x in d])),
@@ -86,8 +87,8 @@ MEASURES: dict[str, Callable[[list[dict]], float]] = {
 
 
 def scores(prompts: dict, results: dict, tokenizer: ModelTokenizer) -> dict:
-    """By set: for each setting its accuracy (%), the difference from full attention with a 95 % interval (paired bootstrap), and the
-    measures; and each measure's rank correlation with accuracy over the settings."""
+    """For each set: each setting's accuracy (%), the difference from full attention with a 95 % interval (paired bootstrap), and the
+    measures, and each measure's rank correlation with accuracy over the settings."""
     scored = {}
     for name, settings in results.items():
         asked = prompts["questions"][name]
@@ -116,7 +117,7 @@ def scores(prompts: dict, results: dict, tokenizer: ModelTokenizer) -> dict:
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's; equal values share the mean of their ranks. Not a number for fewer than two different values."""
+    """Spearman's; ties share the mean of their ranks. NaN for fewer than two different values."""
 
     def ranks(values: np.ndarray) -> np.ndarray:
         return np.array([(values < value).sum() + ((values == value).sum() - 1) / 2 for value in values])

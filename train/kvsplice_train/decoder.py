@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ MAX_POSITIONS = 32768
 
 @dataclass(frozen=True)
 class Encoding:
-    """KV of sequences that were each computed alone: per layer K before the rotary embedding and V,
+    """KV of sequences that were each computed separately: per layer, K before the rotary embedding and V,
     `[sequences, tokens, kv_heads, size]`."""
 
     keys: list[torch.Tensor]
@@ -24,8 +25,8 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Cache:
-    """KV of a batch of prompts: per layer K with its rotary embedding and V, `[prompts, kv_heads, tokens, size]`.
-    `positions` and `visible` are `[prompts, tokens]`; what is not visible is padding, or has been computed again."""
+    """KV of a batch of prompts: per layer, K with its rotary embedding and V, `[prompts, kv_heads, tokens, size]`.
+    `positions` and `visible` are `[prompts, tokens]`; what is not visible is padding, or has been recomputed."""
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
@@ -42,6 +43,17 @@ class Rows:
     valid: torch.Tensor
 
 
+class Trace:
+    """Outputs of some layers, recorded during a pass: `states[layer] [prompts, rows, hidden]`."""
+
+    def __init__(self, layers: Iterable[int]):
+        self.layers, self.states = set(layers), {}
+
+    def take(self, layer: int, x: torch.Tensor) -> None:
+        if layer in self.layers:
+            self.states[layer] = x
+
+
 class Decoder:
     def __init__(self, weights: Weights, device: str = "cpu", dtype: torch.dtype = torch.float32):
         self.config, self.device, self.dtype = weights.config, device, dtype
@@ -55,13 +67,11 @@ class Decoder:
         return F.embedding(ids, self.tensors["model.embed_tokens.weight"])
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """`[..., hidden]` of the last layer -> `[..., vocabulary]` in float32."""
+        """`[..., hidden]` from the last layer -> `[..., vocabulary]` in float32."""
         return F.linear(self.norm(hidden, "model.norm"), self.tensors["lm_head.weight"]).float()
 
     def norm(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        wide = x.float()
-        normed = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.config.norm_epsilon)
-        return normed.to(self.dtype) * self.tensors[f"{name}.weight"]
+        return F.rms_norm(x, x.shape[-1:], self.tensors[f"{name}.weight"], self.config.norm_epsilon)
 
     def project(self, layer: int, module: str, x: torch.Tensor, adapter: Adapter | None) -> torch.Tensor:
         name = f"model.layers.{layer}.{TARGETS[module]}"
@@ -94,10 +104,15 @@ class Decoder:
         return x + self.project(layer, "down_proj", F.silu(gate) * up, adapter)
 
     def encode(
-        self, ids: torch.Tensor, adapter: Adapter | None = None, hidden: bool = False, layers: int | None = None
+        self,
+        ids: torch.Tensor,
+        adapter: Adapter | None = None,
+        hidden: bool = False,
+        layers: int | None = None,
+        trace: Trace | None = None,
     ) -> tuple[Encoding, torch.Tensor | None]:
-        """Sequences `ids [sequences, tokens]`, padded at the right, each by itself with causal attention from position 0.
-        The last layer's output `[sequences, tokens, hidden]` is computed where `hidden` asks for it. `layers`: only so many."""
+        """Sequences `ids [sequences, tokens]`, padded on the right, each by itself with causal attention from position 0.
+        The last layer's output `[sequences, tokens, hidden]` is computed if `hidden` is set. `layers` limits the number of layers."""
         positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
         x, keys, values = self.embed(ids), [], []
         count = layers or self.config.layers
@@ -111,23 +126,25 @@ class Decoder:
             heads_first = (tensor.transpose(1, 2) for tensor in (q, k, v))
             attended = F.scaled_dot_product_attention(*heads_first, is_causal=True, enable_gqa=True)
             x = self.after_attention(layer, x, attended.transpose(1, 2).flatten(2), adapter)
+            if trace is not None:
+                trace.take(layer, x)
         return Encoding(keys, values), x
 
     def splice(self, encoding: Encoding, source: torch.Tensor, visible: torch.Tensor) -> Cache:
-        """Lays encoded tokens side by side: token j of a prompt is token `source[prompt, j]` of the encoding's flattened sequences,
+        """Joins encoded tokens into prompts: token j of a prompt is token `source[prompt, j]` of the encoding's flattened sequences,
         at position j."""
         positions = torch.arange(source.shape[1], device=source.device).expand(source.shape)
 
         def taken(tensor: torch.Tensor) -> torch.Tensor:
-            # The gradient of index_select adds up without sorting, unlike indexing's.
+            # The gradient of index_select is summed without sorting, unlike that of indexing.
             return tensor.flatten(0, 1).index_select(0, source.flatten()).unflatten(0, source.shape)
 
         keys = [self.rotate(taken(k), positions).transpose(1, 2) for k in encoding.keys]
         return Cache(keys, [taken(v).transpose(1, 2) for v in encoding.values], positions, visible)
 
-    def run(self, rows: Rows, cache: Cache, adapter: Adapter | None = None, watch: range = range(0)):
+    def run(self, rows: Rows, cache: Cache, adapter: Adapter | None = None, watch: range = range(0), trace: Trace | None = None):
         """Fresh rows over the cache and over each other: a row sees what is visible at positions up to its own.
-        Returns the last layer's output `[prompts, rows, hidden]`, the cache with the rows behind it, and for each watched layer
+        Returns the last layer's output `[prompts, rows, hidden]`, the cache with the rows appended, and for each watched layer
         the attention `[prompts, heads, rows, cached tokens]`."""
         config = self.config
         group = config.heads // config.kv_heads
@@ -150,5 +167,7 @@ class Decoder:
                 watched.append(weights.unflatten(2, (group, count)).flatten(1, 2)[..., :cached])
             attended = (weights.to(self.dtype) @ values[-1]).unflatten(2, (group, count)).permute(0, 3, 1, 2, 4).flatten(2)
             x = self.after_attention(layer, x, attended, adapter)
+            if trace is not None:
+                trace.take(layer, x)
         longer = Cache(keys, values, torch.cat([cache.positions, rows.positions], 1), torch.cat([cache.visible, rows.valid], 1))
         return x, longer, watched

@@ -1,4 +1,4 @@
-"""The user's own documents as passages, and a general set of questions with theirs."""
+"""The user's own documents as passages, and a general set of questions with their passages."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from .tokenizer import ModelTokenizer
 
 @dataclass(frozen=True)
 class Card:
-    """How the model is asked: the product's card. `document` and `question` hold `{title}`, `{text}` and `{question}`."""
+    """How the model is prompted: kvsplice's card. `document` and `question` contain `{title}`, `{text}` and `{question}`. Documents are
+    also encoded after the `example`, if there is one."""
 
     system: str
     document: str
     question: str
     max_document_tokens: int
     chunk_tokens: int
+    example: Passage | None = None
 
     def filled(self, passage: Passage) -> str:
-        # Both at once, so that a title that spells {text} stays one.
+        # Both at once, so that a title containing "{text}" is left alone.
         return "".join({"{title}": passage.title, "{text}": passage.text}.get(part, part) for part in split_at_fields(self.document))
 
 
@@ -33,14 +35,17 @@ class Passage:
 
 @dataclass(frozen=True)
 class GeneralQuestion:
+    """A question and the passages that it needs."""
+
     question: str
-    passage: Passage
+    passages: tuple[Passage, ...]
 
 
 def read_card(path: str | Path) -> Card:
     card = json.loads(Path(path).read_text())
     prompt = card["prompt"]
-    return Card(prompt["system"], prompt["document"], prompt["question"], card["maxDocumentTokens"], card["chunkTokens"])
+    example = Passage(card["example"]["title"], card["example"]["text"]) if "example" in card else None
+    return Card(prompt["system"], prompt["document"], prompt["question"], card["maxDocumentTokens"], card["chunkTokens"], example)
 
 
 def split_at_fields(template: str) -> list[str]:
@@ -60,7 +65,7 @@ def read_passages(path: str | Path, card: Card, tokenizer: ModelTokenizer) -> li
 
 
 def passages_of(text: str, most: int, tokenizer: ModelTokenizer) -> Iterator[str]:
-    """Paragraphs joined while they stay below `most` tokens; one that is longer by itself is cut between words."""
+    """Paragraphs joined as long as they stay below `most` tokens; a longer single paragraph is split between words."""
     passage = ""
     for paragraph in (piece.strip() for piece in text.split("\n\n")):
         if not paragraph:
@@ -90,12 +95,17 @@ def words_of(paragraph: str, most: int, tokenizer: ModelTokenizer) -> list[str]:
 
 
 def read_general(path: str | Path) -> list[GeneralQuestion]:
-    """A .jsonl file of `{question, title, text}`: questions that the passage answers. No answers: the model's own are the teacher."""
-    return [GeneralQuestion(row["question"], Passage(row.get("title", ""), row["text"])) for row in rows_of(path)]
+    """A .jsonl file of `{question, title, text}`: questions that the passage answers, or of `{question, passages: [{title, text}]}`:
+    questions that need all of these. There are no answers: the model's own are the teacher."""
+
+    def passages(row: dict) -> tuple[Passage, ...]:
+        return tuple(Passage(found.get("title", ""), found["text"]) for found in row.get("passages", [row]))
+
+    return [GeneralQuestion(row["question"], passages(row)) for row in rows_of(path)]
 
 
 def read_excluded(path: str | Path) -> set[str]:
-    """Texts of a .jsonl file of `{text}`: passages that must not be trained on, such as those that an evaluation asks about."""
+    """Texts of a .jsonl file of `{text}`: passages that must not be trained on, such as those used in an evaluation."""
     return {row["text"].strip() for row in rows_of(path)}
 
 

@@ -1,4 +1,4 @@
-"""Answers of questions by several ways of linking, and how far each is from full attention."""
+"""Answers to questions under several ways of linking, and how far each is from full attention."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from .decoder import Decoder
 from .linking import again, changed_keys, documents_looked_at, documents_most, first_tokens, highest, looked_at, reordered
 from .prompts import Context, Library, PromptSet, Question, encode_library, rows_behind, splice_prompts
 
+# Number of tokens at an answer's first position whose log-probabilities are reported.
+LIKELIEST = 16
+
 
 @dataclass(frozen=True)
 class Setting:
-    """A way of linking. `recompute` is a share of the document tokens, or what `choose` counts: first tokens of each document, whole
-    documents. `layers` (of the depth) and `last` (rows) say whose attention the question's choice adds up."""
+    """A way of linking. `recompute` is a share of the document tokens, or a count if `choose` is `first` (tokens of each document) or
+    `documents`. `layers` (of the depth), `last` (rows) and `others` (weight of the other rows) determine which attention the choice
+    sums up. With `example`, documents are also encoded after the prompts' example."""
 
     name: str
     behind_prefix: bool = False
@@ -28,14 +32,18 @@ class Setting:
     layers: tuple[float, float] = (0.5, 1.0)
     last: int | None = None
     order: bool = False
+    example: bool = False
+    others: float = 0.0
 
 
 @dataclass(frozen=True)
 class Answered:
-    """By question: its answer's tokens and its distance from full attention. `recomputed` is a share of the document tokens."""
+    """For each question: its answer's tokens, its distance from full attention, and the likeliest tokens at the answer's first position
+    with their log-probabilities. `recomputed` is a share of the document tokens."""
 
     answers: list[list[int]]
     distances: list[Distance]
+    first: list[tuple[list[int], list[float]]]
     recomputed: float
 
 
@@ -61,10 +69,12 @@ def parse_setting(text: str) -> Setting:
                 fields["layers"] = (float(low), float(high))
             case "last":
                 fields["last"] = int(value)
-            case "order":
-                fields["order"] = True
+            case "others":
+                fields["others"] = float(value)
+            case "order" | "example":
+                fields[key] = True
             case _:
-                raise ValueError(f'"{part}" of "{text}" is no way of linking.')
+                raise ValueError(f'"{part}" of "{text}" is not a way of linking.')
     return Setting(**fields)
 
 
@@ -93,15 +103,16 @@ def evaluate(
     batch: int,
     report: Callable[[str], None] = print,
 ) -> dict[str, Answered]:
-    """Documents are encoded once for all settings that encode them alike."""
+    """Documents are encoded once for all settings that encode them in the same way."""
     results = {}
     names = sorted({name for question in questions for name in question.documents})
     encodings: dict[tuple, list[Setting]] = {}
     for setting in settings:
-        encodings.setdefault((setting.behind_prefix, setting.adapter), []).append(setting)
-    for (behind_prefix, folder), alike in encodings.items():
+        before = (prompts.prefix if setting.behind_prefix else ()) + (prompts.example if setting.example else ())
+        encodings.setdefault((before, setting.adapter), []).append(setting)
+    for (before, folder), alike in encodings.items():
         adapter = load_adapter(folder).to(decoder.device) if folder else None
-        library = encode_library(decoder, prompts, names, behind_prefix, adapter)
+        library = encode_library(decoder, prompts, names, before, adapter)
         for setting in alike:
             begun = time.time()
             results[setting.name] = answer_all(decoder, prompts, library, questions, expected, setting, adapter, batch)
@@ -138,13 +149,13 @@ def answer_all(
         return answer_linked(decoder, prompts, context, chosen, [questions[i] for i in part], [expected[i] for i in part], answering)
 
     pairs = by_length(prompts, questions, batch, work)
-    return Answered([answer for answer, _ in pairs], [gap for _, gap in pairs], recomputed / of)
+    return Answered(*([pair[i] for pair in pairs] for i in range(3)), recomputed / of)
 
 
 def link(
     decoder: Decoder, library: Library, questions: list[Question], setting: Setting, answering: Adapter | None
 ) -> tuple[Context, torch.Tensor]:
-    """The spliced prompts in the order that they are answered in, and the tokens to compute again."""
+    """The spliced prompts in the order in which they are answered, and the tokens to recompute."""
     orders = [question.documents for question in questions]
     context = splice_prompts(decoder, library, orders)
     if not setting.recompute and not setting.order:
@@ -158,7 +169,7 @@ def link(
         case "deviation":
             return context, highest(changed_keys(decoder, context, answering), context, setting.recompute)
     asked = rows_behind(context.lengths, [list(question.tokens) for question in questions], decoder.device)
-    scores = looked_at(decoder, context, asked, setting.layers, setting.last, answering)
+    scores = looked_at(decoder, context, asked, setting.layers, setting.last, answering, setting.others)
     if setting.choose == "documents":
         return context, documents_most(scores, context, int(setting.recompute))
     if setting.order:
@@ -178,7 +189,7 @@ def answer_linked(
     questions: list[Question],
     expected: list[Reference],
     answering: Adapter | None,
-) -> list[tuple[list[int], Distance]]:
+) -> list[tuple[list[int], Distance, tuple[list[int], list[float]]]]:
     """One pass of the chosen tokens, the question and full attention's answer gives the distance; the answer is then generated without
     the rows of full attention's answer."""
     lengths, device = context.lengths, decoder.device
@@ -196,4 +207,9 @@ def answer_linked(
     ends = lengths + torch.tensor([len(question) for question in asked], device=device)
     longer.visible.logical_and_(longer.positions < ends[:, None])
     answers, _ = generate(decoder, longer, ends, torch.stack(last), prompts.ends, ANSWER_TOKENS, answering)
-    return list(zip(answers, results))
+    return list(zip(answers, results, (likeliest(logits.log_softmax(-1)) for logits in last)))
+
+
+def likeliest(log_probabilities: torch.Tensor) -> tuple[list[int], list[float]]:
+    values, tokens = log_probabilities.float().topk(min(LIKELIEST, log_probabilities.shape[-1]))
+    return tokens.tolist(), values.tolist()

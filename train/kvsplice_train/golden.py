@@ -1,4 +1,4 @@
-"""Golden values for the product's own tests: tiny random models, an adapter for each, and what this package computes with them."""
+"""Golden values for kvsplice's own tests: tiny random models, an adapter for each, and what this package computes with them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ RANK, ALPHA = 4, 8
 CASES = {
     "spliced": Setting("spliced"),
     "prefix": Setting("prefix", behind_prefix=True),
-    "recompute": Setting("recompute", behind_prefix=True, recompute=0.3, last=5),
+    "recompute": Setting("recompute", behind_prefix=True, recompute=0.3, last=5, others=0.1),
     "recompute, all rows": Setting("recompute, all rows", behind_prefix=True, recompute=0.3),
     "recompute everything": Setting("recompute everything", behind_prefix=True, recompute=1.0),
-    "order": Setting("order", behind_prefix=True, recompute=0.3, last=5, order=True),
+    "order": Setting("order", behind_prefix=True, recompute=0.3, last=5, order=True, others=0.1),
     "first": Setting("first", behind_prefix=True, recompute=4, choose="first"),
     "deviation": Setting("deviation", behind_prefix=True, recompute=0.3, choose="deviation"),
 }
@@ -45,7 +45,7 @@ def write_golden(folder: Path) -> None:
 
 
 def random_adapter(config, seed: int) -> Adapter:
-    """On every module of every layer but those of the last that an encoding does not reach, with a B that changes something."""
+    """On every module of every layer, except those in the last layer that encoding does not use, with a B that has an effect."""
     adapter = new_adapter(config, RANK, ALPHA, ENCODE, list(TARGETS), range(config.layers), seed)
     generator = torch.Generator().manual_seed(seed + 100)
     pairs = {at: (a.detach(), torch.randn(b.shape, generator=generator) * 0.15) for at, (a, b) in adapter.pairs.items()}
@@ -65,7 +65,7 @@ def prompts_of(seed: int) -> PromptSet:
 def golden_values(decoder: Decoder, adapter: Adapter, prompts: PromptSet) -> dict:
     question = prompts.questions["all"][0]
     both = Adapter(adapter.rank, adapter.alpha, BOTH, adapter.pairs)
-    encoded = encode_library(decoder, prompts, ["b"], True, adapter)
+    encoded = encode_library(decoder, prompts, ["b"], prompts.prefix, adapter)
     at = encoded.start["b"]
     return {
         "prefix": prompts.prefix,
@@ -76,7 +76,7 @@ def golden_values(decoder: Decoder, adapter: Adapter, prompts: PromptSet) -> dic
             full_case(decoder, prompts, question, "full attention", None),
             *(spliced_case(decoder, prompts, question, setting, None) for setting in CASES.values()),
             spliced_case(decoder, prompts, question, Setting("encoding adapter", behind_prefix=True), adapter),
-            spliced_case(decoder, prompts, question, Setting("encoding adapter, recompute", True, recompute=0.3, last=5), adapter),
+            spliced_case(decoder, prompts, question, Setting("encoding adapter, recompute", True, recompute=0.3, last=5, others=0.1), adapter),
             full_case(decoder, prompts, question, "full attention, adapter on every pass", both),
             spliced_case(decoder, prompts, question, Setting("adapter on every pass", behind_prefix=True), both),
         ],
@@ -101,7 +101,7 @@ def full_case(decoder: Decoder, prompts: PromptSet, question: Question, name: st
 @torch.no_grad()
 def spliced_case(decoder: Decoder, prompts: PromptSet, question: Question, setting: Setting, adapter: Adapter | None) -> dict:
     answering = adapter.answering if adapter else None
-    library = encode_library(decoder, prompts, sorted(prompts.documents), setting.behind_prefix, adapter)
+    library = encode_library(decoder, prompts, sorted(prompts.documents), prompts.prefix if setting.behind_prefix else (), adapter)
     context, chosen = link(decoder, library, [question], setting, answering)
     asked = rows_behind(context.lengths, [list(question.tokens)], decoder.device)
     rows, cache = again(context, chosen, asked)
@@ -121,13 +121,13 @@ def spliced_case(decoder: Decoder, prompts: PromptSet, question: Question, setti
         case["order"] = placed(question, context.ids[0].tolist(), prompts)
     if setting.choose == "question" and setting.recompute:
         before = splice_prompts(decoder, library, [question.documents])
-        case["looked"] = rounded(looked_at(decoder, before, asked, setting.layers, setting.last, answering)[0])
-        case |= {"layers": setting.layers, "last": setting.last}
+        case["looked"] = rounded(looked_at(decoder, before, asked, setting.layers, setting.last, answering, setting.others)[0])
+        case |= {"layers": setting.layers, "last": setting.last, "others": setting.others}
     return case
 
 
 def placed(question: Question, ids: list[int], prompts: PromptSet) -> list[str]:
-    """The documents in the order that their tokens have in the prompt."""
+    """The documents in the order of their tokens in the prompt."""
     text = ids[len(prompts.prefix) :]
     order: list[str] = []
     while text:

@@ -13,7 +13,7 @@ from .prompts import Question
 
 @dataclass(frozen=True)
 class Asked:
-    """A question before it has documents: its text for retrieval, its tokens, and the documents that it needs."""
+    """A question that has no documents yet: its text for retrieval, its tokens, and the documents that it needs."""
 
     text: str
     tokens: tuple[int, ...]
@@ -32,8 +32,8 @@ def retrieve(texts: dict[str, str], questions: list[str], count: int) -> list[li
 def grouped(
     asked: list[Asked], texts: dict[str, str], documents: int, pool: int, questions: int, rng: random.Random
 ) -> Iterator[list[Question]]:
-    """Groups of up to `questions` questions over a pool of up to `pool` documents: what the first one needs and what is retrieved
-    for it. Each question has the documents that it needs and as many more of the pool as make `documents`, in random order. A
+    """Groups of up to `questions` questions over a pool of up to `pool` documents: what the first question needs and what is retrieved
+    for it. Each question has the documents that it needs, filled up from the pool to `documents`, in random order. A
     question is used once."""
     order = list(range(len(asked)))
     rng.shuffle(order)

@@ -1,4 +1,4 @@
-"""Which tokens of spliced documents are computed again, in place, by what the question looks at."""
+"""Which tokens of spliced documents are recomputed, in place, according to the question's attention."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ def looked_at(
     layers: tuple[float, float],
     last: int | None = None,
     adapter: Adapter | None = None,
+    others: float = 0.0,
 ) -> torch.Tensor:
     """One pass of the question over the spliced KV: the attention (after softmax) that each cached token gets, summed over the question's
-    rows (or its `last` ones), over all heads, and over the layers from `layers[0]` to `layers[1]` of the depth: `[prompts, tokens]`."""
+    rows (or its `last` ones, the rest weighted by `others`), over all heads, and over the layers from `layers[0]` to `layers[1]` of the
+    depth: `[prompts, tokens]`."""
     depth = decoder.config.layers
     watch = range(int(layers[0] * depth + 0.5), int(layers[1] * depth + 0.5))
     _, _, attention = decoder.run(question, context.cache, adapter, watch)
-    counted = question.valid
+    counted = question.valid.float()
     if last is not None:
         behind = question.valid.sum(1, keepdim=True) - torch.arange(question.ids.shape[1], device=question.ids.device)
-        counted = counted & (behind <= last)
+        counted = counted * torch.where(behind <= last, 1.0, others)
     total = torch.zeros(context.ids.shape, device=context.ids.device)
     for weights in attention:
         total += (weights * counted[:, None, :, None]).sum((1, 2))
@@ -33,7 +35,7 @@ def looked_at(
 
 
 def highest(scores: torch.Tensor, context: Context, share: float) -> torch.Tensor:
-    """Marks `share` of each prompt's document tokens (rounded down), those of the highest scores: `[prompts, tokens]`."""
+    """Marks `share` of each prompt's document tokens (rounded down), those with the highest scores: `[prompts, tokens]`."""
     allowed = context.document >= 0
     scores = scores.masked_fill(~allowed, float("-inf"))
     count = (share * allowed.sum(1) + 1e-6).long()
@@ -51,14 +53,14 @@ def first_tokens(context: Context, count: int) -> torch.Tensor:
 
 
 def changed_keys(decoder: Decoder, context: Context, adapter: Adapter | None = None) -> torch.Tensor:
-    """How far K of layer 1 moves when every document token is computed again (CacheBlend, arXiv 2405.16444): `[prompts, tokens]`."""
+    """How much K of layer 1 changes when every document token is recomputed (CacheBlend, arXiv 2405.16444): `[prompts, tokens]`."""
     fresh, _ = decoder.encode(context.ids, adapter, layers=2)
     moved = decoder.rotate(fresh.keys[1], context.cache.positions).transpose(1, 2).float() - context.cache.keys[1].float()
     return moved.pow(2).sum((1, 3))
 
 
 def documents_most(scores: torch.Tensor, context: Context, count: int) -> torch.Tensor:
-    """Marks every token of the `count` documents that are looked at most: `[prompts, tokens]`."""
+    """Marks every token of the `count` documents with the most attention: `[prompts, tokens]`."""
     rank = documents_looked_at(scores, context).argsort(1, descending=True).argsort(1)
     return (rank.gather(1, context.document.clamp(min=0)) < count) & (context.document >= 0)
 
@@ -71,7 +73,7 @@ def documents_looked_at(scores: torch.Tensor, context: Context, unless_first: in
 
 
 def reordered(scores: torch.Tensor, before: Context, after: Context, orders: list[list[int]]) -> torch.Tensor:
-    """Scores of the tokens of `before`, in the places that they have in `after`: its document d was document `orders[prompt][d]`."""
+    """Scores of the tokens of `before`, at their places in `after`, whose document d was document `orders[prompt][d]`."""
     moved = torch.zeros_like(after.ids, dtype=scores.dtype)
     for prompt, order in enumerate(orders):
         for place, was in enumerate(order):
@@ -80,10 +82,10 @@ def reordered(scores: torch.Tensor, before: Context, after: Context, orders: lis
 
 
 def again(context: Context, chosen: torch.Tensor, question: Rows) -> tuple[Rows, Cache]:
-    """The chosen tokens as fresh rows at their own positions, with the question behind them; and the cache without their old KV."""
+    """The chosen tokens as fresh rows at their own positions, followed by the question; and the cache without their old KV."""
     counts = chosen.sum(1)
     widest = int(counts.max())
-    # Stable: the chosen keep their order, the rest is cut off or padding.
+    # Stable: the chosen tokens keep their order, the rest is cut off or is padding.
     index = torch.argsort((~chosen).to(torch.uint8), dim=1, stable=True)[:, :widest]
     valid = torch.arange(widest, device=chosen.device)[None] < counts[:, None]
     rows = Rows(

@@ -1,4 +1,4 @@
-"""Prompts as token ids: a prefix, documents, and a question behind them."""
+"""Prompts as token ids: a prefix, documents, and then a question."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 from .adapter import Adapter
 from .decoder import Cache, Decoder, Encoding, Rows
 
-# Tokens of one pass, padding included.
+# Tokens in one pass, including padding.
 ENCODED_AT_ONCE = 12288
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question's own tokens, with what closes the prompt, and the documents before it in their order."""
+    """A question's own tokens, including what closes the prompt, and the documents before it in order."""
 
     documents: tuple[str, ...]
     tokens: tuple[int, ...]
@@ -27,12 +27,14 @@ class Question:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """`documents` by id, each with its template's text; `ends` are the tokens that end an answer."""
+    """`documents` by id, each including its template's text; `ends` are the tokens that end an answer. `example` is a document that may
+    precede the others while they are encoded, after the prefix, so that none is computed as a prompt's first; no prompt contains it."""
 
     prefix: tuple[int, ...]
     documents: dict[str, tuple[int, ...]]
     questions: dict[str, list[Question]]
     ends: tuple[int, ...]
+    example: tuple[int, ...] = ()
 
     def tokens_of(self, question: Question) -> int:
         return len(self.prefix) + sum(len(self.documents[d]) for d in question.documents) + len(question.tokens)
@@ -46,12 +48,12 @@ def read_prompts(path: str | Path) -> PromptSet:
         name: [Question(tuple(row["documents"]), tuple(row["tokens"])) for row in rows] for name, rows in data["questions"].items()
     }
     documents = {name: tuple(ids) for name, ids in data["documents"].items()}
-    return PromptSet(tuple(data["prefix"]), documents, questions, tuple(data["ends"]))
+    return PromptSet(tuple(data["prefix"]), documents, questions, tuple(data["ends"]), tuple(data.get("example", ())))
 
 
 @dataclass(frozen=True)
 class Library:
-    """The prefix and documents, encoded: one long row of tokens. `start[id]` is a document's first."""
+    """The encoded prefix and documents: one long row of tokens. `start[id]` is a document's first token."""
 
     encoding: Encoding
     ids: torch.Tensor
@@ -61,9 +63,10 @@ class Library:
 
 
 @torch.no_grad()
-def encode_library(decoder: Decoder, prompts: PromptSet, names: list[str], behind_prefix: bool, adapter: Adapter | None = None) -> Library:
-    """Encodes each document alone, or behind the prefix, with the adapter; and the prefix as the answering model has it."""
-    before = prompts.prefix if behind_prefix else ()
+def encode_library(
+    decoder: Decoder, prompts: PromptSet, names: list[str], before: tuple[int, ...] = (), adapter: Adapter | None = None
+) -> Library:
+    """Encodes each document alone, or after the tokens `before`, with the adapter; and the prefix as the answering model computes it."""
     waiting = deque(sorted(names, key=lambda name: len(prompts.documents[name])))
     first, _ = decoder.encode(torch.tensor([prompts.prefix], device=decoder.device), adapter.answering if adapter else None)
     keys, values = [[k[0]] for k in first.keys], [[v[0]] for v in first.values]
@@ -82,7 +85,7 @@ def encode_library(decoder: Decoder, prompts: PromptSet, names: list[str], behin
         for layer in range(decoder.config.layers):
             keys[layer].append(encoding.keys[layer][kept])
             values[layer].append(encoding.values[layer][kept])
-    # Layer by layer, so that what is joined can be freed at once.
+    # Layer by layer, so that the joined parts can be freed at once.
     joined = Encoding([], [])
     for layer in range(decoder.config.layers):
         joined.keys.append(torch.cat(keys[layer])[None])
@@ -93,8 +96,8 @@ def encode_library(decoder: Decoder, prompts: PromptSet, names: list[str], behin
 
 @dataclass(frozen=True)
 class Context:
-    """A batch of spliced prompts, without their questions. `document[prompt, token]` is the place of the token's document in the
-    prompt, or -1; `ids` are the tokens; both are padded as the cache is."""
+    """A batch of spliced prompts, without their questions. `document[prompt, token]` is the index of the token's document in the
+    prompt, or -1; `ids` are the tokens; both are padded like the cache."""
 
     cache: Cache
     ids: torch.Tensor
@@ -128,7 +131,7 @@ def rows_behind(lengths: torch.Tensor, sequences: list[list[int]], device: str) 
 
 
 def padded(sequences: list, device: str, fill: int = 0) -> torch.Tensor:
-    """`[sequences, longest]`, padded at the right."""
+    """`[sequences, longest]`, padded on the right."""
     longest = max(map(len, sequences))
     rows = [list(sequence) + [fill] * (longest - len(sequence)) for sequence in sequences]
     return torch.tensor(rows, dtype=torch.long).to(device)

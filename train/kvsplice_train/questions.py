@@ -1,4 +1,4 @@
-"""Questions that the model itself makes from passages."""
+"""Questions that the model itself generates from passages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .evaluate import by_length
 from .prompts import PromptSet, Question
 from .tokenizer import ModelTokenizer
 
-# Greedy decoding is repeatable; another first word makes another question.
+# Greedy decoding is deterministic; a different first word gives a different question.
 FIRST_WORDS = ("What", "Who", "When", "Where", "Which", "How", "Why")
 INSTRUCTION = 'Write one short question that the document answers. Begin it with "{word}" and write nothing else.'
 QUESTION_TOKENS = 40
@@ -19,7 +19,7 @@ LEAST_WORDS = 4
 def make_questions(
     decoder: Decoder, prompts: PromptSet, card: Card, tokenizer: ModelTokenizer, names: list[str], each: int, batch: int
 ) -> list[tuple[str, str]]:
-    """Up to `each` questions a passage, as `(name, question)`; what is no question is left out."""
+    """Up to `each` questions per passage, as `(name, question)`; anything that is not a question is left out."""
     asked = []
     for i, name in enumerate(names):
         for k in range(each):

@@ -51,7 +51,7 @@ def tiny_model(architecture: str, seed: int) -> Weights:
 
 
 def write_gguf(weights: Weights, path: Path) -> None:
-    """Matrices in F16, the rest in F32, with a tokenizer of bytes."""
+    """Matrices in F16, the rest in F32, with a byte tokenizer."""
     config = weights.config
     writer = gguf.GGUFWriter(path, config.architecture)
     writer.add_name(f"tiny {config.architecture}")
@@ -69,7 +69,7 @@ def write_gguf(weights: Weights, path: Path) -> None:
     writer.add_vocab_size(config.vocabulary)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
-    # In GPT-2's alphabet bytes 33 to 126 stand for themselves; "~" makes room for the one merge that a reader may ask for.
+    # In GPT-2's alphabet, bytes 33 to 126 represent themselves; "~" makes room for the one merge that a reader may require.
     pieces = ["<|end|>", "Ġ"] + [chr(code) for code in range(33, 126)] + ["!!"]
     writer.add_token_list(pieces)
     writer.add_token_types([gguf.TokenType.CONTROL] + [gguf.TokenType.NORMAL] * (config.vocabulary - 1))

@@ -11,25 +11,25 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from .weights import ModelError
 
-# How text is cut before byte pairs are joined, by the name that llama.cpp gave it (`tokenizer.ggml.pre`).
+# How text is split before byte pairs are merged, by llama.cpp's name (`tokenizer.ggml.pre`).
 CUTS = {
     "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     "llama-bpe": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-# Digits one by one, then GPT-2's own cut.
+# Single digits, then GPT-2's own split.
 DIGITS_APART = ("smollm",)
 
 
 @dataclass(frozen=True)
 class ModelTokenizer:
-    """`begin` stands before every prompt where the model wants it; `ends` end an answer."""
+    """`begin` precedes every prompt if the model requires it; `ends` end an answer."""
 
     tokenizer: Tokenizer
     begin: tuple[int, ...]
     ends: tuple[int, ...]
 
     def tokens(self, text: str) -> list[int]:
-        """Control tokens that the text spells out are themselves."""
+        """Control tokens spelled out in the text become control tokens."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def text(self, tokens: list[int]) -> str:
@@ -61,7 +61,7 @@ def gguf_tokenizer(path: Path) -> ModelTokenizer:
         return fallback if field is None else field.contents()
 
     if value("model") != "gpt2":
-        raise ModelError(f"The tokenizer of {path} is not byte-pair encoding of bytes. Give the model's Hugging Face folder instead.")
+        raise ModelError(f"The tokenizer of {path} is not byte-level BPE. Give the model's Hugging Face folder instead.")
     tokens = value("tokens")
     vocabulary = {token: i for i, token in enumerate(tokens)}
     merges = [tuple(merge.split(" ")) for merge in value("merges")]
@@ -81,5 +81,5 @@ def cut(name: str) -> pre_tokenizers.PreTokenizer:
     if name in DIGITS_APART:
         return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
     if name not in CUTS:
-        raise ModelError(f"The tokenizer's cut \"{name}\" is not known; give the model's Hugging Face folder instead.")
+        raise ModelError(f"The pre-tokenizer \"{name}\" is unknown. Give the model's Hugging Face folder instead.")
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(CUTS[name]), "isolated"), bytes_of])

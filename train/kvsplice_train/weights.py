@@ -34,7 +34,7 @@ class Config:
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors are float32 and row-major `[out, in]`; rows of q and k are in halves, as Hugging Face has them."""
+    """Tensors are float32 and row-major `[out, in]`; rows of q and k are in halves, as in Hugging Face's files."""
 
     config: Config
     tensors: dict[str, torch.Tensor]
@@ -62,7 +62,7 @@ OUTSIDE = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "out
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Reads a GGUF file or a Hugging Face folder. Raises ModelError for what is not understood."""
+    """Reads a GGUF file or a Hugging Face folder. Raises ModelError for anything unsupported."""
     path = Path(path)
     if path.is_dir():
         return read_folder(path)
@@ -125,7 +125,7 @@ def hugging_face_name(name: str) -> str:
 
 
 def from_gguf_order(config: Config, name: str, values: torch.Tensor) -> torch.Tensor:
-    """Rows of q and k of llama files lie in pairs side by side; here they are in halves."""
+    """Llama files have the rows of q and k in interleaved pairs; here they are in halves."""
     if config.architecture != "llama":
         return values
     if name.endswith(("attn_q.weight", "attn_q.bias")):
@@ -141,7 +141,7 @@ def halves_of_pairs(rows: torch.Tensor, heads: int) -> torch.Tensor:
 
 
 def pairs_of_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """The inverse of `halves_of_pairs`: the order that a llama GGUF has."""
+    """The inverse of `halves_of_pairs`: the order in a llama GGUF."""
     return rows.reshape(heads, 2, rows.shape[0] // heads // 2, -1).transpose(1, 2).reshape(rows.shape)
 
 
@@ -171,7 +171,7 @@ def read_folder(path: Path) -> Weights:
     )
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        raise ModelError(f"{path} holds no .safetensors file. Save the model as safetensors.")
+        raise ModelError(f"{path} contains no .safetensors file. Save the model as safetensors.")
     tensors = {}
     for file in files:
         with safe_open(file, framework="pt") as opened:

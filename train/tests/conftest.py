@@ -6,7 +6,7 @@ collect_ignore_glob = ["test_*.py"] if MISSING else []
 if not MISSING:
     import torch
 
-    # The models are tiny: a second thread costs more than it brings.
+    # The models are tiny: a second thread costs more than it gains.
     torch.set_num_threads(1)
 
 

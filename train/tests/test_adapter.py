@@ -64,7 +64,7 @@ def test_peft_computes_the_same_with_the_files(architecture, tmp_path):
 
 
 @pytest.mark.parametrize("feature", ("use_dora", "modules_to_save", "rank_pattern"))
-def test_what_is_not_understood_is_refused_by_name(tmp_path, feature):
+def test_unsupported_features_are_refused_by_name(tmp_path, feature):
     save_adapter(random_adapter(tiny_model("qwen2", seed=1).config, seed=1), tmp_path, "tiny")
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings | {feature: ["lm_head"]}))
@@ -72,7 +72,7 @@ def test_what_is_not_understood_is_refused_by_name(tmp_path, feature):
         load_adapter(tmp_path)
 
 
-def test_an_adapter_of_the_encoding_leaves_out_what_nothing_reads():
+def test_an_encoding_adapter_leaves_out_unused_modules():
     config = tiny_model("qwen2", seed=1).config
     last = {module for layer, module in new_adapter(config, 4, 8, ENCODE, list(TARGETS), range(3), seed=1).pairs if layer == 2}
     assert last == {"k_proj", "v_proj"}

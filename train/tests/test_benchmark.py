@@ -71,7 +71,7 @@ def test_prompts_are_evaluated_and_scored_by_commands(tmp_path, monkeypatch, cap
 
 
 def test_intervals_are_paired():
-    """Settings that fail on the same questions differ by nothing, however wide either's own interval is."""
+    """Settings that fail on the same questions do not differ, however wide their separate intervals are."""
     prompts = {"questions": {"s": [{"answers": ["yes"]}] * 40}}
 
     class Words:

@@ -1,4 +1,4 @@
-"""The passes, against Hugging Face's implementations of the same models."""
+"""The passes, compared with Hugging Face's implementations of the same models."""
 
 import random
 
@@ -59,7 +59,7 @@ def test_recomputing_every_document_token_is_full_attention(architecture, behind
     decoder, prompts = Decoder(tiny_model(architecture, seed=3)), random_prompts(4)
     asked = prompts.questions["all"]
     expected = full_attention(decoder, prompts, asked)
-    library = encode_library(decoder, prompts, sorted(prompts.documents), behind_prefix)
+    library = encode_library(decoder, prompts, sorted(prompts.documents), prompts.prefix if behind_prefix else ())
     context = splice_prompts(decoder, library, [question.documents for question in asked])
     rows, cache = again(context, context.document >= 0, rows_behind(context.lengths, [list(q.tokens) for q in asked], "cpu"))
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_one_document_behind_the_prefix_is_full_attention():
     decoder, prompts = Decoder(tiny_model("qwen2", seed=3)), random_prompts(4)
     asked = [Question((name,), (5, 6, 7)) for name in prompts.documents]
     expected = full_attention(decoder, prompts, asked)
-    library = encode_library(decoder, prompts, sorted(prompts.documents), behind_prefix=True)
+    library = encode_library(decoder, prompts, sorted(prompts.documents), prompts.prefix)
     context = splice_prompts(decoder, library, [question.documents for question in asked])
     with torch.no_grad():
         hidden, _, _ = decoder.run(rows_behind(context.lengths, [list(q.tokens) for q in asked], "cpu"), context.cache)

@@ -1,4 +1,4 @@
-"""The golden values in test/golden/linking are what this package computes."""
+"""The golden values in test/golden/linking match what this package computes."""
 
 import json
 from pathlib import Path

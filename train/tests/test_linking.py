@@ -1,4 +1,4 @@
-"""The choice of tokens that are computed again."""
+"""The choice of tokens to recompute."""
 
 import torch
 
@@ -36,7 +36,7 @@ def test_first_tokens_are_those_of_each_document():
     assert first_tokens(PROMPT, 5).nonzero()[:, 1].tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_a_document_is_looked_at_without_its_first_tokens():
+def test_a_document_s_attention_leaves_out_its_first_tokens():
     assert documents_looked_at(torch.ones(1, 13), PROMPT).tolist() == [[1.0, 5.0]]
 
 
@@ -47,7 +47,7 @@ def test_scores_move_with_their_documents():
     assert moved[0, 2:12].tolist() == [5, 6, 7, 8, 9, 10, 11, 2, 3, 4]
 
 
-def test_what_is_computed_again_is_fresh_in_order_and_no_longer_cached():
+def test_recomputed_tokens_are_fresh_in_order_and_no_longer_cached():
     chosen = torch.zeros(1, 13, dtype=torch.bool)
     chosen[0, [7, 3]] = True
     question = Rows(torch.tensor([[1, 2]]), torch.tensor([[12, 13]]), torch.ones(1, 2, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""The tokenizer that is made of a GGUF file."""
+"""The tokenizer made from a GGUF file."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_text_is_bytes_merges_and_control_tokens(tokenizer):
     assert tokenizer.ends == (0,) and tokenizer.begin == ()
 
 
-def test_passages_hold_every_word_and_no_more_tokens_than_asked(tokenizer):
+def test_passages_contain_every_word_within_the_token_limit(tokenizer):
     text = "One two three.\n\nFour.\n\n" + " ".join(f"word{i}" for i in range(40)) + "\n\nLast."
     passages = list(passages_of(text, 30, tokenizer))
     assert " ".join(passages).split() == text.split()

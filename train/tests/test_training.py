@@ -44,15 +44,15 @@ def test_the_teacher_is_full_attention(taught):
     assert all(lesson.likeliest[0, 0] == lesson.answer[0] for lesson in lessons)
 
 
-def test_the_student_is_the_product_s_splice(taught):
-    """A lesson's divergence is the distance that the evaluation of the same documents behind the prefix finds."""
+def test_the_student_matches_kvsplice_s_splice(taught):
+    """A lesson's divergence equals the distance that `evaluate` finds for the same documents after the prefix."""
     decoder, prompts, lessons = taught
     asked = [lesson.question for lesson in lessons]
     found = evaluate(decoder, prompts, asked, references(decoder, prompts, asked, 6), [parse_setting("prefix")], 6, lambda line: None)
     with torch.no_grad():
         for lesson, distance in zip(lessons, found["prefix"].distances):
             graded = answer_lessons(decoder, prompts, [lesson], None)
-            # The teacher's 64 likeliest of 96 tokens, the rest as one: a lower bound, and close.
+            # The teacher's 64 likeliest of 96 tokens, with the rest as one: a close lower bound.
             count = len(lesson.answer)
             assert graded.divergence.tolist() == pytest.approx(distance.divergence[:count], abs=0.02)
             assert graded.same.tolist() == distance.same[:count]
@@ -70,7 +70,37 @@ def test_training_lowers_the_divergence_and_leaves_the_model_alone(taught, tmp_p
     assert load_adapter(tmp_path).where == where
 
 
-def test_a_run_that_was_interrupted_ends_as_one_that_was_not(taught, tmp_path):
+def test_recomputing_a_share_is_closer_and_recomputing_everything_is_full_attention(taught):
+    decoder, prompts, lessons = taught
+    with torch.no_grad():
+        spliced, again, everything = (answer_lessons(decoder, prompts, lessons, None, share) for share in (0.0, 0.5, 1.0))
+    assert everything.divergence.max() < 1e-3 and everything.apart.max() < 1e-3 < again.apart.mean() < spliced.apart.mean()
+
+
+def test_states_and_recomputation_also_train(taught, tmp_path):
+    decoder, prompts, lessons = taught
+    groups = [lessons[i : i + 2] for i in range(0, 12, 2)]
+    held_out = [lesson for group in groups for lesson in group]
+    schedule = Schedule(30, 4, 5e-3, 10, at_once=2, recompute=0.3, states=1.0)
+    checks = train(decoder, prompts, adapter_of(), groups, held_out, schedule, tmp_path, "tiny", lambda line: None)
+    assert min(check.both for check in checks) < 0.9 * checks[0].both
+    assert checks[0].recomputed < checks[0].divergence
+
+
+def test_lessons_after_an_example_match_the_evaluation_after_it(taught):
+    decoder, prompts, lessons = taught
+    behind = PromptSet(prompts.prefix, prompts.documents, {}, prompts.ends, example=(5, 6, 7, 8))
+    asked = [lesson.question for lesson in lessons]
+    settings = [parse_setting("prefix"), parse_setting("prefix+example")]
+    found = evaluate(decoder, behind, asked, references(decoder, behind, asked, 6), settings, 6, lambda line: None)
+    with torch.no_grad():
+        graded = answer_lessons(decoder, behind, lessons[:1], None)
+    count = len(lessons[0].answer)
+    assert graded.divergence.tolist() == pytest.approx(found["prefix+example"].distances[0].divergence[:count], abs=0.02)
+    assert found["prefix+example"].distances[0].divergence != found["prefix"].distances[0].divergence
+
+
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(taught, tmp_path):
     decoder, prompts, lessons = taught
     groups, held_out = [[lesson] for lesson in lessons[:12]], lessons[12:]
 
@@ -98,8 +128,8 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(taught, tmp_path):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
 
-def test_checks_that_are_no_better_end_the_run():
-    checks = [Check(0, 0.3, 0.5), Check(1, 0.2, 0.5), Check(2, 0.25, 0.5), Check(3, 0.21, 0.5)]
+def test_checks_without_improvement_end_the_run():
+    checks = [Check(i, kl, 0.5, kl) for i, kl in enumerate((0.3, 0.2, 0.25, 0.21))]
     assert not exhausted(checks, patience=3) and exhausted(checks, patience=2)
 
 
@@ -166,6 +196,6 @@ def test_the_command_trains_from_documents_and_a_gguf_file(tmp_path, monkeypatch
     printed = capsys.readouterr()
     result = json.loads(printed.out)
     assert result["best"]["divergence"] <= result["before"]["divergence"]
-    assert "2 passages of your own, 40 general questions, 41 passages in all" in printed.err and "step 4" in printed.err
+    assert "2 passages from your documents, 40 general questions, 41 passages in total" in printed.err and "step 4" in printed.err
     adapter = load_adapter(tmp_path / "out")
     assert {module for _, module in adapter.pairs} == {"k_proj", "v_proj"} and {layer for layer, _ in adapter.pairs} == {0, 1}

@@ -1,40 +1,75 @@
 import type { KvForm } from "../../kv/form.js";
-import type { RotaryTable } from "../../kv/rotary.js";
-import type { Where } from "../../model/adapter/index.js";
+import { RotaryTable } from "../../kv/rotary.js";
+import type { Adapter } from "../../model/adapter/index.js";
+import { openModelFile, type Quantization } from "../../model/files/open.js";
+import type { ModelSpec } from "../../model/spec.js";
 import type { Backend, PassPart } from "../backend.js";
-import type { AdapterInputs } from "./adapter.js";
+import { type AdapterInputs, adapterInputs } from "./adapter.js";
 import { KvCache } from "./cache.js";
-import type { PassRunner } from "./pass.js";
-import { BATCH_SLOTS, type Sessions } from "./session.js";
+import { Embedding } from "./embedding.js";
+import { Encoder } from "./encoder.js";
+import { encoderId } from "./identity.js";
+import { BATCH_SLOTS, passTokens } from "./limits.js";
+import { PassRunner } from "./pass.js";
+import { openSessions, type SessionOptions, type Sessions } from "./session.js";
 
-/** Tokens of one pass: longer prompts are cut, because the scores of all pairs exist at once. */
-const PASS_TOKENS = 256;
+export type CpuOptions = SessionOptions & {
+  /** The model's files. */
+  readonly path: string;
+  readonly quantize: Quantization | undefined;
+  readonly spec: ModelSpec;
+  /** The name of its graphs: `graphId`. */
+  readonly id: string;
+  /** Adapters that act together; may be empty. */
+  readonly adapters: readonly Adapter[];
+  /** Tokens over which encoding in 8 bits is calibrated; if omitted, blocks are encoded the way answers are computed. */
+  readonly calibration?: readonly number[] | undefined;
+};
 
-/** Scores of one prompt's tokens in a pass: some copies of them exist at once, and larger ones make no pass faster. */
-const SCORE_BYTES = 12 * 2 ** 20;
-
-/** However long a prompt is: with fewer tokens a pass, reading the weights takes longer than the scores. */
-const LEAST_PASS_TOKENS = 32;
-
-/** ONNX Runtime on the processor; KV in WebAssembly memories that its graphs read and write in place. */
+/** ONNX Runtime on the CPU, with KV in WebAssembly memories that its graphs read and write in place. */
 export class CpuBackend implements Backend {
   readonly mostSlots = BATCH_SLOTS;
+  readonly failure = undefined;
   private several: "closed" | "opening" | "open" = "closed";
 
-  /**
-   * @param release frees what the sessions were opened over
-   * @param adapter acts on the passes that it names
-   */
-  constructor(
+  private constructor(
+    private readonly spec: ModelSpec,
     private readonly sessions: Sessions,
     private readonly runner: PassRunner,
     private readonly tables: readonly RotaryTable[],
-    private readonly release: () => Promise<void>,
-    private readonly adapter?: { readonly where: Where; readonly inputs: AdapterInputs },
+    /** Closes the model's files. */
+    private readonly release: () => void,
+    /** The adapters' inputs for passes that answer, and for those that encode blocks. */
+    private readonly acting: { readonly answering: AdapterInputs | undefined; readonly encoding: AdapterInputs | undefined },
+    private readonly encoder: Encoder | undefined,
   ) {}
+
+  /** @throws KvspliceError `bad_model` if an adapter does not fit, `bad_store` if its graphs cannot be stored */
+  static async open({ path, quantize, spec, id, adapters, calibration, ...options }: CpuOptions): Promise<CpuBackend> {
+    const file = openModelFile(path, { quantize });
+    try {
+      const always = adapters.filter(({ where }) => where === "both");
+      const inputsOf = (those: readonly Adapter[]) => (those.length === 0 ? undefined : adapterInputs(spec, those));
+      const answering = inputsOf(always);
+      const acting = { answering, encoding: always.length === adapters.length ? answering : inputsOf(adapters) };
+      const sessions = await openSessions(id, file, spec, options);
+      const tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
+      const runner = new PassRunner(sessions, spec, tables, new Embedding(file));
+      const measure = () => runner.magnitudes(calibration!, new KvCache(runner.form, tables));
+      const encoder = calibration && new Encoder(encoderId(id), file, spec, options, measure);
+      return new CpuBackend(spec, sessions, runner, tables, () => file.close(), acting, encoder);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
 
   get form(): KvForm {
     return this.runner.form;
+  }
+
+  get encodesApart(): boolean {
+    return this.encoder !== undefined;
   }
 
   get slots(): number {
@@ -42,26 +77,26 @@ export class CpuBackend implements Backend {
   }
 
   widen(): void {
-    if (this.several !== "closed" || this.adapter?.where === "both") return; // an adapter's passes are one part's
+    if (this.several !== "closed" || this.acting.answering) return; // passes with an adapter have one part
     this.several = "opening";
     this.sessions.batch().then(
       () => (this.several = "open"),
-      () => undefined, // one at a time, then
+      () => undefined, // then it stays one at a time
     );
   }
 
   passTokens(rows: number): number {
-    const most = Math.floor(SCORE_BYTES / ((rows + PASS_TOKENS) * this.runner.scoreBytes));
-    return Math.min(PASS_TOKENS, Math.max(LEAST_PASS_TOKENS, most));
+    return passTokens(this.spec, rows);
   }
 
   createCache(): KvCache {
     return new KvCache(this.form, this.tables);
   }
 
-  run(parts: readonly PassPart[]): Promise<Float32Array[]> {
-    const acts = this.adapter && (this.adapter.where === "both" || parts.some(({ adapted }) => adapted));
-    return this.runner.run(parts.map(ownPart), acts ? this.adapter!.inputs : undefined);
+  async run(parts: readonly PassPart[]): Promise<Float32Array[]> {
+    const inputs = parts.some(({ adapted }) => adapted) ? this.acting.encoding : this.acting.answering;
+    const encoder = parts.some(({ apart }) => apart) ? await this.encoder?.session({ adapted: inputs !== undefined }) : undefined;
+    return this.runner.run(parts.map(ownPart), inputs, encoder);
   }
 
   look(part: PassPart, asks: readonly number[]): Promise<Float32Array> {
@@ -69,8 +104,9 @@ export class CpuBackend implements Backend {
   }
 
   async close(): Promise<void> {
+    await this.encoder?.close();
     await this.sessions.close();
-    await this.release();
+    this.release();
   }
 }
 

@@ -1,30 +1,30 @@
-import { keptRuns, KvspliceError, type Range } from "../../../plan/index.js";
-import { blockFits, emptyBlock, GROUP_TOKENS, type Block, type Precision } from "../../kv/block.js";
-import { widthOf, type KvForm } from "../../kv/form.js";
+import { KvspliceError, keptRuns, type Range } from "../../../plan/index.js";
+import { type Block, blockFits, emptyBlock, GROUP_TOKENS, type Precision } from "../../kv/block.js";
+import { type KvForm, widthOf } from "../../kv/form.js";
 import type { RotaryTable } from "../../kv/rotary.js";
 import type { Cache } from "../backend.js";
-import { LayerMemory, layersByMemory, MEMORY_BYTES, type LayerRange } from "./layer-memory.js";
+import { LayerMemory, type LayerRange, layersByMemory, MEMORY_BYTES } from "./layer-memory.js";
 
-/** Stored rows of one tile wait beside the cache for their kernel: few enough to stay in the processor's second-level cache. */
+/** Size of the tile in which stored rows wait for their kernel: small enough for the processor's second-level cache. */
 const TILE_BYTES = 1 << 17;
 const FLOAT_BYTES = 4;
 
 /**
  * The KV cache of one running prompt: per layer `[length, heads, head_size]`, K after the rotary embedding, and the
- * position of each row. Spliced blocks and the tokens computed since lie in one buffer, so that a pass reads one tensor
- * a layer, and the graph writes new rows in place behind it.
+ * position of each row. Spliced blocks and later tokens share one buffer, so that a pass reads one tensor per
+ * layer, and the graph writes new rows in place after it.
  *
- * Its rows lie in WebAssembly memories: one, or several by layers where one cannot hold them.
+ * Its rows are in WebAssembly memories: one, or several (by layer) if they do not fit in one.
  */
 export class KvCache implements Cache {
   private rowCount = 0;
   private room = 0;
   private rowPositions = new Int32Array(0);
   private memories: LayerMemory[];
-  /** Tokens that are spliced at once. */
+  /** Tokens spliced at a time. */
   private readonly tile: number;
 
-  /** @param tables one for each kind of rotary embedding that the form names */
+  /** @param tables one for each kind of rotary embedding in the form */
   constructor(
     private readonly form: KvForm,
     private readonly tables: readonly RotaryTable[],
@@ -38,19 +38,19 @@ export class KvCache implements Cache {
     return this.rowCount;
   }
 
-  /** Rows that there is room for. */
+  /** Rows that fit in its memory. */
   get capacity(): number {
     return this.room;
   }
 
-  /** Positions of the rows, `[length]`: over the cache's own memory, until it grows. */
+  /** Positions of the rows, `[length]`: a view of the cache's own memory, valid until it grows. */
   get positions(): Int32Array {
     return this.rowPositions.subarray(0, this.rowCount);
   }
 
   /**
-   * Makes room for `tokens` rows in all; what is cached stays. Views that `rows` gave before are void.
-   * @throws KvspliceError `too_long` where there is no memory for them
+   * Makes room for `tokens` rows in total; what is cached stays. Earlier views from `rows` become invalid.
+   * @throws KvspliceError `too_long` if there is not enough memory for them
    */
   reserve(tokens: number): void {
     if (tokens <= this.room) return;
@@ -59,7 +59,10 @@ export class KvCache implements Cache {
     if (!ranges) ranges = layersByMemory(this.form, (capacity = tokens));
     if (!ranges) {
       const most = (MEMORY_BYTES / 2 ** 30).toFixed(0);
-      throw new KvspliceError("too_long", `The KV of ${tokens} tokens takes more than ${most} GB of memory in one layer. Use fewer or shorter documents.`);
+      throw new KvspliceError(
+        "too_long",
+        `The KV of ${tokens} tokens takes more than ${most} GiB of memory in one layer. Use fewer or shorter documents.`,
+      );
     }
     const stays = ranges.length === this.memories.length && ranges.every(([first], i) => first === this.memories[i]!.range[0]);
     if (stays) for (const memory of this.memories) memory.reserve(capacity, this.rowCount);
@@ -71,36 +74,43 @@ export class KvCache implements Cache {
   }
 
   /**
-   * Rows `[from, to)` of a layer, `[to - from, heads, head_size]` each, over the cache's own memory, until it grows. Those
-   * behind `length` are room for a pass to write into: `reserve` first.
+   * Rows `[from, to)` of a layer, `[to - from, heads, head_size]` each: a view of the cache's own memory, valid until it grows. Those
+   * after `length` are space for a pass to write into: call `reserve` first.
    */
   rows(layer: number, from: number, to: number): { k: Float32Array; v: Float32Array } {
     return this.memoryOf(layer).rows(layer, from, to);
   }
 
-  /** Takes the rows that a pass wrote behind the cached ones; `positions` are theirs. */
+  /** Adopts the rows that a pass wrote after the cached ones; `positions` are theirs. */
   append(positions: readonly number[]): void {
     this.rowPositions.set(positions, this.rowCount);
     this.rowCount += positions.length;
   }
 
-  /** Leaves the first `length` rows. */
+  /** Keeps only the first `length` rows. */
   truncate(length: number): void {
     this.rowCount = Math.min(length, this.rowCount);
   }
 
+  /** Leaves its memory to the garbage collector. */
+  free(): void {
+    this.memories = [];
+    this.rowCount = this.room = 0;
+  }
+
   /**
    * Splices a block: re-encodes the K of token i for `positions[i]`, leaving out tokens within `omit`. A tile of stored
-   * rows is copied beside the cache, and is widened, turned and written to its place in one loop. Layers without rotary
-   * embedding are widened alone.
+   * rows is copied into the memory, and is widened, rotated and written to its place in one loop. Layers without rotary
+   * embedding are only widened.
    */
   splice(block: Block, positions: Int32Array, omit: readonly Range[] = []): void {
-    if (!blockFits(this.form, positions.length, block)) throw new Error(`A block of ${block.tokens} tokens and ${block.layers.length} layers does not fit the model.`);
+    if (!blockFits(this.form, positions.length, block))
+      throw new Error(`A block of ${block.tokens} tokens and ${block.layers.length} layers does not fit the model.`);
     const runs = keptRuns(block.tokens, omit);
     this.reserve(this.length + runs.reduce((sum, [start, end]) => sum + end - start, 0));
     for (const [start, end] of runs) {
       for (let from = start; from < end; ) {
-        // A tile lies within one group of tokens, whose K channels have one scale each.
+        // A tile is within one group of tokens, whose K channels have one scale each.
         const to = Math.min(end, from + this.tile, GROUP_TOKENS * (Math.floor(from / GROUP_TOKENS) + 1));
         const at = positions.subarray(from, to);
         for (const memory of this.memories) {
@@ -114,7 +124,7 @@ export class KvCache implements Cache {
     }
   }
 
-  /** Rows `[from, to)` as a block: each row's K without the rotary embedding of its position. The cache stays as it is. */
+  /** Rows `[from, to)` as a block: each row's K without the rotary embedding of its position. The cache is unchanged. */
   extract(from: number, to: number, precision: Precision): Block {
     const block = emptyBlock(this.form.layers, to - from, precision);
     for (let start = 0; start < block.tokens; start += GROUP_TOKENS) {
@@ -131,7 +141,7 @@ export class KvCache implements Cache {
     return this.memories.find(({ range }) => layer < range[1])!;
   }
 
-  /** A memory of its own for some layers, with the rows that they have. */
+  /** A separate memory for some layers, with their present rows. */
   private moved(range: LayerRange, capacity: number): LayerMemory {
     const memory = new LayerMemory(this.form, range, this.tables);
     memory.reserve(capacity, 0);

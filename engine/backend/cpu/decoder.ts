@@ -1,22 +1,47 @@
-import { maskKinds, watchedLayers, type AttentionSpec, type FeedForwardSpec, type LayerSpec, type LinearSpec, type ModelSpec } from "../../model/spec.js";
 import type { ModelFile } from "../../model/files/model-file.js";
+import {
+  type AttentionSpec,
+  type FeedForwardSpec,
+  type LayerSpec,
+  type LinearSpec,
+  type ModelSpec,
+  maskKinds,
+  watchedLayers,
+} from "../../model/spec.js";
+import type { Activations } from "./activations.js";
+import { type Attend, type OnShares, writeAttention } from "./attention.js";
 import { expertsOf, gated } from "./experts.js";
-import { writeAttention, type Attend, type OnShares } from "./attention.js";
-import { linear, type Activations, type Weight } from "./linear.js";
+import { linear, type Weight } from "./linear.js";
 import type { GraphWriter } from "./onnx.js";
 import { queriesByGroup, rowsOf, TensorReader } from "./rows.js";
+import { roundedLinear } from "./w8a8.js";
 
-/** Raise it with every change of what the graph computes: blocks and cached graphs of another version are not used. */
-export const GRAPH_VERSION = 4;
+/**
+ * What a graph is for: answers of up to `slots` prompts at once, what a prompt attends to, passes with an adapter, measuring
+ * the inputs of linear layers, encoding blocks in 8 bits with these magnitudes, or encoding several blocks in one pass with
+ * separate attention.
+ */
+export type Purpose =
+  | { readonly kind: "answer"; readonly slots: number }
+  | { readonly kind: "look" }
+  | { readonly kind: "adapted" }
+  | { readonly kind: "magnitudes" }
+  | { readonly kind: "encode"; readonly adapted: boolean; readonly magnitudes: Magnitudes }
+  | { readonly kind: "batch"; readonly attention: (graph: GraphWriter, layers: readonly LayerSpec[]) => Attend };
 
-/** What a graph is for: answers of up to `slots` prompts at once, what a prompt looks at, or passes with an adapter. */
-export type Purpose = { readonly kind: "answer"; readonly slots: number } | { readonly kind: "look" } | { readonly kind: "adapted" };
+/** The largest magnitude of each channel of the input of a linear layer, `[columns]`, by `magnitudesName`. */
+export type Magnitudes = ReadonlyMap<string, Float32Array>;
 
-/** The linear layers of a layer: weights over the same input are one. */
+/** The linear layers of a layer: weights over the same input form one. */
 export const PRODUCTS = ["qkv", "output", "gateUp", "down"] as const;
 export type Product = (typeof PRODUCTS)[number];
 
-/** Those of a layer that an adapter may act on: experts' are not. */
+/** Name of an output of the graph that measures magnitudes. */
+export function magnitudesName(layer: number, product: Product): string {
+  return `magnitudes.${layer}.${product}`;
+}
+
+/** Those that an adapter may act on and that are rounded, which excludes experts. */
 export function adaptable({ feedForward }: LayerSpec): readonly Product[] {
   return feedForward.kind === "dense" ? PRODUCTS : ["qkv", "output"];
 }
@@ -25,22 +50,30 @@ export function adaptable({ feedForward }: LayerSpec): readonly Product[] {
  * Writes the decoder as an ONNX graph over the tokens of up to `slots` prompts, one after the other: slot i has S_i
  * tokens in this pass, S = S_0 + S_1 + ... in all, and attends to its own N_i rows of KV.
  *
- * Inputs: `embeddings [1, S, hidden]`; per kind of rotary embedding `cos.r`, `sin.r` `[S, dimensions / 2]`, those of the
+ * Inputs: `embeddings [1, S, hidden]`; per kind of rotary embedding `cos.r`, `sin.r` `[S, dimensions / 2]`, for the
  * tokens' positions; `rows [R]`, the tokens whose logits are wanted; per kind of mask and slot `mask.m.i`
  * `[S_i * group, N_i]`, added to the scores, or `[1, 1]`; per layer and slot `keys.l.i`, `values.l.i`
- * `[N_i, kv_heads, head_size]`, K after the rotary embedding. Several slots have three more: `counts [slots]` = S_i,
- * per kind of mask and slot `from.m.i [1]`, `to.m.i [1]`, its rows of the queries, and per kind of mask `taken.m`, the
- * rows of what the slots attended to that belong to tokens. A slot without tokens is given one query and one row, and its
- * result is not taken.
+ * `[N_i, kv_heads, head_size]`, K after the rotary embedding, V with each head cut (`valueShape`). With several slots
+ * there are also: `counts [slots]` = S_i, per kind of mask and slot `from.m.i [1]`, `to.m.i [1]`, its rows of the
+ * queries, and per kind of mask `taken.m`, the rows of the slots' results that belong to tokens. A slot without tokens
+ * gets one query and one row, and its result is discarded.
  *
  * Outputs: `logits [1, R, vocabulary]`; per layer and slot the KV of this pass, `k.l.i` (after the rotary embedding)
  * and `v.l.i`, `[1, S_i, kv_heads * head_size]`.
  *
  * A graph that looks has one slot and no head. Its input `asks [1, S * group]` weighs the tokens, and its output
- * `looks [N]` is how much attention they give each row, summed over the heads of the layers that are watched
+ * `looks [N]` is how much attention they pay to each row, summed over the heads of the watched layers
  * (`watchedLayers`).
  *
- * An adapted graph has one slot, and a low-rank adapter beside each linear layer but experts' (LoRA, Hu et al. 2021): inputs
+ * A graph that measures has one slot and no head. Its outputs `magnitudes.l.p [columns]` are the largest magnitude of each
+ * channel of the input of product p of layer l (`PRODUCTS`), over the tokens.
+ *
+ * A graph that encodes has one slot and no head, and rounds the linear layers (`roundedLinear`), except experts.
+ *
+ * A graph that encodes a batch has one slot and no head. Its tokens are those of several blocks, which `attention` keeps
+ * apart, and `k.l.0` is K before the rotary embedding.
+ *
+ * An adapted graph has one slot, and a low-rank adapter on each linear layer except experts (LoRA, Hu et al. 2021): inputs
  * `a.l.p [columns, rank]` and `b.l.p [rank, rows]` for the products p of layer l (`PRODUCTS`).
  */
 export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpec, activations: Activations, purpose: Purpose): void {
@@ -55,12 +88,12 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
   const embeddings = graph.input("embeddings", "float32", [1, "S", hidden]);
   const rotate = writeRotaries(graph, spec);
   const looks = purpose.kind === "look" ? new LooksWriter(graph, layers) : undefined;
-  const attend = writeAttention(graph, tensors, layers, slots, looks?.add);
+  const attend = purpose.kind === "batch" ? purpose.attention(graph, layers) : writeAttention(graph, tensors, layers, slots, looks?.add);
 
   let residual = times(embeddings, spec.embedding.scale);
   const first = layers[0]!.attention.before;
   let input = first === undefined ? residual : norm(residual, first);
-  /** Adds a branch's result to the residual stream, and makes what the next branch reads of it. */
+  /** Adds a branch's result to the residual stream, and computes the next branch's input from it. */
   const join = (branch: string, { after, scale, next }: { after: string | undefined; scale: number; next: string | undefined }) => {
     const result = times(after === undefined ? branch : norm(branch, after), scale);
     if (next === undefined) {
@@ -72,15 +105,26 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
     [residual, input] = [sum, normed];
   };
 
-  const write: LayerWriter = { graph, tensors, spec, slots, activations, product: productWriter(graph, activations, purpose) };
+  const write: LayerWriter = {
+    graph,
+    tensors,
+    spec,
+    slots,
+    activations,
+    product: productWriter(graph, activations, purpose),
+    unturned: purpose.kind === "batch",
+  };
   for (const [i, layer] of layers.entries()) {
     const { attention, feedForward, residualScale } = layer;
     const attended = attentionOf(write, i, layer, input, rotate, attend);
     if (looks && i + 1 === layers.length) return looks.output();
+    if ((purpose.kind === "encode" || purpose.kind === "batch") && i + 1 === layers.length) return; // its keys and values have been computed
     join(attended, { after: attention.after, scale: residualScale, next: feedForward.before });
     const next = i + 1 < layers.length ? layers[i + 1]!.attention.before : spec.norm;
     join(feedForwardOf(write, i, feedForward, input), { after: feedForward.after, scale: residualScale, next });
   }
+
+  if (purpose.kind === "magnitudes") return;
 
   const rows = graph.input("rows", "int64", ["R"]);
   const wanted = graph.node("Gather", [input, rows], { axis: 1 });
@@ -96,15 +140,22 @@ type LayerWriter = {
   readonly slots: number;
   readonly activations: Activations;
   readonly product: ProductWriter;
+  /** Whether keys are put out as they are before the rotary embedding. */
+  readonly unturned: boolean;
 };
 
-/** One linear layer over several weights, as product p of a layer. */
+/** One linear layer over several weights, which is product p of a layer. */
 type ProductWriter = (layer: number, product: Product, input: string, weights: readonly Weight[]) => string;
 
 function productWriter(graph: GraphWriter, activations: Activations, purpose: Purpose): ProductWriter {
+  const multiply: ProductWriter = (layer, product, input, weights) => {
+    if (purpose.kind === "encode") return roundedLinear(graph, input, weights, purpose.magnitudes.get(magnitudesName(layer, product))!);
+    if (purpose.kind === "magnitudes") writeMagnitudes(graph, input, magnitudesName(layer, product), weights[0]!.tensor.shape[1]!);
+    return linear(graph, input, weights, activations);
+  };
+  if (purpose.kind !== "adapted" && !(purpose.kind === "encode" && purpose.adapted)) return multiply;
   return (layer, product, input, weights) => {
-    const result = linear(graph, input, weights, activations);
-    if (purpose.kind !== "adapted") return result;
+    const result = multiply(layer, product, input, weights);
     const columns = weights[0]!.tensor.shape[1]!;
     const rows = weights.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
     const a = graph.input(`a.${layer}.${product}`, "float32", [columns, `R${layer}.${product}`]);
@@ -113,7 +164,12 @@ function productWriter(graph: GraphWriter, activations: Activations, purpose: Pu
   };
 }
 
-/** Sums how much the tokens that ask look at each row. */
+function writeMagnitudes(graph: GraphWriter, input: string, output: string, columns: number): void {
+  graph.node("ReduceMax", [graph.node("Abs", [input]), graph.integers([0, 1])], { keepdims: 0 }, [output]);
+  graph.output(output, [columns]);
+}
+
+/** Sums how much attention the asking tokens pay to each row. */
 class LooksWriter {
   private readonly watched: ReadonlySet<number>;
   private readonly kindOf: readonly number[];
@@ -142,11 +198,14 @@ class LooksWriter {
   }
 }
 
-/** Turns queries and keys that lie head by head, `[1, S, heads * head_size]`. */
+/** Rotates queries and keys stored head by head, `[1, S, heads * head_size]`. */
 type Rotate = (kind: number, values: string, heads: number, headSize: number) => string;
 
 function writeRotaries(graph: GraphWriter, { rotaries }: ModelSpec): Rotate {
-  const tables = rotaries.map(({ dimensions }, r) => [graph.input(`cos.${r}`, "float32", ["S", dimensions / 2]), graph.input(`sin.${r}`, "float32", ["S", dimensions / 2])]);
+  const tables = rotaries.map(({ dimensions }, r) => [
+    graph.input(`cos.${r}`, "float32", ["S", dimensions / 2]),
+    graph.input(`sin.${r}`, "float32", ["S", dimensions / 2]),
+  ]);
   return (kind, values, heads, headSize) => {
     const { dimensions } = rotaries[kind]!;
     const part = dimensions === headSize ? {} : { num_heads: heads, rotary_embedding_dim: dimensions };
@@ -155,7 +214,14 @@ function writeRotaries(graph: GraphWriter, { rotaries }: ModelSpec): Rotate {
   };
 }
 
-function attentionOf({ graph, tensors, spec, slots, product }: LayerWriter, index: number, layer: LayerSpec, input: string, rotate: Rotate, attend: Attend): string {
+function attentionOf(
+  { graph, tensors, spec, slots, product, unturned }: LayerWriter,
+  index: number,
+  layer: LayerSpec,
+  input: string,
+  rotate: Rotate,
+  attend: Attend,
+): string {
   const { attention } = layer;
   const { heads, kvHeads, headSize, query, key, value, output } = attention;
   const { hidden } = spec;
@@ -178,14 +244,29 @@ function attentionOf({ graph, tensors, spec, slots, product }: LayerWriter, inde
     const [qk, v] = graph.split(qkv, [queries + width, width], 2, ["", names.v]);
     const own = normed ? normedHeads({ graph, tensors, spec }, attention, qk!, queryOrder, keyOrder) : qk!;
     const turned = attention.rotary === undefined ? own : rotate(attention.rotary, own, heads + kvHeads, headSize);
-    return [...graph.split(turned, [queries, width], 2, ["", names.k]), v!];
+    if (!unturned) return [...graph.split(turned, [queries, width], 2, ["", names.k]), v!];
+    const range = [queries, queries + width, 2].map((value) => graph.integers([value]));
+    graph.node("Slice", [own, ...range], {}, [names.k]);
+    return [...graph.split(turned, [queries, width], 2), v!];
   })() as [string, string, string];
-  const attended = attend(index, partlyEnlarged(graph, q, attention, rotary), k, v, rotary?.dimensions === headSize ? rotary.magnitude ** 2 : 1);
+  if (unturned) for (const name of [names.k, names.v]) graph.output(name, [1, "S", width]);
+  const attended = attend(
+    index,
+    partlyEnlarged(graph, q, attention, rotary),
+    k,
+    v,
+    rotary?.dimensions === headSize ? rotary.magnitude ** 2 : 1,
+  );
   return product(index, "output", attended, [{ ...tensors.weight(output, hidden, queries), columnOrder: byGroup }]);
 }
 
-/** Where a kind of rotary embedding turns a part of each head, its magnitude is that part's alone. */
-function partlyEnlarged(graph: GraphWriter, q: string, { heads, headSize }: AttentionSpec, rotary: ModelSpec["rotaries"][number] | undefined): string {
+/** If a rotary embedding rotates only part of each head, its magnitude applies only to that part. */
+function partlyEnlarged(
+  graph: GraphWriter,
+  q: string,
+  { heads, headSize }: AttentionSpec,
+  rotary: ModelSpec["rotaries"][number] | undefined,
+): string {
   if (!rotary || rotary.magnitude === 1 || rotary.dimensions === headSize) return q;
   const factors = Float32Array.from({ length: heads * headSize }, (_, i) => (i % headSize < rotary.dimensions ? rotary.magnitude ** 2 : 1));
   return graph.node("Mul", [q, graph.weight(factors, [factors.length])]);
@@ -207,16 +288,24 @@ function normedHeads(
     if (!norm) return values;
     const length = norm.over === "head" ? headSize : count * headSize;
     const weight = tensors.vector(norm.tensor, length);
-    // A head's rows lie in one order in all heads.
+    // All heads have the same order of rows.
     const ordered = Float32Array.from({ length }, (_, i) => weight[norm.over === "head" ? order[i]! % headSize : order[i]!]!);
     const rows = norm.over === "head" ? graph.node("Reshape", [values, graph.integers([1, -1, headSize])]) : values;
-    const result = graph.node("SimplifiedLayerNormalization", [rows, graph.weight(ordered, [length])], { axis: -1, epsilon: spec.normEpsilon });
+    const result = graph.node("SimplifiedLayerNormalization", [rows, graph.weight(ordered, [length])], {
+      axis: -1,
+      epsilon: spec.normEpsilon,
+    });
     return norm.over === "head" ? graph.node("Reshape", [result, graph.integers([1, -1, count * headSize])]) : result;
   });
   return graph.node("Concat", normed, { axis: 2 });
 }
 
-function feedForwardOf({ graph, tensors, spec, product, activations }: LayerWriter, index: number, feedForward: FeedForwardSpec, input: string): string {
+function feedForwardOf(
+  { graph, tensors, spec, product, activations }: LayerWriter,
+  index: number,
+  feedForward: FeedForwardSpec,
+  input: string,
+): string {
   switch (feedForward.kind) {
     case "dense": {
       const { width, activation, gate, up, down } = feedForward;

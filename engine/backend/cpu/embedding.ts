@@ -3,7 +3,7 @@ import { dequantize } from "../../model/tensors/index.js";
 
 const TENSOR = "token_embd.weight";
 
-/** The token embedding: its rows are read from the model's file when they are wanted, and take no memory. */
+/** The token embedding: its rows are read from the model's file when needed, and take no memory. */
 export class Embedding {
   constructor(private readonly file: ModelFile) {}
 

@@ -1,8 +1,6 @@
 import { open, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { InferenceSession } from "../../../runtime/index.js";
-import { runNode } from "./prepack.js";
 
 /** The folder of all models' graphs. */
 export function graphsFolder(cacheDir: string): string {
@@ -11,20 +9,29 @@ export function graphsFolder(cacheDir: string): string {
 
 export const WEIGHTS_FILE = "weights.bin";
 
-/** The graphs of a folder. The first has all weights, the others have its first ones or all of them, in the same order. */
+/** A model's graphs. The first has all weights; the others have the first ones or all of them, in the same order. */
 export const GRAPH_FILES = ["decoder.onnx", "batch.onnx", "look.onnx", "adapted.onnx"] as const;
 
-export type GraphFile = (typeof GRAPH_FILES)[number];
+/** A graph over the same weights that exists only while magnitudes are measured. */
+export const MAGNITUDES_FILE = "magnitudes.onnx";
+
+/** The graphs that encode blocks in 8 bits, with separate weights, also in a common order. */
+export const ENCODER_FILES = ["encoder.onnx", "adapted-encoder.onnx"] as const;
+
+/** The graph that encodes several blocks in one pass on a device. */
+export const DEVICE_FILES = ["blocks.onnx"] as const;
+
+export type GraphFile = (typeof GRAPH_FILES | typeof ENCODER_FILES | typeof DEVICE_FILES)[number];
 
 export const MANIFEST_FILE = "manifest.json";
 /** A CRC-32 for each piece of the weights file. */
 const SUMS_FILE = "weights.crc";
 export const PIECE_BYTES = 1 << 16;
-/** Pieces that are looked at when a folder is opened: a file that was damaged in one of a hundred pieces is found then. */
+/** Pieces checked when a folder is opened: enough to find a file with one in a hundred pieces damaged. */
 const SAMPLED_PIECES = 64;
 const READ_PIECES = 256;
 
-/** What a folder says of itself. */
+/** What a folder records about itself. */
 type Manifest = {
   readonly version: 1;
   /** The model's name. */
@@ -35,14 +42,19 @@ type Manifest = {
   readonly proofs: readonly { readonly file: string; readonly columns: number; readonly results: readonly string[] }[];
 };
 
-/** Writes down what the folder must be, from what is in it. */
-export async function writeManifest(folder: string, name: string, proofs: readonly { readonly model: Uint8Array; readonly columns: number; readonly results: readonly Float32Array[] }[]): Promise<void> {
+/** Records what the folder must contain, from its present content. */
+export async function writeManifest(
+  folder: string,
+  graphs: readonly GraphFile[],
+  name: string,
+  proofs: readonly { readonly model: Uint8Array; readonly columns: number; readonly results: readonly Float32Array[] }[],
+): Promise<void> {
   const noted = proofs.map(({ columns, results }, i) => ({ file: `proof-${i}.onnx`, columns, results: results.map(startOf) }));
   for (const [i, { file }] of noted.entries()) await writeFile(join(folder, file), proofs[i]!.model);
   const sums: number[] = [];
   await eachRun(folder, (piece) => void sums.push(crc32(piece)));
   await writeFile(join(folder, SUMS_FILE), Uint32Array.from(sums));
-  const files = [...GRAPH_FILES, SUMS_FILE, ...noted.map(({ file }) => file)];
+  const files = [...graphs, SUMS_FILE, ...noted.map(({ file }) => file)];
   const manifest: Manifest = {
     version: 1,
     name,
@@ -54,17 +66,18 @@ export async function writeManifest(folder: string, name: string, proofs: readon
 }
 
 /**
- * Whether built graphs are as they were built, and this processor computes with them as the one that built them did.
- * `sampled` reads all but the weights, and some pieces of these; `whole` reads everything.
+ * Whether these graphs exist, all are as built, and this processor computes the same with them as the one that built them.
+ * `sampled` reads everything except the weights, of which it reads some pieces; `whole` reads everything.
  */
-export async function areGraphsSound(folder: string, how: "sampled" | "whole"): Promise<boolean> {
+export async function areGraphsSound(folder: string, how: "sampled" | "whole", graphs: readonly GraphFile[] = []): Promise<boolean> {
   try {
     const manifest = JSON.parse(await readFile(join(folder, MANIFEST_FILE), "utf8")) as Manifest;
     if (manifest.version !== 1 || (await stat(join(folder, WEIGHTS_FILE))).size !== manifest.weightsBytes) return false;
+    if (!graphs.every((file) => file in manifest.sums)) return false; // an earlier version had fewer
     for (const [file, sum] of Object.entries(manifest.sums)) if (crc32(await readFile(join(folder, file))) !== sum) return false;
     return (await areWeightsSound(folder, how)) && (await areProofsSound(folder, manifest));
   } catch {
-    return false; // a file is missing, or no graph
+    return false; // a file is missing or is not a graph
   }
 }
 
@@ -96,7 +109,8 @@ async function eachRun(folder: string, use: (piece: Buffer, index: number) => vo
     const buffer = Buffer.alloc(PIECE_BYTES * READ_PIECES);
     for (let index = 0, at = 0; ; at += buffer.length) {
       const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
-      for (let from = 0; from < bytesRead; from += PIECE_BYTES) use(buffer.subarray(from, Math.min(from + PIECE_BYTES, bytesRead)), index++);
+      for (let from = 0; from < bytesRead; from += PIECE_BYTES)
+        use(buffer.subarray(from, Math.min(from + PIECE_BYTES, bytesRead)), index++);
       if (bytesRead < buffer.length) return;
     }
   } finally {
@@ -105,8 +119,10 @@ async function eachRun(folder: string, use: (piece: Buffer, index: number) => vo
 }
 
 async function areProofsSound(folder: string, { proofs }: Manifest): Promise<boolean> {
+  // Commands that only list folders do not load ONNX Runtime.
+  const { openNode, runNode } = await import("./prepack.js");
   for (const { file, columns, results } of proofs) {
-    const session = await InferenceSession.create(join(folder, file), { graphOptimizationLevel: "disabled", intraOpNumThreads: 1 });
+    const session = await openNode(join(folder, file));
     try {
       const found = await runNode(session, columns);
       if (!found.every((values, i) => startOf(values) === results[i])) return false;
@@ -117,7 +133,7 @@ async function areProofsSound(folder: string, { proofs }: Manifest): Promise<boo
   return true;
 }
 
-/** The first numbers of a result, in text. */
+/** The first numbers of a result, as text. */
 function startOf(values: Float32Array): string {
   return Buffer.from(values.slice(0, 64).buffer).toString("base64");
 }

@@ -1,15 +1,15 @@
 import type { LayerShape } from "../../kv/form.js";
-import { f32x4, get, i16x8, i32, i32x4, i8x16, increase, repeat, set, v128, wasmModule, type Code, type WasmFunction } from "./wasm.js";
+import { type Code, f32x4, get, i8x16, i16x8, i32, i32x4, increase, repeat, set, v128, type WasmFunction, wasmModule } from "./wasm.js";
 
 /**
  * The inner loops between stored KV and a cache, in WebAssembly with 128-bit SIMD. Arguments are addresses in the memory
- * that the kernels were made over; every count is at least 1.
+ * that the kernels were created for; every count is at least 1.
  *
- * `rotate_*` read K of some tokens, `[tokens, heads, head_size]`, widen it to float32, and give the first `2 * half`
- * dimensions of each head the rotary embedding of its token; the others are copied. `angles` is `[tokens, 2, half]`,
+ * `rotate_*` read K of some tokens, `[tokens, heads, head_size]`, widen it to float32, and apply the rotary embedding of its
+ * token to the first `2 * half` dimensions of each head; the others are copied. `angles` is `[tokens, 2, half]`,
  * cosines and sines; `scales` is `[heads, head_size]`. `widen_*` read `[rows, head_size]`; `scales` is `[rows]`.
- * `narrow_*` are the way back from float32: to the nearest float16, what is larger than the largest becoming it; to int8
- * with a scale for each channel (`scales` is 0 before) or each row, a 127th of its largest magnitude.
+ * `narrow_*` convert back from float32: to the nearest float16, with larger values becoming the largest; to int8
+ * with a scale for each channel (`scales` is 0 beforehand) or each row, 1/127 of its largest magnitude.
  */
 export type Kernels = {
   rotate_float32(from: number, to: number, angles: number, tokens: number): void;
@@ -22,12 +22,12 @@ export type Kernels = {
   narrow_int8_rows(from: number, to: number, rows: number, scales: number): void;
 };
 
-/** Compiled once for each shape: that takes longer than a splice. */
+/** Compiled once for each shape, because compiling takes longer than a splice. */
 const modules = new Map<string, WebAssembly.Module>();
 
 /**
  * Makes the kernels for one shape; their loops over a head are unrolled.
- * @param half pairs of dimensions of a head that turn; at most half of the head, 0 where nothing does
+ * @param half pairs of dimensions of a head that are rotated; at most half of the head, 0 for none
  */
 export function createKernels(memory: WebAssembly.Memory, { heads, headSize }: LayerShape, half: number): Kernels {
   const shape = `${heads} ${headSize} ${half}`;
@@ -50,10 +50,10 @@ function compile(heads: number, headSize: number, half: number): WebAssembly.Mod
   return new WebAssembly.Module(bytes);
 }
 
-/** Neighbouring values of a row that are handled at once, from value `at` on: two vectors of float32, or one lane. */
+/** Neighbouring values of a row that are processed together, from value `at` on: two vectors of float32, or one lane. */
 type Run = { readonly at: number; readonly lanes: 8 | 1 };
 
-/** Runs that cover `[from, to)`: the last may overlap the one before it, and what is shorter than a run goes one by one. */
+/** Runs that cover `[from, to)`: the last may overlap the previous one; ranges shorter than a run go value by value. */
 function runs(from: number, to: number): Run[] {
   const length = to - from;
   if (length < 8) return Array.from({ length }, (_, i) => ({ at: from + i, lanes: 1 }));
@@ -73,7 +73,7 @@ function storeFloats({ lanes }: Run, address: Code, offset: number, value: Code)
   return lanes === 8 ? v128.store(address, offset, value) : v128.store32_lane(address, offset, value);
 }
 
-/** How values are stored, and how those of a run become vectors of float32. */
+/** How values are stored, and how a run of them becomes vectors of float32. */
 type Form = {
   readonly bytes: number;
   /** Whether the values are multiples of a scale. */
@@ -92,7 +92,10 @@ const float16: Form = {
   bytes: 2,
   scaled: false,
   read(row, { at, lanes }) {
-    const bits = lanes === 8 ? [v128.load16x4_u(row, 2 * at), v128.load16x4_u(row, 2 * at + 8)] : [i32x4.extend_low_i16x8_u(v128.load16_splat(row, 2 * at))];
+    const bits =
+      lanes === 8
+        ? [v128.load16x4_u(row, 2 * at), v128.load16x4_u(row, 2 * at + 8)]
+        : [i32x4.extend_low_i16x8_u(v128.load16_splat(row, 2 * at))];
     return { before: [], vectors: bits.map(widenFloat16) };
   },
 };
@@ -108,8 +111,8 @@ const int8: Form = {
 };
 
 /**
- * Sign, exponent and fraction of a float16 moved to their places in a float32; the product with 2^112 then corrects
- * the exponent's bias (127 - 15), of subnormal numbers too.
+ * Sign, exponent and fraction of a float16 moved to their places in a float32; multiplying by 2^112 then corrects
+ * the exponent's bias (127 - 15), also for subnormal numbers.
  */
 function widenFloat16(bits: Code): Code {
   const placed = v128.and(i32x4.shr_s(i32x4.shl(bits, 16), 3), i32x4.splat(0x8fff_ffff));
@@ -135,7 +138,10 @@ function rotate(name: string, form: Form, heads: number, headSize: number, half:
         ...storeFloats(run, get(to), 4 * half + offset, f32x4.add(f32x4.mul(b, cos), f32x4.mul(a, sin))),
       ];
     });
-  const copied = (run: Run): Code => [...widened(run, x), ...vectorsOf(run).flatMap((offset, i) => storeFloats(run, get(to), offset, get(x + i)))];
+  const copied = (run: Run): Code => [
+    ...widened(run, x),
+    ...vectorsOf(run).flatMap((offset, i) => storeFloats(run, get(to), offset, get(x + i))),
+  ];
   const oneHead = [
     ...runs(0, half).flatMap((run) => [...widened(run, x), ...widened({ ...run, at: half + run.at }, y), ...turned(run)]),
     ...runs(2 * half, headSize).flatMap(copied),
@@ -143,7 +149,12 @@ function rotate(name: string, form: Form, heads: number, headSize: number, half:
   const oneToken = [
     ...set(head, i32(heads)),
     ...set(scale, get(scales)),
-    ...repeat(head, [...oneHead, ...increase(from, form.bytes * headSize), ...increase(to, 4 * headSize), ...increase(scale, 4 * headSize)]),
+    ...repeat(head, [
+      ...oneHead,
+      ...increase(from, form.bytes * headSize),
+      ...increase(to, 4 * headSize),
+      ...increase(scale, 4 * headSize),
+    ]),
     ...increase(angles, 8 * half),
   ];
   return { name, parameters: 5, locals: ["i32", "i32", "v128", "v128", "v128", "v128", "v128"], body: repeat(tokens, oneToken) };
@@ -162,7 +173,12 @@ function widen(name: string, form: Form, headSize: number): WasmFunction {
     name,
     parameters: 4,
     locals: ["v128", "v128"],
-    body: repeat(rows, [...(form.scaled ? nextScale : []), ...oneRow, ...increase(from, form.bytes * headSize), ...increase(to, 4 * headSize)]),
+    body: repeat(rows, [
+      ...(form.scaled ? nextScale : []),
+      ...oneRow,
+      ...increase(from, form.bytes * headSize),
+      ...increase(to, 4 * headSize),
+    ]),
   };
 }
 
@@ -170,8 +186,11 @@ function narrowFloat16(headSize: number): WasmFunction {
   const [from, to, rows] = [0, 1, 2] as const;
   const [word, magnitude] = [3, 4] as const;
   const narrowed = (run: Run, offset: number, into: number): Code => {
-    const normal = i32x4.sub(i32x4.add(get(magnitude), i32x4.add(i32x4.splat(0xfff), oddBit(get(magnitude)))), i32x4.splat((127 - 15) << 23));
-    // Below 2^-14, float16 are multiples of 2^-24, which is the last place of numbers next to a half.
+    const normal = i32x4.sub(
+      i32x4.add(get(magnitude), i32x4.add(i32x4.splat(0xfff), oddBit(get(magnitude)))),
+      i32x4.splat((127 - 15) << 23),
+    );
+    // Below 2^-14, float16 are multiples of 2^-24, which is the unit in the last place of numbers near one half.
     const subnormal = i32x4.sub(f32x4.add(get(magnitude), f32x4.splat(0.5)), f32x4.splat(0.5));
     const isSubnormal = i32x4.lt_s(get(magnitude), f32x4.splat(2 ** -14));
     const sign = v128.and(i32x4.shr_u(get(word), 16), i32x4.splat(0x8000));
@@ -184,13 +203,16 @@ function narrowFloat16(headSize: number): WasmFunction {
   const [low, high] = [5, 6] as const;
   const oneRow = runs(0, headSize).flatMap((run) => {
     const store = run.lanes === 8 ? v128.store : v128.store16_lane;
-    return [...vectorsOf(run).flatMap((offset, i) => narrowed(run, offset, low + i)), ...store(get(to), 2 * run.at, i16x8.narrow_i32x4_u(get(low), get(high)))];
+    return [
+      ...vectorsOf(run).flatMap((offset, i) => narrowed(run, offset, low + i)),
+      ...store(get(to), 2 * run.at, i16x8.narrow_i32x4_u(get(low), get(high))),
+    ];
   });
   const body = repeat(rows, [...oneRow, ...increase(from, 4 * headSize), ...increase(to, 2 * headSize)]);
   return { name: "narrow_float16", parameters: 3, locals: ["v128", "v128", "v128", "v128"], body };
 }
 
-/** The bit that decides a tie between two float16: halves round to even. */
+/** The bit that decides a tie between two float16: ties go to even. */
 function oddBit(bits: Code): Code {
   return v128.and(i32x4.shr_u(bits, 13), i32x4.splat(1));
 }
@@ -227,14 +249,19 @@ function narrowInt8Rows(headSize: number): WasmFunction {
   return { name: "narrow_int8_rows", parameters: 4, locals: ["v128", "v128"], body };
 }
 
-/** The scale with which a value becomes 127 or -127. */
+/** The scale that makes a value 127 or -127. */
 function step(value: Code): Code {
   return f32x4.mul(f32x4.abs(value), f32x4.splat(1 / 127));
 }
 
-/** A run of a row over its scales, to the nearest int8; where the scale is 0, so is the value. */
+/** A run of a row divided by its scales, to the nearest int8; if the scale is 0, so is the value. */
 function storeInt8(row: number, to: number, run: Run, packed: number, scale: (offset: number) => Code): Code {
-  const whole = vectorsOf(run).map((offset) => i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.div(loadFloats(run, get(row), offset), scale(offset)))));
+  const whole = vectorsOf(run).map((offset) =>
+    i32x4.trunc_sat_f32x4_s(f32x4.nearest(f32x4.div(loadFloats(run, get(row), offset), scale(offset)))),
+  );
   const store = run.lanes === 8 ? v128.store64_lane : v128.store8_lane;
-  return [...set(packed, i16x8.narrow_i32x4_s(whole[0]!, whole.at(-1)!)), ...store(get(to), run.at, i8x16.narrow_i16x8_s(get(packed), get(packed)))];
+  return [
+    ...set(packed, i16x8.narrow_i32x4_s(whole[0]!, whole.at(-1)!)),
+    ...store(get(to), run.at, i8x16.narrow_i16x8_s(get(packed), get(packed))),
+  ];
 }

@@ -1,12 +1,12 @@
 import { KvspliceError } from "../../../plan/index.js";
-import { GROUP_TOKENS, type Block } from "../../kv/block.js";
-import { layerOffsets, widthOf, type KvForm } from "../../kv/form.js";
+import { type Block, GROUP_TOKENS } from "../../kv/block.js";
+import { type KvForm, layerOffsets, widthOf } from "../../kv/form.js";
 import type { RotaryTable } from "../../kv/rotary.js";
 import { createKernels, type Kernels } from "./kernels.js";
 
 const PAGE_BYTES = 1 << 16;
 const MAX_PAGES = 1 << 16;
-/** What a 32-bit address reaches. */
+/** What a 32-bit address can reach. */
 export const MEMORY_BYTES = PAGE_BYTES * MAX_PAGES;
 const FLOAT_BYTES = 4;
 
@@ -14,8 +14,8 @@ const FLOAT_BYTES = 4;
 export type LayerRange = readonly [first: number, end: number];
 
 /**
- * Cuts layers into runs whose rows lie in one memory each: as few as hold `capacity` rows of every layer.
- * @returns undefined where the rows of one layer alone are more than a memory holds
+ * Divides layers into runs with one memory each: the fewest that have room for `capacity` rows of every layer.
+ * @returns undefined if the rows of a single layer do not fit in a memory
  */
 export function layersByMemory(form: KvForm, capacity: number): LayerRange[] | undefined {
   const ranges: LayerRange[] = [];
@@ -29,7 +29,7 @@ export function layersByMemory(form: KvForm, capacity: number): LayerRange[] | u
   return ranges;
 }
 
-/** Bytes of the memory that holds `capacity` rows of some layers. */
+/** Bytes of memory for `capacity` rows of some layers. */
 export function bytesOf(form: KvForm, range: LayerRange, capacity: number): number {
   const { widths } = layerOffsets(form.layers.slice(...range));
   return placesOf(form, range).layersAt + 2 * capacity * widths.at(-1)! * FLOAT_BYTES;
@@ -38,12 +38,16 @@ export function bytesOf(form: KvForm, range: LayerRange, capacity: number): numb
 /** Where the parts of a memory begin; see `LayerMemory`. */
 function placesOf({ layers }: KvForm, [first, end]: LayerRange) {
   const own = layers.slice(first, end);
-  const [width, headSize, heads] = [Math.max(...own.map(widthOf)), Math.max(...own.map((layer) => layer.headSize)), Math.max(...own.map((layer) => layer.heads))];
+  const [width, headSize, heads] = [
+    Math.max(...own.map(widthOf)),
+    Math.max(...own.map((layer) => layer.headSize)),
+    Math.max(...own.map((layer) => layer.heads)),
+  ];
   const kinds = [...new Set(own.map(({ rotary }) => rotary))];
   const rowBytes = width * FLOAT_BYTES;
   const anglesBytes = GROUP_TOKENS * headSize * FLOAT_BYTES;
   const scalesAt = kinds.length * anglesBytes;
-  // K has a scale for each value of a row, V one for each head of each token.
+  // K has one scale for each value of a row, V one for each head of each token.
   const tileAt = scalesAt + Math.max(rowBytes, GROUP_TOKENS * heads * FLOAT_BYTES);
   const outAt = tileAt + GROUP_TOKENS * rowBytes;
   const layersAt = outAt + GROUP_TOKENS * rowBytes;
@@ -54,15 +58,15 @@ function placesOf({ layers }: KvForm, [first, end]: LayerRange) {
  * The cached rows of some neighbouring layers in one WebAssembly memory, where the kernels widen and re-encode stored
  * rows straight into their places:
  *
- *     angles of each kind of rotary | scales | tile | rows on their way out | layer: K [capacity, width], V | layer: ...
+ *     angles of each kind of rotary | scales | tile | rows being extracted | layer: K [capacity, width], V | layer: ...
  */
 export class LayerMemory {
   private readonly memory = new WebAssembly.Memory({ initial: 0, maximum: MAX_PAGES });
   private readonly kernels: readonly Kernels[];
   private readonly places: ReturnType<typeof placesOf>;
-  /** In values of one row: where each layer's K begins, for each row that there is room for. */
+  /** Where each layer's K begins, in values per row of capacity. */
   private readonly before: readonly number[];
-  /** Of all layers of the model, as in a block. */
+  /** For all layers of the model, as in a block. */
   private readonly offsets: ReturnType<typeof layerOffsets>;
   private capacity = 0;
   private bytes = new Uint8Array(0);
@@ -80,10 +84,10 @@ export class LayerMemory {
     this.kernels = own.map((layer) => createKernels(this.memory, layer, layer.rotary === undefined ? 0 : tables[layer.rotary]!.half));
   }
 
-  /** Makes room for `capacity` rows of each layer; the first `length` stay. Views that `rows` gave before are void. */
+  /** Makes room for `capacity` rows of each layer; the first `length` stay. Earlier views from `rows` become invalid. */
   reserve(capacity: number, length: number): void {
     this.grow(bytesOf(this.form, this.range, capacity));
-    // The last first: each moves up, over what has moved already.
+    // Last layer first: each moves up, over what has already moved.
     const start = this.places.layersAt / FLOAT_BYTES;
     for (let layer = this.before.length - 2; layer >= 0; layer--) {
       const width = this.before[layer + 1]! - this.before[layer]!;
@@ -95,7 +99,7 @@ export class LayerMemory {
     this.capacity = capacity;
   }
 
-  /** Rows `[from, to)` of a layer, `[to - from, heads, head_size]` each, over the memory itself. */
+  /** Rows `[from, to)` of a layer, `[to - from, heads, head_size]` each: a view of the memory. */
   rows(layer: number, from: number, to: number): { k: Float32Array; v: Float32Array } {
     const length = (to - from) * this.widthAt(layer);
     const view = (part: "k" | "v") => {
@@ -105,7 +109,7 @@ export class LayerMemory {
     return { k: view("k"), v: view("v") };
   }
 
-  /** Lays cosines and sines of some tokens' positions for `splice` and `extract`; a `direction` of -1 turns back. */
+  /** Writes cosines and sines of some tokens' positions for `splice` and `extract`; a `direction` of -1 rotates back. */
   layAngles(positions: Int32Array, direction: 1 | -1): void {
     for (const [kind, start] of this.places.anglesAt) {
       if (kind === undefined) continue;
@@ -119,7 +123,7 @@ export class LayerMemory {
     }
   }
 
-  /** A block's tokens `[from, to)`, within one group of scales, of one layer, to its rows from `row` on. */
+  /** Writes a block's tokens `[from, to)`, within one group of scales, of one layer, to its rows from `row` on. */
   splice(block: Block, layer: number, from: number, to: number, row: number): void {
     const { scalesAt, tileAt } = this.places;
     const kernels = this.kernels[layer - this.range[0]]!;
@@ -184,12 +188,12 @@ export class LayerMemory {
     }
   }
 
-  /** Where the scales of a layer's K channels begin, for the group that a token belongs to. */
+  /** Where the scales of a layer's K channels begin, for a token's group. */
   private kScalesOf({ tokens }: Block, layer: number, token: number): number {
     return Math.ceil(tokens / GROUP_TOKENS) * this.offsets.widths[layer]! + Math.floor(token / GROUP_TOKENS) * this.widthAt(layer);
   }
 
-  /** Fills values of a block from the memory. */
+  /** Fills a block's values from the memory. */
   private take(values: Block["k"], start: number, count: number, address: number): void {
     const size = values.BYTES_PER_ELEMENT;
     new Uint8Array(values.buffer, values.byteOffset + start * size, count * size).set(this.bytes.subarray(address, address + count * size));
@@ -223,7 +227,11 @@ export class LayerMemory {
     try {
       this.memory.grow(pages);
     } catch (cause) {
-      throw new KvspliceError("too_long", `No memory is left for ${(bytes / 2 ** 30).toFixed(1)} GB of KV. Use fewer or shorter documents, or free memory.`, { cause });
+      throw new KvspliceError(
+        "too_long",
+        `There is no memory left for ${(bytes / 2 ** 30).toFixed(1)} GiB of KV. Use fewer or shorter documents, or free memory.`,
+        { cause },
+      );
     }
     this.bytes = new Uint8Array(this.memory.buffer);
     this.floats = new Float32Array(this.memory.buffer);

@@ -1,43 +1,38 @@
 import { isDeepStrictEqual } from "node:util";
 import type { RawTensor } from "../../model/files/model-file.js";
-import { dequantize, formOf, keepsGroups, pack, type Form, type Ordered, type PackedForm } from "../../model/tensors/index.js";
+import { dequantize, type Form, formOf, keepsGroups, type Ordered, type PackedForm, pack } from "../../model/tensors/index.js";
+import type { Activations } from "./activations.js";
 import type { GraphWriter } from "./onnx.js";
-
-/** How activations enter the linear layers: quantised to 8 bits on the way (fast), or as they are (exact). */
-export type Activations = "int8" | "float32";
-
-export const ACTIVATIONS: readonly Activations[] = ["int8", "float32"];
-
-export const DEFAULT_ACTIVATIONS: Activations = "int8";
 
 /** MatMulNBits' `accuracy_level`: 4 multiplies in int8, 0 in float32. */
 const ACCURACY_LEVEL: Record<Activations, number> = { int8: 4, float32: 0 };
 
-/** A weight `[rows, columns]`, in the order that the graph wants it. */
+/** A weight `[rows, columns]`, in the graph's order. */
 export type Weight = Ordered & {
   /** `[rows]`, in the file's order. */
   readonly bias?: RawTensor | undefined;
 };
 
 /**
- * One linear layer `[1, tokens, columns] -> [1, tokens, rows]`; several weights over the same input become one, of the
- * rows of all in order. Each may be of another tensor type: those that lie side by side in the same form are one product.
+ * One linear layer `[1, tokens, columns] -> [1, tokens, rows]`; several weights over the same input become one, with the
+ * rows of all in order. Their tensor types may differ: adjacent weights of the same form become one product.
  */
 export function linear(graph: GraphWriter, input: string, weights: readonly Weight[], activations: Activations): string {
   const source = new Source(graph, input);
   const products: string[] = [];
   for (const { form, parts } of runsOfOneForm(weights)) {
     if (form.kind === "float") products.push(floatProduct(graph, source, parts));
-    else if (parts.every(({ columnOrder }) => !columnOrder || keepsGroups(columnOrder, form.group))) products.push(packedProduct(graph, source, form, parts, activations));
+    else if (parts.every(({ columnOrder }) => !columnOrder || keepsGroups(columnOrder, form.group)))
+      products.push(packedProduct(graph, source, form, parts, activations));
     else {
-      // Codes of one group stay together: where the order would part them, the input is put into the file's order.
-      for (const { columnOrder, ...part } of parts) products.push(packedProduct(graph, source.before(columnOrder), form, [part], activations));
+      // Codes of one group stay together: if the order would separate them, the input is put into the file's order instead.
+      for (const { columnOrder, ...part } of parts)
+        products.push(packedProduct(graph, source.before(columnOrder), form, [part], activations));
     }
   }
   const product = products.length === 1 ? products[0]! : graph.node("Concat", products, { axis: 2 });
-  if (!weights.some(({ bias }) => bias)) return product;
-  const bias = joinFloat(weights.map(biasOf));
-  return graph.node("Add", [product, graph.weight(bias, [bias.length])]);
+  const biases = biasesOf(weights);
+  return biases ? graph.node("Add", [product, graph.weight(biases, [biases.length])]) : product;
 }
 
 type Run = { readonly form: Form; readonly parts: Weight[] };
@@ -53,7 +48,7 @@ function runsOfOneForm(weights: readonly Weight[]): readonly Run[] {
   return runs;
 }
 
-/** A layer's input `[1, tokens, columns]`, and what is made of it at most once. */
+/** A layer's input `[1, tokens, columns]`, and values derived from it at most once. */
 class Source {
   private readonly sums = new Map<number, string>();
 
@@ -73,11 +68,13 @@ class Source {
     return sums;
   }
 
-  /** The input as it is for a weight whose columns were not put in this order; it moves in runs as long as the order leaves. */
+  /** The input for a weight whose columns are not in this order; it is moved in the longest runs that the order allows. */
   before(order: Int32Array | undefined): Source {
     if (!order) return this;
     let run = order.length;
-    while (!keepsGroups(order, run)) do run--; while (order.length % run !== 0);
+    while (!keepsGroups(order, run))
+      do run--;
+      while (order.length % run !== 0);
     const runs = order.length / run;
     const apart = this.graph.node("Reshape", [this.input, this.graph.integers([1, -1, runs, run])]);
     const from = new Array<number>(runs);
@@ -85,6 +82,11 @@ class Source {
     const moved = this.graph.node("Gather", [apart, this.graph.integers(from)], { axis: 2 });
     return new Source(this.graph, this.graph.node("Reshape", [moved, this.graph.integers([1, -1, order.length])]));
   }
+}
+
+/** `[rows]` of all weights; undefined if none has a bias. */
+export function biasesOf(weights: readonly Weight[]): Float32Array | undefined {
+  return weights.some(({ bias }) => bias) ? joinFloat(weights.map(biasOf)) : undefined;
 }
 
 function biasOf({ tensor, rowOrder, bias }: Weight): Float32Array {
@@ -119,15 +121,16 @@ function floatProduct(graph: GraphWriter, { input }: Source, parts: readonly Wei
   return graph.node("MatMul", [input, weight!]);
 }
 
-/** `[columns, rows]` */
-function transposed(parts: readonly Weight[], rows: number, columns: number): Float32Array {
+/** The values of weights stacked below each other, transposed: `[columns, rows]`. */
+export function transposed(parts: readonly Weight[], rows: number, columns: number): Float32Array {
   const out = new Float32Array(columns * rows);
   let at = 0;
   for (const { tensor, rowOrder, columnOrder } of parts) {
     const values = dequantize(tensor);
     for (let row = 0; row < tensor.shape[0]!; row++, at++) {
       const source = (rowOrder ? rowOrder[row]! : row) * columns;
-      for (let column = 0; column < columns; column++) out[column * rows + at] = values[source + (columnOrder ? columnOrder[column]! : column)]!;
+      for (let column = 0; column < columns; column++)
+        out[column * rows + at] = values[source + (columnOrder ? columnOrder[column]! : column)]!;
     }
   }
   return out;

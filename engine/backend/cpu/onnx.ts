@@ -1,31 +1,33 @@
-import onnxProto from "onnx-proto";
 import type { onnx as Onnx } from "onnx-proto";
+import onnxProto from "onnx-proto";
 
 const { onnx } = onnxProto as unknown as { onnx: typeof Onnx };
-const { FLOAT, UINT8, INT64 } = onnx.TensorProto.DataType;
+const { FLOAT, UINT8, INT8, INT64 } = onnx.TensorProto.DataType;
 const OPSET = 20;
 const CONTRIB_OPSET = 1;
 
-/** Weights of so many bytes stand in the graph itself. */
+/** Weights up to this many bytes are stored in the graph itself. */
 const INLINE_BYTES = 1 << 16;
 
 export type Dimension = number | string;
 export type Attributes = Readonly<Record<string, number | readonly number[]>>;
 
-const ELEMENT_TYPES = { float32: FLOAT, uint8: UINT8, int64: INT64 };
+const ELEMENT_TYPES = { float32: FLOAT, uint8: UINT8, int8: INT8, int64: INT64 };
 
-export type WeightType = "float32" | "uint8";
+export type WeightType = "float32" | "uint8" | "int8";
+
+export type WeightValues = Float32Array | Uint8Array | Int8Array;
 
 export type WeightInfo = { readonly name: string; readonly type: WeightType; readonly dims: readonly number[] };
 
-/** Weights that are made together, when they are asked for: those of a whole model are never in memory at once. */
-export type WeightGroup = { readonly weights: readonly WeightInfo[]; readonly make: () => readonly (Float32Array | Uint8Array)[] };
+/** Weights that are made together, on request: those of a whole model are never in memory at once. */
+export type WeightGroup = { readonly weights: readonly WeightInfo[]; readonly make: () => readonly WeightValues[] };
 
 export function bytesOfWeight({ type, dims }: Omit<WeightInfo, "name">): number {
   return dims.reduce((a, b) => a * b, type === "float32" ? 4 : 1);
 }
 
-/** Writes an ONNX graph node by node. Its larger weights are beside it, in a file of their own, so that models of any size fit. */
+/** Writes an ONNX graph node by node. Its larger weights are in a separate file, so models of any size are possible. */
 export class GraphWriter {
   private readonly nodes: Onnx.INodeProto[] = [];
   private readonly initializers: Onnx.ITensorProto[] = [];
@@ -36,7 +38,7 @@ export class GraphWriter {
   private readonly made: WeightGroup[] = [];
   private names = 0;
 
-  /** The larger weights, in the order that they were named. */
+  /** The larger weights, in the order in which they were named. */
   get groups(): readonly WeightGroup[] {
     return this.made;
   }
@@ -50,9 +52,9 @@ export class GraphWriter {
     this.outputs.push(valueInfo(name, FLOAT, shape));
   }
 
-  /** A weight of given values. */
-  weight(values: Float32Array | Uint8Array, dims: readonly number[]): string {
-    const info = { type: values instanceof Float32Array ? ("float32" as const) : ("uint8" as const), dims };
+  /** A weight with the given values. */
+  weight(values: WeightValues, dims: readonly number[]): string {
+    const info = { type: weightType(values), dims };
     if (values.byteLength > INLINE_BYTES) return this.weights([info], () => [values])[0]!;
     const name = `w${this.names++}`;
     this.initializers.push({ name, dims: [...dims], dataType: ELEMENT_TYPES[info.type], rawData: bytesOf(values) });
@@ -66,28 +68,23 @@ export class GraphWriter {
     return weights.map(({ name }) => name);
   }
 
-  /** A short list of integers, as Reshape and Split take it. */
+  /** A short list of integers, for Reshape, Split and the like. */
   integers(values: readonly number[]): string {
-    const key = values.join();
-    let name = this.constants.get(key);
-    if (!name) {
-      name = `i${this.names++}`;
-      this.initializers.push({ name, dims: [values.length], dataType: INT64, rawData: new Uint8Array(BigInt64Array.from(values, BigInt).buffer) });
-      this.constants.set(key, name);
-    }
-    return name;
+    return this.constant("i", values.join(), {
+      dims: [values.length],
+      dataType: INT64,
+      rawData: bytesOf(BigInt64Array.from(values, BigInt)),
+    });
   }
 
   /** One real number. */
   real(value: number): string {
-    const key = `real ${value}`;
-    let name = this.constants.get(key);
-    if (!name) {
-      name = `r${this.names++}`;
-      this.initializers.push({ name, dims: [], dataType: FLOAT, rawData: new Uint8Array(Float32Array.of(value).buffer) });
-      this.constants.set(key, name);
-    }
-    return name;
+    return this.constant("r", String(value), { dims: [], dataType: FLOAT, rawData: bytesOf(Float32Array.of(value)) });
+  }
+
+  /** One unsigned byte. */
+  byte(value: number): string {
+    return this.constant("b", String(value), { dims: [], dataType: UINT8, rawData: Uint8Array.of(value) });
   }
 
   /** Fresh names for a node's outputs. */
@@ -107,17 +104,19 @@ export class GraphWriter {
     return parts;
   }
 
-  /** An operator of ONNX Runtime's own (`com.microsoft`). */
+  /** One of ONNX Runtime's own operators (`com.microsoft`). */
   contrib(opType: string, input: readonly string[], attributes: Attributes = {}, output?: readonly string[]): string {
     return this.operator("com.microsoft", opType, input, attributes, output);
   }
 
-  /** The model, encoded; its larger weights are said to lie at the places in a file of this name. */
+  /** The encoded model; its larger weights refer to these places in a file of this name. */
   encode(weightsFile: string, places: (info: WeightInfo) => WeightPlace): Uint8Array {
-    return this.encodeWith(this.made.flatMap(({ weights }) => weights.map((info) => ({ ...placedAt(weightsFile, places(info)), ...protoOf(info) }))));
+    return this.encodeWith(
+      this.made.flatMap(({ weights }) => weights.map((info) => ({ ...placedAt(weightsFile, places(info)), ...protoOf(info) }))),
+    );
   }
 
-  /** The model, encoded, with all of its weights: for graphs of a few of them. */
+  /** The encoded model including all of its weights, for graphs with few of them. */
   encodeWhole(): Uint8Array {
     return this.encodeWith(
       this.made.flatMap(({ weights, make }) => {
@@ -125,6 +124,17 @@ export class GraphWriter {
         return weights.map((info, i) => ({ ...protoOf(info), rawData: bytesOf(values[i]!) }));
       }),
     );
+  }
+
+  /** A small constant, stored in the graph once: the letter of its kind, and its value as a key. */
+  private constant(kind: string, value: string, tensor: Omit<Onnx.ITensorProto, "name">): string {
+    const key = `${kind} ${value}`;
+    const known = this.constants.get(key);
+    if (known) return known;
+    const name = `${kind}${this.names++}`;
+    this.initializers.push({ name, ...tensor });
+    this.constants.set(key, name);
+    return name;
   }
 
   private encodeWith(weights: readonly Onnx.ITensorProto[]): Uint8Array {
@@ -138,12 +148,12 @@ export class GraphWriter {
   }
 }
 
-/** Where a weight lies in the weights file, and its form for one operator, by the name that ONNX Runtime gives that. */
+/** Where a weight is in the weights file, and its packed form for one operator, by ONNX Runtime's name for that. */
 export type WeightPlace = { readonly offset: number; readonly length: number; readonly packed?: PackedPlace };
 
 export type PackedPlace = { readonly key: string; readonly offset: number; readonly length: number };
 
-/** An encoded model, whose weights can be placed and whose nodes looked at. */
+/** An encoded model whose weights can be placed and whose nodes can be inspected. */
 export class EncodedModel {
   private readonly model: Onnx.ModelProto;
 
@@ -155,10 +165,13 @@ export class EncodedModel {
   readersOf(name: string): OnnxNode[] {
     const { node, initializer } = this.model.graph!;
     const reading = node!.filter(({ input }) => input!.includes(name));
-    return reading.map((each) => ({ node: each, constants: initializer!.filter((weight) => !weight.externalData?.length && each.input!.includes(weight.name!)) }));
+    return reading.map((each) => ({
+      node: each,
+      constants: initializer!.filter((weight) => !weight.externalData?.length && each.input!.includes(weight.name!)),
+    }));
   }
 
-  /** The weights in files, and what ONNX Runtime has noted of their packed forms. */
+  /** The weights in files, and what ONNX Runtime has recorded about their packed forms. */
   placed(): Map<string, WeightPlace> {
     const places = new Map<string, WeightPlace>();
     for (const { name, externalData } of this.model.graph?.initializer ?? []) {
@@ -167,28 +180,53 @@ export class EncodedModel {
       if (entries.size === 0) continue;
       const [, packed, ...others] = [...entries].filter(([key]) => key?.startsWith("prepacked")).flatMap(([, value]) => ["", value!]);
       const noted = packed && others.length === 0 ? PACKED.exec(packed)?.groups : undefined;
-      places.set(name!, { offset, length, ...(noted && { packed: { key: noted["key"]!, offset: Number(noted["offset"]), length: Number(noted["length"]) } }) });
+      places.set(name!, {
+        offset,
+        length,
+        ...(noted && { packed: { key: noted["key"]!, offset: Number(noted["offset"]), length: Number(noted["length"]) } }),
+      });
+    }
+    for (const { key, value } of this.model.metadataProps ?? []) {
+      if (key!.startsWith(SAME_AS)) places.set(key!.slice(SAME_AS.length), places.get(value!)!);
     }
     return places;
   }
 
-  /** The model with its weights at these places of a file. */
+  /**
+   * The model with its weights at these places in a file. Weights with the same place and shape become one, which a session maps
+   * once; the model records the names of the others.
+   */
   place(weightsFile: string, places: ReadonlyMap<string, WeightPlace>): Uint8Array {
-    for (const initializer of this.model.graph?.initializer ?? []) {
-      const place = places.get(initializer.name!);
-      if (place) Object.assign(initializer, placedAt(weightsFile, place));
-    }
+    const graph = this.model.graph!;
+    const byPlace = new Map<string, string>();
+    const sameAs = new Map<string, string>();
+    graph.initializer = graph.initializer!.filter((initializer) => {
+      const { name, dims, dataType } = initializer;
+      const place = places.get(name!);
+      if (!place) return true;
+      Object.assign(initializer, placedAt(weightsFile, place));
+      const where = JSON.stringify([place, dims, dataType]);
+      const known = byPlace.get(where);
+      if (known === undefined) byPlace.set(where, name!);
+      else sameAs.set(name!, known);
+      return known === undefined;
+    });
+    for (const node of graph.node!) node.input = node.input!.map((name) => sameAs.get(name) ?? name);
+    this.model.metadataProps = Array.from(sameAs, ([name, other]) => ({ key: SAME_AS + name, value: other }));
     return onnx.ModelProto.encode(this.model).finish();
   }
 }
 
+/** Prefix of the key that records that a weight is the same as another. */
+const SAME_AS = "same as ";
+
 /** `key|offset;length;checksum`, which ONNX Runtime writes for each buffer of a packed form. */
 const PACKED = /^(?<key>[^|]+)\|(?<offset>\d+);(?<length>\d+);[^|;]*;?$/;
 
-/** A node, and the small weights that stand in its graph. */
+/** A node, and the small weights stored in its graph. */
 export type OnnxNode = { readonly node: Onnx.INodeProto; readonly constants: readonly Onnx.ITensorProto[] };
 
-/** One of a node's weights, and where it lies in which file. */
+/** One of a node's weights, with its file and place. */
 export type NodeWeight = { readonly info: WeightInfo; readonly file: string; readonly place: WeightPlace };
 
 /** A model of one node that reads float32 activations `[1, S, columns]` as its first input, and weights. */
@@ -233,7 +271,11 @@ function placedAt(file: string, { offset, length, packed }: WeightPlace): Onnx.I
   };
 }
 
-function bytesOf(values: Float32Array | Uint8Array): Uint8Array {
+function weightType(values: WeightValues): WeightType {
+  return values instanceof Float32Array ? "float32" : values instanceof Int8Array ? "int8" : "uint8";
+}
+
+function bytesOf(values: WeightValues | BigInt64Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 }
 
@@ -243,7 +285,7 @@ function attribute([name, value]: [string, number | readonly number[]]): Onnx.IA
   return Number.isInteger(value) && !REAL_ATTRIBUTES.has(name) ? { name, type: INT, i: value } : { name, type: REAL, f: value };
 }
 
-/** Attributes that are real numbers even where the value happens to be whole. */
+/** Attributes that are real numbers even if the value happens to be an integer. */
 const REAL_ATTRIBUTES = new Set(["alpha", "epsilon"]);
 
 function valueInfo(name: string, elemType: number, shape: readonly Dimension[]): Onnx.IValueInfoProto {

@@ -1,33 +1,34 @@
-import { Tensor } from "../../../runtime/index.js";
-import { widthOf, type KvForm } from "../../kv/form.js";
+import { type InferenceSession, Tensor } from "../../../runtime/index.js";
+import { type KvForm, widthOf } from "../../kv/form.js";
 import type { RotaryTable } from "../../kv/rotary.js";
-import { kvFormOf, maskKinds, type MaskKind, type ModelSpec } from "../../model/spec.js";
-import type { AdapterInputs } from "./adapter.js";
+import { kvFormOf, type MaskKind, type ModelSpec, maskKinds } from "../../model/spec.js";
 import type { PassPart } from "../backend.js";
+import type { AdapterInputs } from "./adapter.js";
+import { valueShape } from "./attention.js";
 import type { KvCache } from "./cache.js";
+import type { Magnitudes } from "./decoder.js";
 import type { Embedding } from "./embedding.js";
-import { BATCH_SLOTS, type Sessions } from "./session.js";
+import { BATCH_SLOTS } from "./limits.js";
+import type { Sessions } from "./session.js";
 
 /** A part over a cache of this backend. */
 type CpuPart = PassPart & { readonly cache: KvCache };
 
 /**
- * Rows that a pass computes at least. Kernels for one row round otherwise than those for several: a token that is alone
- * in its pass is computed twice, so that it comes out as it does beside others.
+ * Minimum number of rows in a pass. Kernels for one row round differently from those for several: a token that is alone
+ * in its pass is computed twice, so that the result is the same as alongside others.
  */
 const LEAST_ROWS = 2;
 
-/** Runs passes over the model's sessions, one after the other: their buffers are reused. */
+/** Runs passes over the model's sessions one after the other, reusing their buffers. */
 export class PassRunner {
   private embeddings = new Float32Array(0);
-  /** Per kind of rotary embedding the tokens' cosines, then their sines. */
+  /** For each kind of rotary embedding, the tokens' cosines, then their sines. */
   private readonly angles: Float32Array[] = [];
   private readonly masks = new Map<string, Float32Array>();
   private readonly maskKinds: readonly MaskKind[];
   private readonly emptyRow: Float32Array;
   readonly form: KvForm;
-  /** Of one token for each row that it sees. */
-  readonly scoreBytes: number;
 
   constructor(
     private readonly sessions: Sessions,
@@ -38,15 +39,15 @@ export class PassRunner {
   ) {
     this.form = kvFormOf(spec);
     this.maskKinds = maskKinds(spec.layers).kinds;
-    this.scoreBytes = Math.max(...spec.layers.map((layer) => layer.attention.heads)) * Float32Array.BYTES_PER_ELEMENT;
     this.emptyRow = new Float32Array(Math.max(...this.form.layers.map(widthOf)));
   }
 
   /**
-   * One forward pass over at most `BATCH_SLOTS` parts, each of another cache: see `Backend.run`.
-   * @param adapter acts on the pass, which is then one part's
+   * One forward pass over at most `BATCH_SLOTS` parts, each with a different cache: see `Backend.run`.
+   * @param adapter acts on the pass, which then has one part
+   * @param encoder computes the pass, which then has one part and no logits
    */
-  async run(given: readonly CpuPart[], adapter?: AdapterInputs): Promise<Float32Array[]> {
+  async run(given: readonly CpuPart[], adapter?: AdapterInputs, encoder?: InferenceSession): Promise<Float32Array[]> {
     const { vocabulary } = this.spec;
     const parts = this.doubled(given);
     for (const { cache, tokens } of parts) cache.reserve(cache.length + tokens.length);
@@ -59,13 +60,21 @@ export class PassRunner {
     });
     const logits = new Float32Array(rows.length * vocabulary);
 
-    const feeds: Record<string, Tensor> = { embeddings: this.embed(parts.flatMap((part) => part.tokens)), rows: integers(rows), ...adapter };
-    this.addAngles(parts.flatMap((part) => part.positions), feeds);
+    const feeds: Record<string, Tensor> = {
+      embeddings: this.embed(parts.flatMap((part) => part.tokens)),
+      ...(!encoder && { rows: integers(rows) }),
+      ...adapter,
+    };
+    this.addAngles(
+      parts.flatMap((part) => part.positions),
+      feeds,
+    );
     const fetches: Record<string, Tensor> = {};
     if (rows.length > 0) fetches["logits"] = new Tensor("float32", logits, [1, rows.length, vocabulary]);
     parts.forEach((part, slot) => this.addPart(part, slot, feeds, fetches));
 
-    if (parts.length === 1) await (adapter ? await this.sessions.adapted() : this.sessions.single).run(feeds, fetches);
+    if (encoder) await encoder.run(feeds, fetches);
+    else if (parts.length === 1) await (adapter ? await this.sessions.adapted() : this.sessions.single).run(feeds, fetches);
     else {
       this.addSlots(parts, feeds);
       await (await this.sessions.batch()).run(feeds, fetches);
@@ -76,10 +85,10 @@ export class PassRunner {
   }
 
   /**
-   * How much each cached row is looked at: the attention that it gets in the layers that are watched, summed over heads
-   * and over the tokens that ask. The cache stays as it is.
-   * @param asks a weight for each of the part's tokens
-   * @returns a weight a row, of the cached ones and of the part's own
+   * How much attention each row gets in the watched layers, summed over heads
+   * and over the asking tokens. The cache is unchanged.
+   * @param asks one weight for each of the part's tokens
+   * @returns one weight per row, for the cached rows and the part's own
    */
   async look(part: CpuPart, asks: readonly number[]): Promise<Float32Array> {
     const { cache, tokens, positions } = part;
@@ -95,6 +104,21 @@ export class PassRunner {
     });
     await (await this.sessions.look()).run(feeds, fetches);
     return looks;
+  }
+
+  /** The largest magnitude of each input channel of the linear layers over these tokens, by `magnitudesName`. */
+  async magnitudes(tokens: readonly number[], cache: KvCache): Promise<Magnitudes> {
+    const positions = [...tokens.keys()];
+    cache.reserve(tokens.length);
+    const feeds: Record<string, Tensor> = { embeddings: this.embed(tokens) };
+    this.addAngles(positions, feeds);
+    const written: Record<string, Tensor> = {};
+    this.addPart({ cache, tokens, positions, logits: 0 }, 0, feeds, written);
+    return this.sessions.measuring(async (session) => {
+      const measured = session.outputNames.filter((name) => !(name in written));
+      const results = await session.run(feeds, { ...written, ...Object.fromEntries(measured.map((name) => [name, null])) });
+      return new Map(measured.map((name) => [name, (results[name]!.data as Float32Array).slice()]));
+    });
   }
 
   private embed(tokens: readonly number[]): Tensor {
@@ -122,7 +146,7 @@ export class PassRunner {
     });
   }
 
-  /** The parts, with a copy of a token behind it where it is the only row of all products, or of its own attention. */
+  /** The parts, with a token repeated if it is the only row of all products or of its own attention. */
   private doubled(parts: readonly CpuPart[]): readonly CpuPart[] {
     const group = Math.min(...this.maskKinds.map((kind) => kind.group));
     const isAlone = ({ tokens }: CpuPart) => tokens.length === 1 && (parts.length === 1 || group < LEAST_ROWS);
@@ -130,7 +154,12 @@ export class PassRunner {
     return parts.map((part) => {
       if (!isAlone(part)) return part;
       const { tokens, positions, visible } = part;
-      return { ...part, tokens: [...tokens, ...tokens], positions: [...positions, ...positions], visible: visible && { ...visible, counts: [...visible.counts, ...visible.counts] } };
+      return {
+        ...part,
+        tokens: [...tokens, ...tokens],
+        positions: [...positions, ...positions],
+        visible: visible && { ...visible, counts: [...visible.counts, ...visible.counts] },
+      };
     });
   }
 
@@ -139,17 +168,17 @@ export class PassRunner {
     const rows = part.cache.length + count;
     this.maskKinds.forEach((kind, m) => (feeds[`mask.${m}.${slot}`] = this.mask(part, kind, `${m} ${slot}`)));
     this.spec.layers.forEach(({ attention: { kvHeads, headSize } }, layer) => {
-      // The rows that the pass writes are the last of those that it reads.
+      // The rows that the pass writes are the last ones that it reads.
       const read = part.cache.rows(layer, 0, rows);
       const write = part.cache.rows(layer, part.cache.length, rows);
       feeds[`keys.${layer}.${slot}`] = new Tensor("float32", read.k, [rows, kvHeads, headSize]);
-      feeds[`values.${layer}.${slot}`] = new Tensor("float32", read.v, [rows, kvHeads, headSize]);
+      feeds[`values.${layer}.${slot}`] = new Tensor("float32", read.v, valueShape(rows, { kvHeads, headSize }));
       fetches[`k.${layer}.${slot}`] = new Tensor("float32", write.k, [1, count, kvHeads * headSize]);
       fetches[`v.${layer}.${slot}`] = new Tensor("float32", write.v, [1, count, kvHeads * headSize]);
     });
   }
 
-  /** What the batch graph has beside: where each slot's tokens are, and a row in the place of those without. */
+  /** The additional inputs of the batch graph: where each slot's tokens are, and a placeholder row for slots without any. */
   private addSlots(parts: readonly CpuPart[], feeds: Record<string, Tensor>): void {
     const counts = Array.from({ length: BATCH_SLOTS }, (_, slot) => parts[slot]?.tokens.length ?? 0);
     feeds["counts"] = integers(counts);
@@ -170,12 +199,14 @@ export class PassRunner {
     });
     for (let slot = parts.length; slot < BATCH_SLOTS; slot++) {
       this.spec.layers.forEach(({ attention: { kvHeads, headSize } }, layer) => {
-        feeds[`keys.${layer}.${slot}`] = feeds[`values.${layer}.${slot}`] = new Tensor("float32", this.emptyRow.subarray(0, kvHeads * headSize), [1, kvHeads, headSize]);
+        const row = this.emptyRow.subarray(0, kvHeads * headSize);
+        feeds[`keys.${layer}.${slot}`] = new Tensor("float32", row, [1, kvHeads, headSize]);
+        feeds[`values.${layer}.${slot}`] = new Tensor("float32", row, valueShape(1, { kvHeads, headSize }));
       });
     }
   }
 
-  /** `[tokens * group, rows]`: 0 where a token sees, -Infinity where it does not; `[1, 1]` where it sees all. */
+  /** `[tokens * group, rows]`: 0 if a token sees a row, -Infinity if not; `[1, 1]` if all see all. */
   private mask({ cache, tokens, positions, visible }: CpuPart, { group, window }: MaskKind, name: string): Tensor {
     const count = tokens.length;
     if (count === 1 && window === undefined && (!visible || visible.counts[0] === visible.shared)) return ALL_SEEN;

@@ -3,10 +3,10 @@ import type { ModelFile, RawTensor, TensorInfo } from "../../model/files/model-f
 import type { AttentionSpec, LinearSpec } from "../../model/spec.js";
 import { dequantize } from "../../model/tensors/index.js";
 
-/** What a linear layer is made of. */
+/** The tensors of a linear layer. */
 type LinearTensors = { readonly tensor: RawTensor; readonly bias: RawTensor | undefined };
 
-/** Reads a model's tensors as a specification names them, and checks that they have the shapes that follow from it. */
+/** Reads the tensors that a specification names, and checks that they have the shapes that follow from it. */
 export class TensorReader {
   constructor(private readonly file: ModelFile) {}
 
@@ -15,7 +15,10 @@ export class TensorReader {
     if (!part) return { tensor: this.whole(tensor, [rows, columns]), bias: bias === undefined ? undefined : this.whole(bias, [rows]) };
     const [all, from] = [this.file.info(tensor).shape[0]!, part[0]];
     mustBe(this.file.info(tensor), [Math.max(all, part[1]), columns]);
-    return { tensor: this.file.rows(tensor, from, rows), bias: bias === undefined ? undefined : within(this.whole(bias, [all]), from, rows) };
+    return {
+      tensor: this.file.rows(tensor, from, rows),
+      bias: bias === undefined ? undefined : within(this.whole(bias, [all]), from, rows),
+    };
   }
 
   /** The weights of experts, `[rows, columns]` each, and their biases. */
@@ -41,10 +44,13 @@ export class TensorReader {
 
 function mustBe({ name, shape }: TensorInfo, expected: readonly number[]): void {
   if (shape.length === expected.length && shape.every((size, i) => size === expected[i])) return;
-  throw new KvspliceError("bad_model", `${name} of the model file is [${shape.join(", ")}], where its metadata makes it [${expected.join(", ")}]. Convert the model to GGUF again.`);
+  throw new KvspliceError(
+    "bad_model",
+    `${name} in the model file has the shape [${shape.join(", ")}], but its metadata requires [${expected.join(", ")}]. Convert the model to GGUF again.`,
+  );
 }
 
-/** So many values of a bias, from one on. */
+/** `length` values of a bias, starting at `from`. */
 function within(bias: RawTensor, from: number, length: number): RawTensor {
   const { name, type, shape, bytes } = bias;
   const size = bytes.length / shape.reduce((a, b) => a * b, 1);
@@ -52,8 +58,8 @@ function within(bias: RawTensor, from: number, length: number): RawTensor {
 }
 
 /**
- * The source row of each of Q's rows, ordered by the queries' place in their group first: queries that share a KV head
- * are rows of one matrix then, `[S * group, kv_heads, head_size]`, as the linear layer's result lies.
+ * The source row of each of Q's rows, ordered first by the queries' place in their group: queries that share a KV head
+ * are then rows of one matrix, `[S * group, kv_heads, head_size]`, in the layout of the linear layer's result.
  */
 export function queriesByGroup({ heads, kvHeads, headSize }: AttentionSpec): Int32Array {
   const group = heads / kvHeads;
@@ -63,7 +69,7 @@ export function queriesByGroup({ heads, kvHeads, headSize }: AttentionSpec): Int
   });
 }
 
-/** The source row of each row once dimensions that turn together lie in halves, i beside i + half. */
+/** The source row of each row when dimensions that rotate together are in halves, i with i + half. */
 export function rowsOf(pairs: LinearSpec["pairs"], rows: number, headSize: number, turned = 0): Int32Array {
   return Int32Array.from({ length: rows }, (_, row) => {
     const within = row % headSize;

@@ -1,10 +1,10 @@
-/** What the splice uses of the WebAssembly API; TypeScript declares it for browsers alone. */
+/** The part of the WebAssembly API that the splice uses; TypeScript declares it only for browsers. */
 declare namespace WebAssembly {
   class Memory {
     constructor(descriptor: { initial: number; maximum: number });
     /** Replaced by a new one when the memory grows. */
     readonly buffer: ArrayBuffer;
-    /** Adds pages of 64 KiB; what is in the memory stays where it is. */
+    /** Adds pages of 64 KiB; the content stays in place. */
     grow(pages: number): number;
   }
   class Module {

@@ -1,12 +1,13 @@
 import { closeSync, fsyncSync, openSync, readSync } from "node:fs";
 import { writeFully } from "../../../storage/index.js";
+import type { WeightValues } from "./onnx.js";
 
-/** ONNX Runtime maps external data from the file where its offset is a multiple of this; kernels read unaligned weights a quarter slower. */
+/** ONNX Runtime maps external data from the file if its offset is a multiple of this; kernels read unaligned weights 25 % slower. */
 const ALIGNMENT = 4096;
 
 const COPY_BYTES = 1 << 22;
 
-/** A file of weights while it is written, one behind the other. */
+/** A weights file being written, one weight after the other. */
 export class WeightsFile {
   private readonly file: number;
   private end = 0;
@@ -20,20 +21,20 @@ export class WeightsFile {
   }
 
   /** Where the bytes begin. */
-  append(values: Float32Array | Uint8Array): number {
+  append(values: WeightValues): number {
     const offset = this.end;
     writeFully(this.file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength), offset);
     this.end = aligned(offset + values.byteLength);
     return offset;
   }
 
-  /** Appends a part of another open file. */
+  /** Appends part of another open file. */
   copy(source: number, from: number, length: number): number {
     const offset = this.end;
     const buffer = Buffer.allocUnsafe(Math.min(COPY_BYTES, length));
     for (let done = 0; done < length; ) {
       const read = readSync(source, buffer, 0, Math.min(buffer.length, length - done), from + done);
-      if (read === 0) throw new Error("The weights that ONNX Runtime saved end early.");
+      if (read === 0) throw new Error("The weights saved by ONNX Runtime end early.");
       writeFully(this.file, buffer.subarray(0, read), offset + done);
       done += read;
     }
@@ -41,7 +42,7 @@ export class WeightsFile {
     return offset;
   }
 
-  /** Whatever comes next is written over what was appended from here on. */
+  /** Discards what was appended after `size`: it is overwritten next. */
   cut(size: number): void {
     this.end = size;
   }

@@ -3,7 +3,7 @@ import { eachLayer, readFrame, readLayer, readSizes, readWindows, type Sizes } f
 import type { SpecReader } from "./reader.js";
 import { readRotary, unscaledRotary } from "./rotary.js";
 
-/** Gemma: the embedding scaled, and GELU. */
+/** Gemma: a scaled embedding, and GELU. */
 export function gemma(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
   const { rotary, variant } = readRotary(file, sizes.headSize);
@@ -15,7 +15,7 @@ export function gemma(file: SpecReader): ModelSpec {
   };
 }
 
-/** Gemma 2: norms before and after, soft-caps of scores and of logits, and every other layer sees a window. */
+/** Gemma 2: norms before and after, soft-caps on scores and logits, and a window in every other layer. */
 export function gemma2(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
   const { rotary, variant } = readRotary(file, sizes.headSize);
@@ -32,7 +32,7 @@ export function gemma2(file: SpecReader): ModelSpec {
   };
 }
 
-/** Gemma 3, its text part: RMS norms of queries and keys; five of six layers see a window, with a rotary base of their own. */
+/** Gemma 3, its text part: RMS norms of queries and keys; five of six layers have a window, and a separate rotary base. */
 export function gemma3(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
   const { rotary, variant } = readRotary(file, sizes.headSize);
@@ -67,7 +67,7 @@ const GEMMA2_27B_LAYERS = 46;
 const GEMMA3_27B_LAYERS = 62;
 
 /**
- * A Hugging Face folder tells the scale. GGUF files do not: there the models of 27B divide scores by the root of
+ * A Hugging Face folder gives the scale. GGUF files do not: for them, the 27B models divide scores by the root of
  * hidden / heads, which is not their head size.
  */
 function scoreScale(file: SpecReader, { layers, hidden, heads, headSize }: Sizes, of27B: number): number {

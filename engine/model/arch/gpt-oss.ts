@@ -3,7 +3,7 @@ import { eachLayer, readFrame, readLayer, readSizes, readWindows } from "./parts
 import type { SpecReader } from "./reader.js";
 import { readRotary } from "./rotary.js";
 
-/** gpt-oss: experts with biases, sinks in attention, and a window in every other layer. */
+/** gpt-oss: experts with biases, attention sinks, and a window in every other layer. */
 export function gptOss(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
   const { rotary, variant } = readRotary(file, sizes.headSize);
@@ -13,7 +13,13 @@ export function gptOss(file: SpecReader): ModelSpec {
     variant,
     rotaries: [rotary],
     layers: eachLayer(sizes, (layer) =>
-      readLayer(file, layer, sizes, { pairs: "halves", activation: "clamped", sinks: true, window: windows[layer], feedForwardNorm: "post_attention_norm" }),
+      readLayer(file, layer, sizes, {
+        pairs: "halves",
+        activation: "clamped",
+        sinks: true,
+        window: windows[layer],
+        feedForwardNorm: "post_attention_norm",
+      }),
     ),
   };
 }

@@ -16,40 +16,61 @@ import { smollm3 } from "./smollm3.js";
 
 /** Families by their name in a GGUF's `general.architecture`. */
 const FAMILIES: ReadonlyMap<string, (file: SpecReader) => ModelSpec> = new Map(
-  Object.entries({ llama, qwen2, qwen3, qwen3moe: qwen3, mistral3, gemma, gemma2, gemma3, phi3, smollm3, granite, olmo2, "gpt-oss": gptOss }),
+  Object.entries({
+    llama,
+    qwen2,
+    qwen3,
+    qwen3moe: qwen3,
+    mistral3,
+    gemma,
+    gemma2,
+    gemma3,
+    phi3,
+    smollm3,
+    granite,
+    olmo2,
+    "gpt-oss": gptOss,
+  }),
 );
 
-/** The architectures that can be opened. */
+/** The supported architectures. */
 export const ARCHITECTURES: readonly string[] = [...FAMILIES.keys()];
 
-/** `contextLength`: positions that the model is to be used with; as many as it was trained on when left out. */
+/** `contextLength`: positions that the model is to be used with; as many as it was trained on if omitted. */
 export type SpecOptions = { readonly contextLength?: number | undefined };
 
 /**
- * What a model's file says that is to be computed.
- * @throws KvspliceError `bad_model` for another architecture, for metadata or tensors that are missing, and for any that
- *   are there and would not be computed with
+ * What a model computes according to its file.
+ * @throws KvspliceError `bad_model` for an unsupported architecture, for missing metadata or tensors, and for any that are
+ *   present but would not be used
  */
 export function readSpec(file: ModelFile, { contextLength }: SpecOptions = {}): ModelSpec {
-  const trained = readContextLength(file.metadata);
-  if (contextLength !== undefined && contextLength > trained) {
-    throw new KvspliceError("bad_argument", `${file.path} was trained on ${trained} positions; ask for as many, or for fewer than ${contextLength}.`);
-  }
   const reader = new SpecReader(file, contextLength);
   const family = FAMILIES.get(reader.architecture);
   if (!family) {
     const reason = reasonToRefuse(reader.architecture) ?? "is not supported";
-    throw new KvspliceError("bad_model", `Architecture "${reader.architecture}" ${reason}. Use a model of one of ${ARCHITECTURES.join(", ")}.`);
+    throw new KvspliceError(
+      "bad_model",
+      `Architecture "${reader.architecture}" ${reason}. Use a model of one of ${ARCHITECTURES.join(", ")}.`,
+    );
+  }
+  const trained = readContextLength(file.metadata);
+  if (contextLength !== undefined && contextLength > trained) {
+    throw new KvspliceError(
+      "bad_argument",
+      `${file.path} was trained on ${trained} positions, fewer than the ${contextLength} requested. Request fewer.`,
+    );
   }
   const spec = family(reader);
   reader.mustHaveReadAll();
   return { ...spec, variant: [file.variant, spec.variant].filter(Boolean).join(" ") };
 }
 
-/** Positions that the model was trained on. @throws KvspliceError `bad_model` where the file does not say */
+/** Positions that the model was trained on. @throws KvspliceError `bad_model` if the file does not give the number */
 export function readContextLength(metadata: ModelMetadata): number {
   const value = metadata[`${String(metadata["general.architecture"])}.context_length`];
   const length = typeof value === "bigint" ? Number(value) : value;
-  if (typeof length !== "number") throw new KvspliceError("bad_model", "The model file does not say its context length. Convert the model to GGUF again.");
+  if (typeof length !== "number")
+    throw new KvspliceError("bad_model", "The model file does not give its context length. Convert the model to GGUF again.");
   return length;
 }

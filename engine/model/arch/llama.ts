@@ -4,8 +4,8 @@ import type { SpecReader } from "./reader.js";
 import { readRotary } from "./rotary.js";
 
 /**
- * Llama 1 to 3 and what is shaped like them: SmolLM 1 and 2, TinyLlama, Mistral's models but the newest. The window of
- * Mistral 7B v0.1 is not applied to a GGUF, as llama.cpp does not; transformers does.
+ * Llama 1 to 3 and models of the same shape: SmolLM 1 and 2, TinyLlama, all but the newest of Mistral's. The window of Mistral
+ * 7B v0.1 is not applied to a GGUF, as in llama.cpp; transformers does apply it.
  */
 export function llama(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
@@ -15,6 +15,8 @@ export function llama(file: SpecReader): ModelSpec {
     ...readFrame(file),
     variant,
     rotaries: [rotary],
-    layers: eachLayer(sizes, (layer) => readLayer(file, layer, sizes, { pairs: "interleaved", window: file.origin === "huggingface" && window ? window : undefined })),
+    layers: eachLayer(sizes, (layer) =>
+      readLayer(file, layer, sizes, { pairs: "interleaved", window: file.origin === "huggingface" && window ? window : undefined }),
+    ),
   };
 }

@@ -4,8 +4,8 @@ import type { SpecReader } from "./reader.js";
 import { readRotary } from "./rotary.js";
 
 /**
- * Mistral's models since Ministral 3. Where queries are enlarged with their position (`temperature_scale`), they are not
- * within the context that the model was first trained on: it is used with as many positions.
+ * Mistral's models since Ministral 3. Some scale queries up with their position (`temperature_scale`), though not within the
+ * context that the model was first trained on: such a model is used only with that many positions.
  */
 export function mistral3(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);

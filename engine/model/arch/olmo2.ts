@@ -4,7 +4,7 @@ import type { SpecReader } from "./reader.js";
 import { readRotary, unscaledRotary } from "./rotary.js";
 
 /**
- * OLMo 2 and 3: norms behind attention and feed-forward alone, and one over all queries of a token, one over all keys.
+ * OLMo 2 and 3: norms only after attention and feed-forward, one norm over all queries of a token, and one over all keys.
  * OLMo 3 has windows in three of four layers, where the rotary embedding is not scaled.
  */
 export function olmo2(file: SpecReader): ModelSpec {

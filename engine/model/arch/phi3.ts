@@ -4,8 +4,8 @@ import type { SpecReader } from "./reader.js";
 import { readRotary } from "./rotary.js";
 
 /**
- * Phi 3, 3.5 and 4: Q, K and V in one tensor, gate and up in one; LongRoPE, and with Phi 4 mini a part of each head turns.
- * The window that Phi 3's configuration names is not applied to a GGUF, as llama.cpp does not; transformers does.
+ * Phi 3, 3.5 and 4: Q, K and V in one tensor, gate and up in one; LongRoPE; in Phi 4 mini only part of each head is rotated.
+ * The window in Phi 3's configuration is not applied to a GGUF, as in llama.cpp; transformers does apply it.
  */
 export function phi3(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
@@ -16,7 +16,11 @@ export function phi3(file: SpecReader): ModelSpec {
     variant,
     rotaries: [rotary],
     layers: eachLayer(sizes, (layer) =>
-      readLayer(file, layer, sizes, { pairs: "halves", fusedGate: true, window: file.origin === "huggingface" && window ? window : undefined }),
+      readLayer(file, layer, sizes, {
+        pairs: "halves",
+        fusedGate: true,
+        window: file.origin === "huggingface" && window ? window : undefined,
+      }),
     ),
   };
 }

@@ -3,7 +3,7 @@ import { eachLayer, readFrame, readLayer, readSizes } from "./parts.js";
 import type { SpecReader } from "./reader.js";
 import { readRotary } from "./rotary.js";
 
-/** Qwen 2 and 2.5, Coder too: Llama with biases of Q, K and V, and with halves of each head turned together. */
+/** Qwen 2 and 2.5, including Coder: Llama with biases on Q, K and V, and with the halves of each head rotated together. */
 export function qwen2(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
   const { rotary, variant } = readRotary(file, sizes.headSize);

@@ -3,10 +3,10 @@ import { eachLayer, readFrame, readLayer, readSizes } from "./parts.js";
 import type { SpecReader } from "./reader.js";
 import { readRotary } from "./rotary.js";
 
-/** Every so many layers one has no rotary embedding (NoPE: Kazemnejad et al. 2023); GGUF has no key for it. */
+/** One layer in this many has no rotary embedding (NoPE: Kazemnejad et al. 2023); GGUF has no key for it. */
 const STEP = 4;
 
-/** SmolLM 3: Llama, with layers that know no positions. */
+/** SmolLM 3: Llama, with some layers that use no positions. */
 export function smollm3(file: SpecReader): ModelSpec {
   const sizes = readSizes(file);
   const { rotary, variant } = readRotary(file, sizes.headSize);
@@ -14,6 +14,8 @@ export function smollm3(file: SpecReader): ModelSpec {
     ...readFrame(file),
     variant,
     rotaries: [rotary],
-    layers: eachLayer(sizes, (layer) => readLayer(file, layer, sizes, { pairs: "interleaved", rotary: (layer + 1) % STEP === 0 ? "none" : 0 })),
+    layers: eachLayer(sizes, (layer) =>
+      readLayer(file, layer, sizes, { pairs: "interleaved", rotary: (layer + 1) % STEP === 0 ? "none" : 0 }),
+    ),
   };
 }

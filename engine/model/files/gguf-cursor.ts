@@ -1,19 +1,19 @@
 import { KvspliceError } from "../../../plan/index.js";
 import { readFully } from "../../../storage/index.js";
 
-/** Read at a time; a longer string is read at once. */
+/** Bytes read at a time; a longer string is read in one go. */
 const CHUNK_BYTES = 1 << 20;
 
-/** Some `tokenizer.huggingface.json` take 20 MB. */
+/** Some `tokenizer.huggingface.json` are 20 MB long. */
 const MAX_STRING_BYTES = 128 * 2 ** 20;
 
-/** Reads little-endian values of an open file one after the other; none of them from behind its end. */
+/** Reads little-endian values of an open file one after the other, and never past its end. */
 export class GgufCursor {
   private chunk: Buffer = Buffer.alloc(0);
-  /** Where the chunk lies in the file, and the next value in the chunk. */
+  /** Where the chunk is in the file, and the next value in the chunk. */
   private start = 0;
   private at = 0;
-  /** Values of arrays that were read so far; kept by the reader, which bounds them. */
+  /** Array values read so far; the reader, which limits them, maintains the count. */
   values = 0;
 
   constructor(
@@ -75,11 +75,11 @@ export class GgufCursor {
     return this.take(length).toString("utf8", this.at - length, this.at);
   }
 
-  /** A count of `things`, of at least `bytes` each: one that the rest of the file has no room for is not believed. */
+  /** A count of `things`, of at least `bytes` each: a count too large for the rest of the file is rejected. */
   count(things: string, bytes: number, most = Infinity): number {
     const before = this.offset;
     const count = Number(this.uint64());
-    if (count > most) throw this.damaged(`it says at byte ${before} that ${things} has a length of ${count}`);
+    if (count > most) throw this.damaged(`at byte ${before} it gives ${things} a length of ${count}`);
     if (count * bytes > this.left) throw this.cutShort();
     return count;
   }
@@ -89,10 +89,13 @@ export class GgufCursor {
   }
 
   cutShort(): KvspliceError {
-    return new KvspliceError("bad_model", `${this.path} is cut short: it ends after ${this.size} bytes, within its header. Download or copy it again.`);
+    return new KvspliceError(
+      "bad_model",
+      `${this.path} is cut short: it ends after ${this.size} bytes, within its header. Download or copy it again.`,
+    );
   }
 
-  /** Steps over the next bytes, and returns the chunk that holds them: they end at `at`. */
+  /** Skips the next bytes, and returns the chunk that contains them: they end at `at`. */
   private take(length: number): Buffer {
     if (this.at + length > this.chunk.length) {
       if (length > this.left) throw this.cutShort();

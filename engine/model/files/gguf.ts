@@ -8,19 +8,19 @@ import { type PlacedTensor, readGgufHeader } from "./gguf-header.js";
 import { bytesOf } from "./layout.js";
 import type { ModelFile, ModelMetadata, RawTensor } from "./model-file.js";
 
-/** One file of a model: most have one, large ones are split over several. */
+/** One file of a model: most models have one, large ones are split into several. */
 type Part = { readonly path: string; readonly file: number; readonly metadata: ModelMetadata; readonly tensors: readonly PlacedTensor[] };
 
 /** The names of a split model's parts, as llama.cpp's gguf-split writes them. */
 const PART_NAME = /^(?<prefix>.+)-(?<number>\d{5})-of-(?<count>\d{5})\.gguf$/i;
 
-/** llama.cpp's own bound for the parts of one model is of 16 bits; none has over a few hundred. */
+/** llama.cpp itself allows 16 bits for the number of parts; no model has more than a few hundred. */
 const MAX_PARTS = 1_000;
 
 /**
- * Opens a GGUF file, or all parts of a split one, whichever of them is named.
+ * Opens a GGUF file, or all parts of a split one if any of them is named.
  *
- * @throws KvspliceError `bad_model` for what is missing of it, or what is wrong with it
+ * @throws KvspliceError `bad_model` for what is missing or wrong
  */
 export function openGguf(path: string): ModelFile {
   const parts: Part[] = [];
@@ -35,20 +35,31 @@ export function openGguf(path: string): ModelFile {
   }
 }
 
-function modelFileOf(path: string, parts: readonly Part[], places: ReadonlyMap<string, PlacedTensor & { part: Part }>, close: () => void): ModelFile {
+function modelFileOf(
+  path: string,
+  parts: readonly Part[],
+  places: ReadonlyMap<string, PlacedTensor & { part: Part }>,
+  close: () => void,
+): ModelFile {
   const placeOf = (name: string) => {
     const place = places.get(name);
     if (!place) throw new KvspliceError("bad_model", `${path} has no tensor ${name}.`);
     return place;
   };
-  const read = ({ name, type, part }: PlacedTensor & { part: Part }, shape: readonly number[], offset: number, length: number): RawTensor => ({
+  const read = (
+    { name, type, part }: PlacedTensor & { part: Part },
+    shape: readonly number[],
+    offset: number,
+    length: number,
+  ): RawTensor => ({
     name,
     type,
     shape,
-    // Read when they are looked at: who writes a graph names all tensors, and unpacks one by one.
+    // Read on access: a graph writer names all tensors, and unpacks them one by one.
     get bytes() {
       const bytes = readFully(part.file, offset, length);
-      if (!bytes) throw new KvspliceError("bad_model", `${part.path} became shorter while it was open: ${name} is not whole. Copy the file again.`);
+      if (!bytes)
+        throw new KvspliceError("bad_model", `${part.path} became shorter while it was open: ${name} is incomplete. Copy the file again.`);
       return bytes;
     },
   });
@@ -80,28 +91,37 @@ function modelFileOf(path: string, parts: readonly Part[], places: ReadonlyMap<s
   };
 }
 
-/** The model's files in order, for the name of any of them. */
+/** The model's files in order, given the name of any of them. */
 function partPaths(path: string): readonly string[] {
   const match = PART_NAME.exec(basename(path))?.groups as { prefix: string; number: string; count: string } | undefined;
   const count = Number(match?.count ?? 1);
   if (!match || count < 2) return [path];
-  if (count > MAX_PARTS) throw new KvspliceError("bad_model", `${path} says it is one of ${count} parts; no model has over ${MAX_PARTS}.`);
-  const paths = Array.from({ length: count }, (_, i) => join(dirname(path), `${match.prefix}-${String(i + 1).padStart(5, "0")}-of-${match.count}.gguf`));
+  if (count > MAX_PARTS)
+    throw new KvspliceError("bad_model", `${path} claims to be one of ${count} parts; no model has more than ${MAX_PARTS}.`);
+  const paths = Array.from({ length: count }, (_, i) =>
+    join(dirname(path), `${match.prefix}-${String(i + 1).padStart(5, "0")}-of-${match.count}.gguf`),
+  );
   const missing = paths.filter((each) => each !== path && !existsSync(each));
   if (missing.length > 0) {
-    throw new KvspliceError("bad_model", `${path} is one of ${count} parts, and ${missing.map((each) => basename(each)).join(", ")} is not beside it. Put all parts into one folder.`);
+    throw new KvspliceError(
+      "bad_model",
+      `${path} is one of ${count} parts, and ${missing.map((each) => basename(each)).join(", ")} is missing. Put all parts into one folder.`,
+    );
   }
   return paths;
 }
 
 function openPart(path: string): Part {
   if (!existsSync(path)) throw new KvspliceError("bad_model", `${path} does not exist. Give the path of a model.`);
-  if (!statSync(path).isFile()) throw new KvspliceError("bad_model", `${path} is a folder without config.json. Give a .gguf file, or a Hugging Face folder.`);
+  if (!statSync(path).isFile())
+    throw new KvspliceError("bad_model", `${path} is a folder without config.json. Give a .gguf file, or a Hugging Face folder.`);
   let file: number;
   try {
     file = openSync(path, "r");
   } catch (cause) {
-    throw new KvspliceError("bad_model", `${path} cannot be opened (${(cause as NodeJS.ErrnoException).code}). Make it readable.`, { cause });
+    throw new KvspliceError("bad_model", `${path} cannot be opened (${(cause as NodeJS.ErrnoException).code}). Make it readable.`, {
+      cause,
+    });
   }
   try {
     return { path, file, ...readGgufHeader(file, fstatSync(file).size, path) };
@@ -116,9 +136,9 @@ function mustBeInOrder(parts: readonly Part[]): void {
     const count = Number(metadata["split.count"] ?? 1);
     const number = Number(metadata["split.no"] ?? 0);
     if (count === parts.length && number === i) continue;
-    const says = `${path} says that it is part ${number + 1} of ${count}`;
+    const says = `The metadata of ${path} says that it is part ${number + 1} of ${count}`;
     const want = `-${String(number + 1).padStart(5, "0")}-of-${String(count).padStart(5, "0")}.gguf`;
-    throw new KvspliceError("bad_model", `${says}, and its name says otherwise. Give each part back the name that it had, which ends in ${want} for this one.`);
+    throw new KvspliceError("bad_model", `${says}, but its name differs. Restore each part's original name; this one's ends in ${want}.`);
   }
 }
 
@@ -126,18 +146,22 @@ function placesOf(parts: readonly Part[]): ReadonlyMap<string, PlacedTensor & { 
   const places = new Map<string, PlacedTensor & { part: Part }>();
   for (const part of parts) {
     for (const tensor of part.tensors) {
-      if (places.has(tensor.name)) throw new KvspliceError("bad_model", `${part.path} is damaged: tensor ${tensor.name} is there twice. Download or convert it again.`);
+      if (places.has(tensor.name))
+        throw new KvspliceError("bad_model", `${part.path} is damaged: tensor ${tensor.name} appears twice. Download or convert it again.`);
       places.set(tensor.name, { ...tensor, part });
     }
   }
   const promised = parts[0]!.metadata["split.tensors.count"];
   if (promised !== undefined && Number(promised) !== places.size) {
-    throw new KvspliceError("bad_model", `${parts[0]!.path} and its other parts have ${places.size} tensors of ${Number(promised)}: they are not parts of one model. Download all of them again.`);
+    throw new KvspliceError(
+      "bad_model",
+      `${parts[0]!.path} and its other parts have ${places.size} of ${Number(promised)} tensors: they are not parts of one model. Download all of them again.`,
+    );
   }
   return places;
 }
 
-/** The file's SHA-256; of several, that of theirs. */
+/** The file's SHA-256; for several files, that of their hashes. */
 async function hashOf(paths: readonly string[]): Promise<string> {
   const hashes = [];
   for (const path of paths) {

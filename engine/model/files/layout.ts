@@ -42,12 +42,12 @@ export type TypeLayout = { readonly name: TensorType; readonly elements: number;
 const BY_NUMBER = new Map<number, TypeLayout>(Object.entries(TYPES).map(([number, layout]) => [Number(number), layout]));
 const BY_NAME = new Map<TensorType, TypeLayout>([...BY_NUMBER.values()].map((layout) => [layout.name, layout]));
 
-/** The tensor type of a number in a GGUF file; undefined for one that this version does not know. */
+/** The tensor type with this number in a GGUF file; undefined for one that this version does not know. */
 export function layoutOf(number: number): TypeLayout | undefined {
   return BY_NUMBER.get(number);
 }
 
-/** Bytes of so many elements, which are whole blocks. */
+/** Bytes of this many elements, which must be whole blocks. */
 export function bytesOf(type: TensorType, elements: number): number {
   const layout = BY_NAME.get(type)!;
   return (elements / layout.elements) * layout.bytes;

@@ -1,14 +1,14 @@
 import { basename, dirname, resolve } from "node:path";
 import type { ModelMetadata } from "./model-file.js";
 
-/** A folder of Hugging Face's cache is named by a commit, and the one above it by the repository. */
+/** A folder in Hugging Face's cache is named after a commit, and the one above it after the repository. */
 const SNAPSHOT = /^[0-9a-f]{40}$/;
 const REPOSITORY = /^models--(?:.+?)--(.+)$/;
 
 /** Ollama names files by their hash. */
 const HASH = /^sha256-[0-9a-f]{64}$/;
 
-/** What to call a model: its file's name without what says that it is a GGUF or a part, its folder's, or its repository's. */
+/** A model's display name: its file's name without GGUF suffix or part number, or the name of its folder or repository. */
 export function modelName(path: string, metadata: ModelMetadata): string {
   const whole = resolve(path);
   const name = basename(whole);

@@ -4,8 +4,8 @@ import { dirname, join, relative } from "node:path";
 import { makeFolder } from "../../../storage/index.js";
 
 /**
- * Hugging Face's cache of one repository, as `huggingface_hub` lays it out: `blobs/HASH` are the files,
- * `snapshots/COMMIT/PATH` links to them, and `refs/REVISION` names the commit of a branch or tag.
+ * Hugging Face's cache of one repository, in the layout of `huggingface_hub`: `blobs/HASH` are the files,
+ * `snapshots/COMMIT/PATH` links to them, and `refs/REVISION` contains the commit of a branch or tag.
  */
 export class RepoCache {
   readonly folder: string;
@@ -22,7 +22,7 @@ export class RepoCache {
     return join(this.folder, "snapshots", commit);
   }
 
-  /** The commit that a revision was last known for. */
+  /** The commit that a revision last pointed to. */
   commitOf(revision: string): string | undefined {
     if (/^[0-9a-f]{40}$/.test(revision) && existsSync(this.snapshot(revision))) return revision;
     try {
@@ -32,7 +32,7 @@ export class RepoCache {
     }
   }
 
-  /** Paths of the files of a commit that are here, whole. */
+  /** Paths of a commit's files that are completely here. */
   filesOf(commit: string): string[] {
     return filesUnder(this.snapshot(commit));
   }
@@ -44,21 +44,21 @@ export class RepoCache {
     await writeFile(path, commit);
   }
 
-  /** Makes a blob known as a file of a commit. */
+  /** Registers a blob as a file of a commit. */
   async link(commit: string, path: string, hash: string): Promise<void> {
     const pointer = join(this.snapshot(commit), path);
     if (existsSync(pointer)) return;
     makeFolder(dirname(pointer));
-    await rm(pointer, { force: true }); // a link whose blob was removed
+    await rm(pointer, { force: true }); // a link whose blob has been removed
     await symlink(relative(dirname(pointer), this.blob(hash)), pointer).catch(async (error: NodeJS.ErrnoException) => {
-      if (error.code === "EEXIST") return; // another process made it meanwhile
-      // Windows makes links for some users alone; huggingface_hub keeps the file itself there, too.
+      if (error.code === "EEXIST") return; // another process made it in the meantime
+      // Windows lets only some users create links; huggingface_hub also keeps the file itself in that case.
       await rename(this.blob(hash), pointer);
     });
   }
 }
 
-/** Paths of all files under a folder, from there, links to files that are gone left out. */
+/** Paths of all files under a folder, relative to it, without dangling links. */
 export function filesUnder(folder: string): string[] {
   let entries: string[];
   try {
@@ -66,5 +66,7 @@ export function filesUnder(folder: string): string[] {
   } catch {
     return [];
   }
-  return entries.filter((entry) => statSync(join(folder, entry), { throwIfNoEntry: false })?.isFile()).map((entry) => entry.replaceAll("\\", "/"));
+  return entries
+    .filter((entry) => statSync(join(folder, entry), { throwIfNoEntry: false })?.isFile())
+    .map((entry) => entry.replaceAll("\\", "/"));
 }

@@ -10,40 +10,40 @@ import { connectionError, type Fetch, refusalError } from "./http.js";
 /** A file to fetch. */
 export type Download = {
   readonly url: string;
-  /** What it is called in messages. */
+  /** Its name in messages. */
   readonly name: string;
-  /** Where it will lie, whole. */
+  /** Where the complete file will be. */
   readonly path: string;
-  /** Bytes, where they are known. */
+  /** Bytes, if known. */
   readonly size?: number | undefined;
-  /** What its content must hash to: SHA-256, or Git's hash of a file that it keeps itself (SHA-1). */
+  /** The hash of its content: SHA-256, or Git's hash (SHA-1) of a file that Git itself stores. */
   readonly hash?: { readonly kind: "sha256" | "git"; readonly hex: string } | undefined;
-  /** Names this version of the content where its hash is not known: what is there of another one is not gone on with. */
+  /** Identifies this version of the content if its hash is unknown: a partial download of another version is not resumed. */
   readonly version?: string | undefined;
   readonly hasToken: boolean;
 };
 
 export type DownloadOptions = {
-  /** The one that `fetch` was made with. */
+  /** The signal that `fetch` was made with. */
   readonly signal?: AbortSignal | undefined;
-  /** Bytes that are here, now. */
+  /** Called with the number of bytes that are here. */
   readonly onBytes?: ((bytes: number) => void) | undefined;
-  /** Another process is fetching the same file, and is waited for. */
+  /** Called if another process is fetching the same file and this one waits for it. */
   readonly onWait?: (() => void) | undefined;
 };
 
-/** Tries without a byte in between, and the time before the first of them; each later one waits twice as long. */
+/** Attempts without receiving a byte, and the pause before the second; each later pause is twice as long. */
 const TRIES = 5;
 const FIRST_PAUSE_MS = 500;
 
-/** How `huggingface_hub` names a file that is not whole yet: what it has left is gone on with, and the other way round. */
+/** `huggingface_hub`'s suffix for an incomplete file: either program can resume what the other has left. */
 const INCOMPLETE = ".incomplete";
 
 /**
- * Fetches a file, going on where an earlier try ended; the file is at its path when all of it is there and verified, and
- * not before. Of several processes one fetches it, and the others wait.
+ * Fetches a file, resuming where an earlier attempt ended. The file appears at its path only when all of it is there and
+ * verified. If several processes want it, one fetches it and the others wait.
  *
- * @throws KvspliceError `unreachable`, `bad_file` if the content is another than was promised, `no_space`, `cancelled`
+ * @throws KvspliceError `unreachable`, `bad_file` if the content is not what was promised, `no_space`, `cancelled`
  */
 export async function download(file: Download, fetch: Fetch, options: DownloadOptions = {}): Promise<void> {
   if (existsSync(file.path)) return;
@@ -60,11 +60,15 @@ export async function download(file: Download, fetch: Fetch, options: DownloadOp
       options,
     );
   } catch (error) {
-    throw storageError(options.signal?.aborted ? connectionError(error, file.url, options.signal) : error, file.name, "set HF_HUB_CACHE to a folder with enough room");
+    throw storageError(
+      options.signal?.aborted ? connectionError(error, file.url, options.signal) : error,
+      file.name,
+      "set HF_HUB_CACHE to a folder with enough room",
+    );
   }
 }
 
-/** Makes the incomplete file whole, and verifies it. */
+/** Completes the incomplete file, and verifies it. */
 async function fetchRest(file: Download, path: string, fetch: Fetch, options: DownloadOptions): Promise<void> {
   const handle = await open(path, "a+");
   try {
@@ -76,7 +80,7 @@ async function fetchRest(file: Download, path: string, fetch: Fetch, options: Do
       try {
         have = await append(file, handle, have, fetch, options);
         if (file.size === undefined || have === file.size) break;
-        if (have > file.size) throw other(file, `has ${have} bytes or more, and ${file.size} were promised`);
+        if (have > file.size) throw other(file, `has at least ${have} bytes, but ${file.size} were expected`);
         throw new Error("the connection ended early");
       } catch (error) {
         have = (await handle.stat()).size;
@@ -95,12 +99,12 @@ async function fetchRest(file: Download, path: string, fetch: Fetch, options: Do
   }
 }
 
-/** One request, for all from byte `have` on; returns how many bytes there are then. */
+/** One request for everything from byte `have` on; returns the new number of bytes. */
 async function append(file: Download, handle: FileHandle, have: number, fetch: Fetch, { onBytes }: DownloadOptions): Promise<number> {
   if (file.size !== undefined && have === file.size) return have;
   const response = await fetch(file.url, { headers: { "accept-encoding": "identity", ...(have > 0 && { range: `bytes=${have}-` }) } });
   try {
-    if (response.status === 416) return await restart(handle); // it has become shorter, or is whole: the next try begins anew
+    if (response.status === 416) return await restart(handle); // it has become shorter, or is complete: the next attempt starts over
     if (response.status >= 500) throw new Error(`the server answered ${response.status}`);
     if (!response.ok || !response.body) throw refusalError(response.status, file.name, file.hasToken);
     const goesOn = response.status === 206 && new RegExp(`^bytes ${have}-`).test(response.headers.get("content-range") ?? "");
@@ -135,7 +139,7 @@ async function verify(file: Download, handle: FileHandle, size: number): Promise
   }
   if (hash.digest("hex") === file.hash.hex) return;
   await restart(handle);
-  throw other(file, "does not have the content that was promised: its hash is another");
+  throw other(file, "does not have the expected content: its hash differs");
 }
 
 function startHash(kind: "sha256" | "git", size: number): Hash {
@@ -143,7 +147,10 @@ function startHash(kind: "sha256" | "git", size: number): Hash {
 }
 
 function other(file: Download, how: string): KvspliceError {
-  return new KvspliceError("bad_file", `What came for ${file.name} ${how}. It was thrown away; try again. If it comes again, something on the way changes it: see to proxies.`);
+  return new KvspliceError(
+    "bad_file",
+    `The download of ${file.name} ${how}. It was discarded; try again. If this recurs, a proxy may be changing it.`,
+  );
 }
 
 function isOfDisk(error: unknown): boolean {

@@ -5,39 +5,47 @@ import { pipeline } from "node:stream/promises";
 import { KvspliceError } from "../../../plan/index.js";
 import { filesUnder, RepoCache } from "./cache.js";
 import { type Chosen, models } from "./choose.js";
-import { ollamaModels } from "./shelves.js";
 import type { HubSettings } from "./settings.js";
+import { ollamaModels } from "./shelves.js";
 
-/** Whose folder a model lies in. */
+/** The program or source whose folder a model is in. */
 export type Keeper = "hugging face" | "address" | "lm studio" | "ollama";
 
-/** A model on this machine that can be named. */
+/** A model on this machine that has a name. */
 export type HeldModel = {
-  /** As `--model` takes it. */
+  /** In the form that `--model` takes. */
   readonly name: string;
   readonly keeper: Keeper;
-  /** What `loadModel` opens. */
+  /** The path for `loadModel`. */
   readonly path: string;
   readonly files: readonly string[];
   readonly bytes: number;
 };
 
-/** All models that the hub's cache and other programs' folders hold, by name. */
+/** All models in the hub's cache and in other programs' folders, by name. */
 export function heldModels(settings: HubSettings): readonly HeldModel[] {
-  const found = [...fromHub(settings), ...fromAddresses(settings), ...fromLmStudio(settings), ...ollamaModels(settings).map(({ name, path }) => held(name, "ollama", path, [path]))];
+  const found = [
+    ...fromHub(settings),
+    ...fromAddresses(settings),
+    ...fromLmStudio(settings),
+    ...ollamaModels(settings).map(({ name, path }) => held(name, "ollama", path, [path])),
+  ];
   return found.sort((a, b) => a.name.localeCompare(b.name));
 }
 
 /**
  * Removes a model's files.
- * @throws KvspliceError `bad_argument` for one that another program looks after
+ * @throws KvspliceError `bad_argument` for a model that another program manages
  */
 export function removeHeld(model: HeldModel): void {
   switch (model.keeper) {
     case "lm studio":
-      throw new KvspliceError("bad_argument", `${model.name} is LM Studio's. Remove it there, or delete ${model.path}.`);
+      throw new KvspliceError("bad_argument", `${model.name} belongs to LM Studio. Remove it there, or delete ${model.path}.`);
     case "ollama":
-      throw new KvspliceError("bad_argument", `${model.name} is Ollama's. Remove it with: ollama rm ${model.name.replace(/^ollama:/, "")}`);
+      throw new KvspliceError(
+        "bad_argument",
+        `${model.name} belongs to Ollama. Remove it with: ollama rm ${model.name.replace(/^ollama:/, "")}`,
+      );
     case "address":
       rmSync(dirname(model.path), { recursive: true });
       return;
@@ -46,14 +54,14 @@ export function removeHeld(model: HeldModel): void {
   }
 }
 
-/** Whether a model's files are what their names say they hash to; undefined where nothing tells. */
+/** Whether a model's files have the hashes in their names; undefined if there are no hashes. */
 export async function isHeldSound(model: HeldModel): Promise<boolean | undefined> {
   const results = await Promise.all(model.files.map(isFileSound));
   if (results.includes(false)) return false;
   return results.includes(undefined) ? undefined : true;
 }
 
-/** The hub's cache and Ollama name a file by its hash: SHA-256, or Git's of a small one. */
+/** The hub's cache and Ollama name a file by its hash: SHA-256, or Git's hash for a small file. */
 async function isFileSound(path: string): Promise<boolean | undefined> {
   const real = realpathSync(path);
   const hex = /^(?:sha256-)?([0-9a-f]{64}|[0-9a-f]{40})$/.exec(basename(real))?.[1];
@@ -82,19 +90,28 @@ function fromHub({ cacheDir }: HubSettings): HeldModel[] {
 
 function fromLmStudio({ lmStudioDirs }: HubSettings): HeldModel[] {
   return lmStudioDirs.flatMap((root) =>
-    foldersIn(root, /./).flatMap((owner) => foldersIn(join(root, owner), /./).flatMap((name) => inFolder(`hf:${owner}/${name}`, "lm studio", join(root, owner, name)))),
+    foldersIn(root, /./).flatMap((owner) =>
+      foldersIn(join(root, owner), /./).flatMap((name) => inFolder(`hf:${owner}/${name}`, "lm studio", join(root, owner, name))),
+    ),
   );
 }
 
 function inFolder(place: string, keeper: Keeper, folder: string): HeldModel[] {
-  return models(filesUnder(folder)).map(({ chosen, label }) => held(label === undefined ? place : `${place}:${label}`, keeper, pathOf(chosen, folder), chosen.files.map((file) => join(folder, file))));
+  return models(filesUnder(folder)).map(({ chosen, label }) =>
+    held(
+      label === undefined ? place : `${place}:${label}`,
+      keeper,
+      pathOf(chosen, folder),
+      chosen.files.map((file) => join(folder, file)),
+    ),
+  );
 }
 
 function pathOf(chosen: Chosen, folder: string): string {
   return chosen.kind === "folder" ? folder : join(folder, chosen.files[0]!);
 }
 
-/** The address of a file is beside it. */
+/** The address of a file is stored next to it. */
 function fromAddresses({ cacheDir }: HubSettings): HeldModel[] {
   const root = join(cacheDir, URLS);
   return foldersIn(root, /./).flatMap((folder) => {
@@ -110,13 +127,15 @@ export const ADDRESS_FILE = "address";
 
 function foldersIn(folder: string, name: RegExp): string[] {
   try {
-    return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() && name.test(entry.name) ? [entry.name] : []));
+    return readdirSync(folder, { withFileTypes: true }).flatMap((entry) =>
+      entry.isDirectory() && name.test(entry.name) ? [entry.name] : [],
+    );
   } catch {
     return [];
   }
 }
 
-/** Removes a snapshot's link, and its blob where no other snapshot of the repository has it. */
+/** Removes a snapshot's link, and its blob if no other snapshot of the repository uses it. */
 function removeLink(path: string): void {
   const blob = lstatSync(path).isSymbolicLink() ? resolve(dirname(path), readlinkSync(path)) : undefined;
   rmSync(path);

@@ -1,7 +1,15 @@
 import { KvspliceError } from "../../../plan/index.js";
 
-/** Which of a repository's models is meant: a file, a quantisation such as Q4_K_M, or what there is. */
-export type Choice = { readonly kind: "file"; readonly path: string } | { readonly kind: "quantization"; readonly label: string } | { readonly kind: "any" };
+/**
+ * Which of a repository's models to use: a file, a quantisation such as Q4_K_M, or whatever there is; or a sentence encoder, the
+ * first of these paths that exists; or an adapter, PEFT in a folder (the root if empty) or GGUF.
+ */
+export type Choice =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "quantization"; readonly label: string }
+  | { readonly kind: "any" }
+  | { readonly kind: "encoder"; readonly paths: readonly string[] }
+  | { readonly kind: "adapter"; readonly folder: string };
 
 /** How a model is named on the command line, in `KVSPLICE_MODEL`, or in a program. */
 export type ModelReference =
@@ -15,11 +23,11 @@ const REPO = /^[\w.-]+\/[\w.-]+$/;
 const FILE = /\.gguf$/i;
 
 /**
- * Reads a model's name: `hf:OWNER/NAME`, with `@REVISION` and `:QUANTISATION` or `:FILE.gguf` where wanted; a URL, of a
- * page or file of the hub or of a GGUF file anywhere; `ollama:NAME:TAG`; anything else is a path.
+ * Reads a model's name: `hf:OWNER/NAME`, optionally with `@REVISION` and `:QUANTISATION` or `:FILE.gguf`; a URL of a page or file
+ * on the hub, or of a GGUF file anywhere; `ollama:NAME:TAG`; anything else is a path.
  *
- * @param endpoint the hub's address, whose URLs are the hub's
- * @throws KvspliceError `bad_argument` where it begins as one of these and does not go on so
+ * @param endpoint the hub's address; URLs there belong to the hub
+ * @throws KvspliceError `bad_argument` if it begins like one of these but is malformed
  */
 export function parseReference(text: string, endpoint: string): ModelReference {
   if (text.startsWith("hf:")) return hubReference(text, text.slice("hf:".length));
@@ -28,7 +36,7 @@ export function parseReference(text: string, endpoint: string): ModelReference {
   return { kind: "path", path: text };
 }
 
-/** The name, as it is to be written again. */
+/** The name in the form that `parseReference` reads. */
 export function printReference(reference: ModelReference): string {
   switch (reference.kind) {
     case "path":
@@ -45,11 +53,14 @@ export function printReference(reference: ModelReference): string {
 function printChoice(choice: Choice): string {
   switch (choice.kind) {
     case "any":
+    case "encoder":
       return "";
     case "file":
       return `:${choice.path}`;
     case "quantization":
       return `:${choice.label}`;
+    case "adapter":
+      return choice.folder === "" ? "" : `:${choice.folder}`;
   }
 }
 
@@ -70,7 +81,8 @@ function urlReference(text: string, endpoint: string): ModelReference {
   if (!URL.canParse(text)) throw malformed(text);
   const url = new URL(text);
   if (![new URL(endpoint).host, "huggingface.co", "www.huggingface.co", "hf.co"].includes(url.host)) {
-    if (!FILE.test(url.pathname)) throw new KvspliceError("bad_argument", `${text} is not the address of a .gguf file. Give that, or a page of huggingface.co.`);
+    if (!FILE.test(url.pathname))
+      throw new KvspliceError("bad_argument", `${text} is not the address of a .gguf file. Give that, or a page of huggingface.co.`);
     return { kind: "url", url };
   }
   const [owner, name, page, revision, ...path] = url.pathname.split("/").filter(Boolean).map(decodeURIComponent);
@@ -88,5 +100,8 @@ function ollamaReference(text: string): ModelReference {
 }
 
 function malformed(text: string): KvspliceError {
-  return new KvspliceError("bad_argument", `"${text}" does not name a model. Write hf:OWNER/NAME:QUANTISATION, such as hf:Qwen/Qwen3-1.7B-GGUF:Q4_K_M, or a path.`);
+  return new KvspliceError(
+    "bad_argument",
+    `"${text}" does not name a model. Write hf:OWNER/NAME:QUANTISATION, such as hf:Qwen/Qwen3-1.7B-GGUF:Q4_K_M, or a path.`,
+  );
 }

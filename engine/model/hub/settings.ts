@@ -4,11 +4,11 @@ import { join } from "node:path";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** How the hub is spoken to, and where models are kept: what Hugging Face's own tools read, from the same variables. */
+/** How to reach the hub and where models are kept: the settings of Hugging Face's own tools, from the same variables. */
 export type HubSettings = {
-  /** `HF_ENDPOINT`; without a slash at its end. */
+  /** `HF_ENDPOINT`, without a trailing slash. */
   readonly endpoint: string;
-  /** `HF_TOKEN`, or what `hf auth login` has left in a file (`HF_TOKEN_PATH`). */
+  /** `HF_TOKEN`, or the token that `hf auth login` saved in a file (`HF_TOKEN_PATH`). */
   readonly token: string | undefined;
   /** `HF_HUB_OFFLINE`: nothing is fetched. */
   readonly offline: boolean;
@@ -26,10 +26,15 @@ export function hubSettings(env: Environment = process.env): HubSettings {
   const hfHome = place(given(env["HF_HOME"]) ?? join(given(env["XDG_CACHE_HOME"]) ?? join(home, ".cache"), "huggingface"));
   return {
     endpoint: (given(env["HF_ENDPOINT"]) ?? "https://huggingface.co").replace(/\/+$/, ""),
-    token: given(env["HF_TOKEN"]) ?? given(env["HUGGING_FACE_HUB_TOKEN"]) ?? readToken(place(given(env["HF_TOKEN_PATH"]) ?? join(hfHome, "token"))),
+    token:
+      given(env["HF_TOKEN"]) ??
+      given(env["HUGGING_FACE_HUB_TOKEN"]) ??
+      readToken(place(given(env["HF_TOKEN_PATH"]) ?? join(hfHome, "token"))),
     offline: isOn(env["HF_HUB_OFFLINE"]) || isOn(env["TRANSFORMERS_OFFLINE"]),
     cacheDir: place(given(env["HF_HUB_CACHE"]) ?? given(env["HUGGINGFACE_HUB_CACHE"]) ?? join(hfHome, "hub")),
-    ollamaDirs: env["OLLAMA_MODELS"] ? [place(env["OLLAMA_MODELS"])] : [join(home, ".ollama", "models"), "/usr/share/ollama/.ollama/models"],
+    ollamaDirs: env["OLLAMA_MODELS"]
+      ? [place(env["OLLAMA_MODELS"])]
+      : [join(home, ".ollama", "models"), "/usr/share/ollama/.ollama/models"],
     lmStudioDirs: [join(home, ".lmstudio", "models"), join(home, ".cache", "lm-studio", "models")],
   };
 }

@@ -11,9 +11,10 @@ type OllamaReference = Extract<ModelReference, { kind: "ollama" }>;
 const OLLAMA_REGISTRY = "registry.ollama.ai";
 const OLLAMA_MODEL_LAYER = "application/vnd.ollama.image.model";
 
-/** The path of a hub's model that LM Studio or Ollama has fetched already. */
+/** The path of a hub model that LM Studio or Ollama has already fetched. */
 export function findOnShelves({ repo, revision, choice }: HubReference, settings: HubSettings): string | undefined {
-  if (revision !== "main") return undefined; // neither keeps which revision it has
+  if (revision !== "main") return undefined; // neither records which revision it has
+  if (choice.kind === "encoder" || choice.kind === "adapter") return undefined; // neither has ONNX encoders or separate adapters
   for (const root of settings.lmStudioDirs) {
     const folder = join(root, repo);
     const chosen = choose(filesUnder(folder), choice);
@@ -24,14 +25,15 @@ export function findOnShelves({ repo, revision, choice }: HubReference, settings
   return settings.ollamaDirs.map((root) => ollamaBlob(root, ["hf.co", ...repo.split("/"), tag])).find((path) => path !== undefined);
 }
 
-/** The path of a model of Ollama's. */
+/** The path of an Ollama model. */
 export function findInOllama({ name, tag }: OllamaReference, settings: HubSettings): string | undefined {
   const parts = name.split("/");
-  const [registry, path] = parts.length > 2 ? [parts[0]!, parts.slice(1)] : [OLLAMA_REGISTRY, parts.length === 1 ? ["library", ...parts] : parts];
+  const [registry, path] =
+    parts.length > 2 ? [parts[0]!, parts.slice(1)] : [OLLAMA_REGISTRY, parts.length === 1 ? ["library", ...parts] : parts];
   return settings.ollamaDirs.map((root) => ollamaBlob(root, [registry, ...path, tag])).find((path) => path !== undefined);
 }
 
-/** All models of Ollama's that are here. */
+/** All Ollama models on this machine. */
 export function ollamaModels({ ollamaDirs }: HubSettings): readonly { readonly name: string; readonly path: string }[] {
   return ollamaDirs.flatMap((root) =>
     filesUnder(join(root, "manifests")).flatMap((manifest) => {
@@ -49,7 +51,7 @@ function ollamaName(parts: readonly string[]): string {
   return `ollama:${name}:${tag}`;
 }
 
-/** What Ollama's manifest of this name says is the model: `blobs/sha256-HASH`, a GGUF file. */
+/** The model file that Ollama's manifest of this name refers to: `blobs/sha256-HASH`, a GGUF file. */
 function ollamaBlob(root: string, name: readonly string[]): string | undefined {
   let manifest: unknown;
   try {

@@ -1,15 +1,15 @@
 import { lookUpHalves, UNEVEN } from "./blocks-of-32.js";
-import { readHalf } from "./half.js";
 import type { CodeEncoding } from "./encoding.js";
+import { readHalf } from "./half.js";
 
 /*
- * Types whose groups of 16 or 32 weights have scales that are themselves quantised, for 256 weights at a time (llama.cpp's
- * k-quants and IQ4_XS). Layouts are those of ggml-common.h.
+ * Types whose groups of 16 or 32 weights have scales that are themselves quantised, 256 weights at a time (llama.cpp's
+ * k-quants and IQ4_XS). The layouts are those of ggml-common.h.
  */
 
 const SIZE = 256;
 
-/** A byte for each 16 weights, scale in its low half and minimum in its high one; 2-bit codes; scale and minimum of these. */
+/** One byte for each 16 weights (scale in the low half, minimum in the high half); 2-bit codes; the scale and minimum of these. */
 export const Q2_K: CodeEncoding = {
   kind: "codes",
   elements: SIZE,
@@ -33,7 +33,7 @@ export const Q2_K: CodeEncoding = {
   },
 };
 
-/** The high bit of each code, inverted; two low bits; twelve bytes with sixteen scales of 6 bits; their scale. */
+/** The high bit of each code, inverted; two low bits; twelve bytes with sixteen 6-bit scales; their scale. */
 export const Q3_K: CodeEncoding = {
   kind: "codes",
   elements: SIZE,
@@ -79,7 +79,7 @@ export const Q4_K: CodeEncoding = {
   },
 };
 
-/** As Q4_K, with the fifth bit of each code before the others. */
+/** Like Q4_K, with the fifth bit of each code before the others. */
 export const Q5_K: CodeEncoding = {
   kind: "codes",
   elements: SIZE,
@@ -103,7 +103,7 @@ export const Q5_K: CodeEncoding = {
   },
 };
 
-/** Four low bits of each code, two high ones, sixteen scales, their scale. */
+/** Four low bits of each code, two high bits, sixteen scales, their scale. */
 export const Q6_K: CodeEncoding = {
   kind: "codes",
   elements: SIZE,
@@ -131,7 +131,7 @@ export const Q6_K: CodeEncoding = {
   },
 };
 
-/** The scale of eight scales of 6 bits, their high bits, their low ones; then indices of uneven codes. */
+/** The scale of eight 6-bit scales, their high bits, their low bits; then indices of unevenly spaced codes. */
 export const IQ4_XS: CodeEncoding = {
   kind: "codes",
   elements: SIZE,
@@ -152,7 +152,7 @@ export const IQ4_XS: CodeEncoding = {
   },
 };
 
-/** The head of Q4_K and Q5_K: scale and minimum of eight scales and eight minima of 6 bits, which share twelve bytes. */
+/** The head of Q4_K and Q5_K: scale and minimum of eight 6-bit scales and eight 6-bit minima, which share twelve bytes. */
 function readScales(bytes: Uint8Array, from: number, scales: Float32Array, minima: Float32Array, at: number): void {
   const scale = readHalf(bytes, from);
   const minimum = -readHalf(bytes, from + 2);

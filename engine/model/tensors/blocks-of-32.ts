@@ -1,9 +1,9 @@
-import { readHalf } from "./half.js";
 import type { CodeEncoding, Codes } from "./encoding.js";
+import { readHalf } from "./half.js";
 
 /*
- * Types with one scale for 32 weights, and one minimum where they have any. Of 16 bytes with two weights each, the low
- * halves are the first 16 weights. Layouts are those of ggml-common.h.
+ * Types with one scale for 32 weights, and one minimum if they have any. In 16 bytes with two weights each, the low halves are
+ * the first 16 weights. The layouts are those of ggml-common.h.
  */
 
 const SIZE = 32;
@@ -103,10 +103,10 @@ export const IQ4_NL: CodeEncoding = {
   },
 };
 
-/** Twice the numbers of 1 sign, 2 exponent and 1 mantissa bit (OCP Microscaling Formats 1.0, FP4 E2M1). */
+/** Twice the values of numbers with 1 sign, 2 exponent and 1 mantissa bit (OCP Microscaling Formats 1.0, FP4 E2M1). */
 const E2M1 = Int8Array.of(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
 
-/** A byte of exponent (E8M0) stands before 32 numbers of E2M1. */
+/** An exponent byte (E8M0) precedes 32 numbers in E2M1. */
 export const MXFP4: CodeEncoding = {
   kind: "codes",
   elements: SIZE,
@@ -116,7 +116,7 @@ export const MXFP4: CodeEncoding = {
   minima: undefined,
   unpack(bytes, from, blocks, out) {
     for (let block = 0; block < blocks; block++, from += 17) {
-      out.scales[block] = 2 ** (bytes[from]! - 128); // half of 2^(e - 127), for the codes are twice the numbers
+      out.scales[block] = 2 ** (bytes[from]! - 128); // half of 2^(e - 127), because the codes are twice the numbers
       lookUpHalves(bytes, from + 1, out, block * SIZE, E2M1);
     }
   },
@@ -130,7 +130,7 @@ function unpackHalves(bytes: Uint8Array, from: number, codes: Int8Array, at: num
   }
 }
 
-/** 32 bits, the fifth one of each code, and then the other four. */
+/** 32 bits, the fifth bit of each code, followed by the other four bits. */
 function unpackFifths(bytes: Uint8Array, from: number, codes: Int8Array, at: number, shift: number): void {
   const fifths = bytes[from]! | (bytes[from + 1]! << 8) | (bytes[from + 2]! << 16) | (bytes[from + 3]! << 24);
   for (let i = 0; i < 16; i++) {

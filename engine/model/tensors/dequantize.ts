@@ -1,8 +1,8 @@
 import type { RawTensor } from "../files/model-file.js";
+import { type Codes, newCodes } from "./encoding.js";
 import { encodingOf } from "./table.js";
-import { newCodes, type Codes } from "./encoding.js";
 
-/** A tensor's values as float32, whatever its type; bit for bit those of llama.cpp. */
+/** A tensor's values as float32, whatever its type; bit for bit equal to llama.cpp's. */
 export function dequantize(tensor: RawTensor): Float32Array {
   const type = encodingOf(tensor);
   const { bytes } = tensor;
@@ -22,7 +22,7 @@ export function dequantize(tensor: RawTensor): Float32Array {
   return out;
 }
 
-/** Weights that are unpacked at a time: they stay in the processor's first cache. */
+/** Weights unpacked at a time: they stay in the processor's first-level cache. */
 const CHUNK = 4096;
 
 function writeValues({ codes, scales, minima }: Codes, group: number, out: Float32Array): void {

@@ -1,5 +1,5 @@
-import { readHalf } from "./half.js";
 import type { FloatEncoding } from "./encoding.js";
+import { readHalf } from "./half.js";
 
 export const F32: FloatEncoding = {
   kind: "float",

@@ -11,7 +11,7 @@ const VALUES = Float32Array.from({ length: 1 << 16 }, (_, bits) => {
   return bits & 0x8000 ? -magnitude : magnitude;
 });
 
-/** The half precision number at a byte, little-endian. */
+/** The half precision number at byte `at`, little-endian. */
 export function readHalf(bytes: Uint8Array, at: number): number {
   return VALUES[bytes[at]! | (bytes[at + 1]! << 8)]!;
 }

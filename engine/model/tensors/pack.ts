@@ -1,8 +1,8 @@
 import type { RawTensor } from "../files/model-file.js";
+import { type CodeEncoding, type Codes, newCodes } from "./encoding.js";
 import { encodingOf } from "./table.js";
-import { newCodes, type Codes, type CodeEncoding } from "./encoding.js";
 
-/** A matrix of a model's file, its rows and columns in the order that they are wanted; the file's order when left out. */
+/** A matrix of a model's file, with its rows and columns in the desired order; the file's order if omitted. */
 export type Ordered = {
   readonly tensor: RawTensor;
   /** The source row of each row. */
@@ -11,7 +11,7 @@ export type Ordered = {
   readonly columnOrder?: Int32Array;
 };
 
-/** How a matrix lies in ONNX Runtime's MatMulNBits, or that it must be floats. */
+/** How a matrix is laid out in ONNX Runtime's MatMulNBits, or that it must be floats. */
 export type Form = { readonly kind: "float" } | PackedForm;
 
 export type PackedForm = {
@@ -19,28 +19,28 @@ export type PackedForm = {
   readonly bits: 4 | 8;
   /** Weights that share a scale. */
   readonly group: 16 | 32;
-  /** Where a code of 0 stands for another number than the middle of all codes. */
+  /** How to represent that a code of 0 means something other than the middle of the code range. */
   readonly offset: "none" | "zero points" | "minima";
 };
 
 /**
- * A matrix `[rows, columns]` as codes, bit for bit those of the file: a weight is `scale * (code - zero) + minimum`.
- * The zero is that of its group, or half of the codes' range.
+ * A matrix `[rows, columns]` as codes, bit for bit those of the file: a weight is `scale * (code - zero) + minimum`. The zero
+ * is that of the weight's group, or half of the codes' range.
  */
 export type Packed = PackedForm & {
   readonly rows: number;
   readonly columns: number;
-  /** `[rows, columns / group, group * bits / 8]`; 4-bit codes lie two a byte, the earlier one in the low half. */
+  /** `[rows, columns / group, group * bits / 8]`; 4-bit codes are two per byte, the earlier one in the low half. */
   readonly data: Uint8Array;
   /** `[rows, columns / group]` */
   readonly scales: Float32Array;
-  /** `[rows, ceil(columns / group / 2)]`, laid out as the codes. */
+  /** `[rows, ceil(columns / group / 2)]`, laid out like the codes. */
   readonly zeroPoints: Uint8Array | undefined;
-  /** `[columns / group, rows]`, so that sums of the groups' activations times it are what the minima add. */
+  /** `[columns / group, rows]`: the sums of the groups' activations times this matrix are the minima's contribution. */
   readonly minima: Float32Array | undefined;
 };
 
-/** How a matrix of this type is held. */
+/** The form in which a matrix of this type is kept. */
 export function formOf(tensor: RawTensor): Form {
   const type = encodingOf(tensor);
   if (type.kind === "float") return { kind: "float" };
@@ -48,12 +48,12 @@ export function formOf(tensor: RawTensor): Form {
   return { kind: "packed", bits, group, offset: !type.minima ? "none" : hasIntegerZeros(tensor, type) ? "zero points" : "minima" };
 }
 
-/** Whether an order of columns moves whole groups, so that a packed matrix can follow it. */
+/** Whether a column order moves whole groups, so that a packed matrix can follow it. */
 export function keepsGroups(columnOrder: Int32Array, group: number): boolean {
   return columnOrder.every((column, i) => (i % group === 0 ? column % group === 0 : column === columnOrder[i - 1]! + 1));
 }
 
-/** The rows of several matrices of one form and width, one below the other. */
+/** The rows of several matrices of one form and width, one matrix below the other. */
 export function pack(form: PackedForm, parts: readonly Ordered[]): Packed {
   const { bits, group, offset } = form;
   const columns = parts[0]!.tensor.shape[1]!;
@@ -69,7 +69,7 @@ export function pack(form: PackedForm, parts: readonly Ordered[]): Packed {
     zeroPoints: offset === "zero points" ? new Uint8Array(rows * zeroBytes) : undefined,
     minima: offset === "minima" ? new Float32Array(groups * rows) : undefined,
   };
-  // Rows of minima are columns of their matrix: some are collected before they are written there.
+  // Rows of minima are columns of their matrix, so several are collected before they are written.
   const collected = new Float32Array(offset === "minima" ? COLLECTED_ROWS * groups : 0);
   let row = 0;
   for (const { tensor, rowOrder, columnOrder } of parts) {
@@ -92,7 +92,7 @@ export function pack(form: PackedForm, parts: readonly Ordered[]): Packed {
 
 const COLLECTED_ROWS = 16;
 
-/** Writes `count` rows' minima, from `row` on, into `[groups, rows]`. */
+/** Writes the minima of `count` rows, starting at `row`, into `[groups, rows]`. */
 function writeCollected(collected: Float32Array, out: Float32Array, groups: number, rows: number, row: number, count: number): void {
   for (let group = 0; group < groups; group++) {
     const [from, to] = [group * COLLECTED_ROWS, group * rows + row];
@@ -101,10 +101,11 @@ function writeCollected(collected: Float32Array, out: Float32Array, groups: numb
 }
 
 function writeZeroPoints(scales: Float32Array, minima: Float32Array, out: Uint8Array, at: number): void {
-  for (let group = 0; group < scales.length; group++) out[at + (group >> 1)]! |= integerZero(scales[group]!, minima[group]!)! << ((group & 1) * 4);
+  for (let group = 0; group < scales.length; group++)
+    out[at + (group >> 1)]! |= integerZero(scales[group]!, minima[group]!)! << ((group & 1) * 4);
 }
 
-/** Reads a row of a matrix, unpacked; what it returned before is overwritten. */
+/** Reads a row of a matrix, unpacked; each call overwrites the previous result. */
 function rowSource({ bytes, shape }: RawTensor, type: CodeEncoding, columnOrder?: Int32Array): (row: number) => Codes {
   const columns = shape[1]!;
   const blocks = columns / type.elements;
@@ -128,20 +129,20 @@ function rowSource({ bytes, shape }: RawTensor, type: CodeEncoding, columnOrder?
   };
 }
 
-/** Writes codes around 0 once their middle is taken away, as codes around half of their range; four at a time. */
+/** Subtracts `middle` from codes and writes them centred on half of their range, four at a time. */
 function writeCodes(codes: Int8Array, bits: 4 | 8, middle: number, out: Uint8Array, at: number): void {
   const four = new Uint32Array(codes.buffer, codes.byteOffset, codes.length >> 2);
   if (bits === 4) {
     const shift = (8 - middle) * 0x01010101;
     const packed = new Uint16Array(out.buffer, out.byteOffset + at, four.length);
     for (let i = 0; i < four.length; i++) {
-      const halves = ((four[i]! & 0x0f0f0f0f) + shift) & 0x0f0f0f0f; // modulo 16, so that nothing is carried into the next code
+      const halves = ((four[i]! & 0x0f0f0f0f) + shift) & 0x0f0f0f0f; // modulo 16, so that nothing carries into the next code
       const pairs = halves | (halves >>> 4);
       packed[i] = (pairs & 0xff) | ((pairs >>> 8) & 0xff00);
     }
     return;
   }
-  // Codes with a middle are from 0 up and below twice the middle: nothing is carried here either.
+  // Codes with a middle run from 0 to below twice the middle: nothing carries here either.
   const shift = 128 - middle;
   const packed = new Uint32Array(out.buffer, out.byteOffset + at, four.length);
   if (middle === 0) for (let i = 0; i < four.length; i++) packed[i] = four[i]! ^ 0x80808080;
@@ -149,8 +150,8 @@ function writeCodes(codes: Int8Array, bits: 4 | 8, middle: number, out: Uint8Arr
 }
 
 /**
- * Whether all minima are integer multiples of their scales but for their rounding to half precision, as a quantiser for
- * MatMulNBits makes them. This saves the product with the minima.
+ * Whether all minima are integer multiples of their scales, apart from rounding to half precision, as in the output of a
+ * quantiser for MatMulNBits. If so, no product with the minima is needed.
  */
 function hasIntegerZeros(tensor: RawTensor, type: CodeEncoding): boolean {
   if (!type.minima?.multiples) return false;
@@ -162,7 +163,7 @@ function hasIntegerZeros(tensor: RawTensor, type: CodeEncoding): boolean {
   return true;
 }
 
-/** The code of 4 bits that stands for 0, where there is one. */
+/** The 4-bit code that stands for 0, if there is one. */
 function integerZero(scale: number, minimum: number): number | undefined {
   if (minimum === 0) return 0;
   const exact = -minimum / scale;
@@ -170,5 +171,5 @@ function integerZero(scale: number, minimum: number): number | undefined {
   return zero >= 0 && zero <= 15 && Math.abs(exact - zero) <= HALF_PRECISION_ERROR ? zero : undefined;
 }
 
-/** A quotient up to 15 of two numbers that were rounded by up to 2^-11 of themselves. */
+/** The error of a quotient up to 15 of two numbers, each rounded with a relative error up to 2^-11. */
 const HALF_PRECISION_ERROR = 15 * 2 ** -10;

@@ -1,9 +1,9 @@
-/** Weights that are quantised together; both types' blocks are as long. */
+/** Weights that are quantised together; the same for both types. */
 export const QUANTIZED_GROUP = 32;
 
 /**
- * Quantises as llama.cpp's `quantize_row_q8_0` and `quantize_row_q4_0` do: in groups of 32, Q8_0 with the scale that takes
- * the largest weight to 127, Q4_0 with the one that takes it, with its sign, to -8.
+ * Quantises like llama.cpp's `quantize_row_q8_0` and `quantize_row_q4_0`: in groups of 32, Q8_0 with the scale that maps the
+ * largest magnitude to 127, Q4_0 with the one that maps it, with its sign, to -8.
  *
  * @param values a whole number of groups
  */
@@ -41,7 +41,7 @@ function writeQ4(values: Float32Array, from: number, out: DataView, at: number):
 const FLOAT = new Float32Array(1);
 const BITS = new Uint32Array(FLOAT.buffer);
 
-/** IEEE 754 half precision bits of a number, rounded to the nearest, to even where two are. */
+/** IEEE 754 half precision bits of a number, rounded to nearest, ties to even. */
 export function floatToHalf(value: number): number {
   FLOAT[0] = value;
   const bits = BITS[0]!;

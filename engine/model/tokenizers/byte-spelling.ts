@@ -1,4 +1,4 @@
-/** GPT-2's alphabet: a printable character for each byte; those that print themselves, and U+0100 onward for the others. */
+/** GPT-2's alphabet: a printable character for each byte. Printable bytes are themselves, the others are U+0100 onward. */
 const CHARACTER_OF_BYTE: readonly string[] = (() => {
   let others = 0;
   const printsItself = (byte: number) => (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
@@ -16,7 +16,7 @@ export function spellBytes(text: string): string {
   return spelled;
 }
 
-/** The bytes that a token stands for. A character that is not of the alphabet stands for itself. */
+/** The bytes that a token stands for. A character that is not in the alphabet stands for itself. */
 export function readBytes(spelled: string): number[] {
   return Array.from(spelled).flatMap((character) => BYTE_OF_CHARACTER.get(character) ?? [...encoder.encode(character)]);
 }

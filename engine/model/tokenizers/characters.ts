@@ -1,13 +1,13 @@
-/** What pre-tokenizers ask of a character, as bits. */
+/** What pre-tokenizers need to know about a character, as bits. */
 export const LETTER = 1;
 export const NUMBER = 2;
 export const SPACE = 4;
 export const MARK = 8;
-/** `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, by which a word may begin. */
+/** `[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, with which a word may begin. */
 export const CAPITAL = 16;
-/** `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`, by which a word may end. */
+/** `[\p{Ll}\p{Lm}\p{Lo}\p{M}]`, with which a word may end. */
 export const SMALL = 32;
-/** llama.cpp's stand-ins for these two: any letter but a to z, and any letter but A to Z. */
+/** llama.cpp's substitutes for these two: any letter except a to z, and any letter except A to Z. */
 export const NOT_ASCII_SMALL = 64;
 export const NOT_ASCII_CAPITAL = 128;
 
@@ -26,7 +26,7 @@ const PAGE = 256;
 const pages: (Uint8Array | undefined)[] = [];
 
 /**
- * The classes of a code point by Unicode 15.1, as llama.cpp has them: a character that came later is of no class, whatever
+ * The classes of a code point in Unicode 15.1, as in llama.cpp: a character added later has no class, whatever
  * the JavaScript engine knows, because a text's tokens (and so its blocks' keys) must not change with the engine.
  */
 export function classOf(codePoint: number): number {
@@ -62,8 +62,8 @@ function readRanges(text: string): Uint32Array {
 }
 
 /**
- * Code points without a character in Unicode 15.1 (UnicodeData.txt), as ranges: how far each first one lies behind the last
- * one before it, and each last one behind its first, to base 36.
+ * Code points without a character in Unicode 15.1 (UnicodeData.txt), as ranges: the distance of each range's first from the
+ * previous range's last, and of its last from its first, in base 36.
  */
 const UNASSIGNED = `
 oo 1 7 3 8 0 2 0 l 0 b2 0 13 1 1f 1 4 0 1k 7 s 3 7 a 7j 0 1p 1 2u d 1o 1 1e 1 g 0 t 1 2 0 c 4 w 0 3 5 6l 0 9 1 3 1 n 0 8 0 2 2 5 1 a

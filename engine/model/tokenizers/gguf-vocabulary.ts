@@ -7,12 +7,14 @@ type Metadata = Readonly<Record<string, unknown>>;
 /** GGUF's `token_type`, from 1. */
 const KINDS: readonly TokenKind[] = ["normal", "unknown", "control", "user-defined", "unused", "byte"];
 
-/** Files with these tokens often have them as plain text; llama.cpp takes them for control tokens whatever the file says. */
+/** Files often mark these tokens as plain text; llama.cpp treats them as control tokens regardless. */
 const CONTROL = new Set(
-  ("<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> <|eom_id|> <EOT> _<EOT> [EOT] [EOS] " +
-    "<|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response> <｜end▁of▁sentence｜> [e~[").split(" "),
+  (
+    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <|flush|> <|calls|> <end_of_turn> <|endoftext|> </s> <|eom_id|> <EOT> _<EOT> [EOT] [EOS] " +
+    "<|end_of_text|> <end_of_utterance> <eos> <turn|> <|tool_response> <｜end▁of▁sentence｜> [e~["
+  ).split(" "),
 );
-/** And these, where the file does not say by its own key which token it is. */
+/** And these, if the file does not set the token with its key. */
 const CONTROL_BY_KEY: Readonly<Record<string, string>> = {
   fim_pre_token_id: "<|fim_prefix|> <fim-prefix> <fim_prefix> <｜fim▁begin｜> <PRE> ▁<PRE> <|code_prefix|> <|prefix|>",
   fim_suf_token_id: "<|fim_suffix|> <fim-suffix> <fim_suffix> <｜fim▁hole｜> <SUF> ▁<SUF> <|code_suffix|> <|suffix|>",
@@ -22,10 +24,10 @@ const CONTROL_BY_KEY: Readonly<Record<string, string>> = {
   fim_sep_token_id: "<|file_sep|>",
 };
 
-/** Phi-3's tokens that do not take the white space after them, as all its other ones do. */
+/** Phi-3's tokens that, unlike all its others, do not absorb the white space after them. */
 const PHI3_PLAIN = new Set(["<unk>", "<s>", "<|endoftext|>"]);
 
-/** @throws KvspliceError `bad_model` if the file's tokenizer is of a kind that is not supported, or is not whole */
+/** @throws KvspliceError `bad_model` if the file's tokenizer is unsupported or incomplete */
 export function vocabularyOfGguf(metadata: Metadata): Vocabulary {
   const tokens = listOf<string>(metadata, "tokens");
   const kinds = kindsOf(metadata, tokens);
@@ -47,20 +49,28 @@ export function vocabularyOfGguf(metadata: Metadata): Vocabulary {
       return {
         ...common,
         merging: { kind: "scores", scores: listOf<number>(metadata, "scores", tokens.length) },
-        spelling: { kind: "marked", prefix: flag(metadata, "add_space_prefix", true) ? "everywhere" : "never", beforeSpace: true, breaks: false },
+        spelling: {
+          kind: "marked",
+          prefix: flag(metadata, "add_space_prefix", true) ? "everywhere" : "never",
+          beforeSpace: true,
+          breaks: false,
+        },
         wholeWords: false,
         ...framing(true),
       };
     case "gpt2": {
       const name = String(metadata["tokenizer.ggml.pre"] ?? "");
       if (name === "") {
-        throw new KvspliceError("bad_model", "The model file does not say how text falls into words (tokenizer.ggml.pre), as old ones do not. Download or convert it again.");
+        throw new KvspliceError(
+          "bad_model",
+          "The model file does not say how text is split into words (tokenizer.ggml.pre), as in old files. Download or convert it again.",
+        );
       }
       const pre = PRE_TOKENIZERS.get(name);
       if (pre === undefined) {
         throw new KvspliceError(
           "bad_model",
-          `The model's pre-tokenizer ${name} is not supported; these are: ${[...PRE_TOKENIZERS.keys()].join(", ")}.`,
+          `The model's pre-tokenizer ${name} is not supported. Supported: ${[...PRE_TOKENIZERS.keys()].join(", ")}.`,
         );
       }
       return {
@@ -81,7 +91,10 @@ export function vocabularyOfGguf(metadata: Metadata): Vocabulary {
         ...framing(true),
       };
     default:
-      throw new KvspliceError("bad_model", `The model's tokenizer is of the kind ${String(model)}; kvsplice reads byte-pair (gpt2, gemma4) and SentencePiece (llama) ones.`);
+      throw new KvspliceError(
+        "bad_model",
+        `The model's tokenizer has the type ${String(model)}; kvsplice supports byte-pair (gpt2, gemma4) and SentencePiece (llama).`,
+      );
   }
 }
 
@@ -91,7 +104,7 @@ function kindsOf(metadata: Metadata, tokens: readonly string[]): TokenKind[] {
   for (const [key, names] of Object.entries(CONTROL_BY_KEY)) {
     if (metadata[`tokenizer.ggml.${key}`] === undefined) for (const name of names.split(" ")) control.add(name);
   }
-  // Gemma 4 has it as plain text, and ends by others.
+  // In Gemma 4 it is plain text, and other tokens end answers.
   if (tokens.includes("<|tool_response>")) control.delete("</s>");
   return tokens.map((token, id) => (control.has(token) ? "control" : (KINDS[Number(types?.[id] ?? 1) - 1] ?? "unused")));
 }
@@ -105,9 +118,12 @@ function flag(metadata: Metadata, name: string, otherwise: boolean): boolean {
   return typeof value === "boolean" ? value : otherwise;
 }
 
-/** @throws KvspliceError `bad_model` where there is no such list, or a shorter one than `least` */
+/** @throws KvspliceError `bad_model` if the list is missing or shorter than `least` */
 function listOf<T>(metadata: Metadata, name: string, least = 1): readonly T[] {
   const list = metadata[`tokenizer.ggml.${name}`];
   if (Array.isArray(list) && list.length >= least) return list as T[];
-  throw new KvspliceError("bad_model", `The model file has no tokenizer.ggml.${name}, or not enough of it. Convert or download the model again.`);
+  throw new KvspliceError(
+    "bad_model",
+    `The model file has no tokenizer.ggml.${name}, or it is too short. Convert or download the model again.`,
+  );
 }

@@ -3,10 +3,16 @@ import type { Spelling, TokenKind, Vocabulary } from "./vocabulary.js";
 import { BYTE_LEVEL_RULES, RULES_BY_PATTERN } from "./word-rules.js";
 import type { WordRules } from "./words.js";
 
-/** A part of Hugging Face's `tokenizer.json`: its `type` says which fields it has. */
+/** A part of Hugging Face's `tokenizer.json`: its `type` determines its fields. */
 type Step = { readonly type: string } & Readonly<Record<string, unknown>>;
 
-type AddedToken = { readonly id: number; readonly content: string; readonly special: boolean; readonly lstrip: boolean; readonly rstrip: boolean };
+type AddedToken = {
+  readonly id: number;
+  readonly content: string;
+  readonly special: boolean;
+  readonly lstrip: boolean;
+  readonly rstrip: boolean;
+};
 
 type TokenizerJson = {
   readonly added_tokens?: readonly AddedToken[];
@@ -27,9 +33,9 @@ const BYTE_TOKEN = /^<0x[0-9A-F]{2}>$/;
 
 /**
  * The vocabulary of a Hugging Face folder, from the text of its `tokenizer.json`: byte-pair encoding over bytes or, with
- * SentencePiece's sign for a space, over characters. Tokens are as transformers makes them.
+ * SentencePiece's symbol for a space, over characters. Tokens are the same as in transformers.
  *
- * @throws KvspliceError `bad_model` for a tokenizer of another kind, by the part that is not known
+ * @throws KvspliceError `bad_model` for any other tokenizer, naming the unknown part
  */
 export function vocabularyOfJson(text: string): Vocabulary {
   const json = parse(text);
@@ -65,11 +71,13 @@ function parse(text: string): TokenizerJson {
   throw new KvspliceError("bad_model", "The model's tokenizer.json has no model. Download it again.");
 }
 
-/** By id; an id that no token has is left empty. */
+/** By id; unused ids are empty. */
 function tokensOf({ model, added_tokens = [], pre_tokenizer }: TokenizerJson): string[] {
   const named: (readonly [string, number])[] = [
     ...Object.entries(model.vocab),
-    ...added_tokens.map(({ id, content, special }) => [special || isByteLevel(pre_tokenizer) ? content : content.replaceAll(SPACE_SIGN, " "), id] as const),
+    ...added_tokens.map(
+      ({ id, content, special }) => [special || isByteLevel(pre_tokenizer) ? content : content.replaceAll(SPACE_SIGN, " "), id] as const,
+    ),
   ];
   const tokens = new Array<string>(named.reduce((most, [, id]) => Math.max(most, id + 1), 0)).fill("");
   for (const [token, id] of named) tokens[id] = token;
@@ -88,7 +96,7 @@ function kindsOf({ model, added_tokens = [] }: TokenizerJson, tokens: readonly s
   return kinds;
 }
 
-/** Tokens that steer the model are not always marked as special; llama.cpp's converter tells them by their spelling too. */
+/** Control tokens are not always marked as special; llama.cpp's converter also recognises them by their spelling. */
 function looksLikeControl(token: string): boolean {
   return /^(?:<\|.*\|>|<｜.*｜>|<unused.*>|<pad>|<mask>|\[[^a-z]*[A-Z][^a-z]*\])$/s.test(token);
 }
@@ -123,7 +131,7 @@ function rulesOf(preTokenizer: Step): WordRules {
   return rules;
 }
 
-/** The same expression as most files write it: nothing is gained by what is possessive here, and spaces end at the last break. */
+/** The expression in its most common form: possessive quantifiers make no difference here, and spaces end at the last break. */
 function canonical(pattern: string): string {
   return pattern
     .replace("'(?i:[sdmt]|ll|ve|re)", "(?i:'s|'t|'re|'ve|'m|'ll|'d)")
@@ -132,7 +140,7 @@ function canonical(pattern: string): string {
     .replace("|\\s*[\\r\\n]|", "|\\s*[\\r\\n]+|");
 }
 
-/** SentencePiece's way of writing, which has three forms: a normaliser, a pre-tokenizer, and one that does nothing beside the first. */
+/** SentencePiece's spelling, which has three forms: a normaliser, a pre-tokenizer, and one that adds nothing to the first. */
 function spellingOf({ normalizer, pre_tokenizer }: TokenizerJson): Spelling {
   let prefix: "everywhere" | "first" | "never" = "never";
   let [marked, beforeSpace] = [false, true];
@@ -145,7 +153,8 @@ function spellingOf({ normalizer, pre_tokenizer }: TokenizerJson): Spelling {
   for (const step of stepsOf(pre_tokenizer, "pretokenizers")) {
     const splitsAt = (step["pattern"] as { readonly String?: string } | undefined)?.String;
     if (step.type === "Split" && splitsAt === " " && marked) continue;
-    if (step.type !== "Metaspace" || step["replacement"] !== SPACE_SIGN || step["split"] !== false) throw unsupported("pre_tokenizer", step);
+    if (step.type !== "Metaspace" || step["replacement"] !== SPACE_SIGN || step["split"] !== false)
+      throw unsupported("pre_tokenizer", step);
     [marked, beforeSpace] = [true, false];
     const scheme = step["prepend_scheme"] ?? "always";
     prefix = scheme === "always" ? "everywhere" : scheme === "first" ? "first" : "never";

@@ -1,16 +1,16 @@
-/** What becomes of two neighbouring tokens: the id of the one, and its place in the order; a lower priority goes first. */
+/** What two neighbouring tokens become: the merged id, and its priority; lower ones go first. */
 export type Merge = { readonly id: number; readonly priority: number };
 
 const NONE = -1;
-/** Remembered pairs; they are forgotten all at once when there are more. */
+/** Pairs to cache; beyond that the cache is cleared. */
 const MOST_PAIRS = 1 << 17;
 
 /**
- * Merges neighbouring tokens, the pair with the lowest priority first and of equal ones the leftmost, until none is left:
+ * Merges neighbouring tokens, the pair with the lowest priority first, the leftmost of equal ones, until none is left:
  * a heap of pairs over a linked list, n log n in the number of tokens.
  */
 export class Merger {
-  /** Pairs that were asked for, open addressing: left and right id, merged id or NONE. */
+  /** Cache of looked-up pairs, with open addressing: left and right id, merged id or NONE. */
   private readonly pairs = new Int32Array(3 * 2 * MOST_PAIRS).fill(NONE);
   private readonly priorities = new Float64Array(2 * MOST_PAIRS);
   private known = 0;
@@ -41,8 +41,9 @@ export class Merger {
 
     while (heap.pop()) {
       const { left, right, merged } = heap;
-      // A pair is out of date when one of its two has been merged since: it is gone, or longer than it was.
-      if (ids[left] === NONE || next[left] !== right || this.lengthOf(ids[left]!) + this.lengthOf(ids[right]!) !== this.lengthOf(merged)) continue;
+      // A pair is outdated if one of its tokens has been merged since: it is gone, or longer than before.
+      if (ids[left] === NONE || next[left] !== right || this.lengthOf(ids[left]!) + this.lengthOf(ids[right]!) !== this.lengthOf(merged))
+        continue;
       ids[left] = merged;
       ids[right] = NONE;
       const after = next[right]!;
@@ -67,7 +68,7 @@ export class Merger {
   private slotOf(left: number, right: number): number {
     const { pairs } = this;
     const mask = 2 * MOST_PAIRS - 1;
-    let slot = (Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)) >>> 8 & mask;
+    let slot = ((Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)) >>> 8) & mask;
     while (pairs[3 * slot] !== NONE) {
       if (pairs[3 * slot] === left && pairs[3 * slot + 1] === right) return slot;
       slot = (slot + 1) & mask;
@@ -93,7 +94,7 @@ export class Merger {
   }
 }
 
-/** A binary heap of pairs by priority and place; `pop` leaves the first one in the fields. */
+/** A binary heap of pairs by priority and place; `pop` puts the first one into the fields. */
 class PairHeap {
   left = 0;
   right = 0;

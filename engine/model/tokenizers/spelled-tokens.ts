@@ -1,13 +1,13 @@
 import type { Vocabulary } from "./vocabulary.js";
 
-/** A token that stands in a text as it is spelled; `start` and `end` hold the white space that it takes with it. */
+/** A token spelled out in a text; `start` and `end` include the white space that it absorbs. */
 export type SpelledToken = { readonly id: number; readonly start: number; readonly end: number };
 
 type Node = { id?: number; readonly next: Map<number, Node> };
 
 const WHITE = /[ \t\n\v\f\r]/;
 
-/** Finds tokens that a text is searched for before it falls into words: of those that begin at one place the longest. */
+/** Finds spelled-out tokens before the text is split into words: the longest of those that begin at the same place. */
 export class SpelledTokens {
   private readonly root: Node = { next: new Map() };
 
@@ -29,8 +29,8 @@ export class SpelledTokens {
   }
 
   /**
-   * The first one that begins in `[from, to)`; it may end behind that.
-   * @param floor white space before this place is not taken
+   * The first one that begins in `[from, to)`; it may end after that.
+   * @param floor white space before this place is not absorbed
    */
   find(text: string, from: number, to: number, floor: number): SpelledToken | undefined {
     if (this.root.next.size === 0) return undefined;

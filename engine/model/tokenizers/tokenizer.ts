@@ -4,22 +4,22 @@ import { Composition } from "./composition.js";
 import { type Merge, Merger } from "./merger.js";
 import { type SpelledToken, SpelledTokens } from "./spelled-tokens.js";
 import type { TokenKind, Vocabulary } from "./vocabulary.js";
-import { limitOf, LONGEST_WORD, WordScanner } from "./words.js";
+import { LONGEST_WORD, limitOf, WordScanner } from "./words.js";
 
-/** SentencePiece's sign for a space. */
+/** SentencePiece's symbol for a space. */
 const SPACE_SIGN = "\u2581";
 
-/** Words whose tokens are remembered, and the longest of them: most of a text are words that it has had before. */
+/** Number of words whose tokens are cached, and the longest of them: most words in a text have occurred before. */
 const REMEMBERED_WORDS = 1 << 15;
 const LONGEST_REMEMBERED = 48;
 
-/** Half of a surrogate pair: text that has one alone has no UTF-8, and is written with U+FFFD for it. */
+/** Half of a surrogate pair: a lone one has no UTF-8 and is replaced with U+FFFD. */
 const HALF = /\p{Cs}/gu;
 
 const utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 const encoder = new TextEncoder();
 
-/** Makes tokens of text as llama.cpp does with the same vocabulary. Its tables are made when the first text comes. */
+/** Turns text into the same tokens as llama.cpp with the same vocabulary. Its tables are built on first use. */
 export class VocabularyTokenizer implements Tokenizer {
   private parts: Parts | undefined;
 
@@ -31,6 +31,14 @@ export class VocabularyTokenizer implements Tokenizer {
 
   get end(): readonly number[] {
     return this.vocabulary.end;
+  }
+
+  get size(): number {
+    return this.vocabulary.tokens.length;
+  }
+
+  bytesOf(id: number): Uint8Array {
+    return Uint8Array.from(hasText(this.vocabulary.kinds[id]) ? this.spelledBytes(id) : []);
   }
 
   encode(text: string, options: ReadOptions = {}): number[] {
@@ -46,12 +54,12 @@ export class VocabularyTokenizer implements Tokenizer {
 
   decode(ids: readonly number[], { continues = false }: { readonly continues?: boolean } = {}): string {
     const { kinds, spelling } = this.vocabulary;
-    const bytes = ids.flatMap((id) => (hasText(kinds[id]) ? this.bytesOf(id) : []));
+    const bytes = ids.flatMap((id) => (hasText(kinds[id]) ? this.spelledBytes(id) : []));
     const text = utf8.decode(Uint8Array.from(bytes));
     return spelling.kind === "marked" && spelling.prefix !== "never" && !continues && text.startsWith(" ") ? text.slice(1) : text;
   }
 
-  private bytesOf(id: number): number[] {
+  private spelledBytes(id: number): number[] {
     const { tokens, kinds, spelling } = this.vocabulary;
     const token = tokens[id]!;
     if (kinds[id] === "byte") return [Number.parseInt(token.slice(3, 5), 16)];
@@ -64,29 +72,38 @@ function hasText(kind: TokenKind | undefined): boolean {
   return kind === "normal" || kind === "user-defined" || kind === "byte";
 }
 
-/** What is looked up while text is read. */
+/** Lookup tables for reading text. */
 class Parts {
-  /** What is searched for in text, and in control text. */
+  /** Spelled-out tokens to find in text, and in control text. */
   readonly spelled: SpelledTokens;
   readonly spelledControl: SpelledTokens;
   private readonly ids: ReadonlyMap<string, number>;
   private readonly merger: Merger;
   private readonly byteIds: readonly (number | undefined)[];
-  /** Characters that are no token, which may be a part of one: their ids lie behind the vocabulary's. */
+  /** Characters that are not tokens but may be part of one: their ids follow the vocabulary's. */
   private readonly strangers: string[] = [];
   private readonly strangerIds = new Map<string, number>();
   private readonly words = new Map<string, Int32Array>();
   private symbols = new Int32Array(256);
-  /** Characters behind which a token may go on with a space. */
+  /** Characters that may be followed by a space within a token. */
   readonly beforeSpace: ReadonlySet<number>;
 
   constructor(private readonly vocabulary: Vocabulary) {
     const { tokens, kinds, merging, spelling } = vocabulary;
     this.ids = idsByToken(tokens);
     this.spelled = new SpelledTokens(vocabulary, (id) => kinds[id] === "user-defined");
-    this.spelledControl = new SpelledTokens(vocabulary, (id) => kinds[id] === "user-defined" || kinds[id] === "control" || kinds[id] === "unknown");
-    this.merger = new Merger(merging.kind === "ranks" ? this.byRank(merging.merges) : this.byScore(merging.scores), (id) => this.textOf(id).length);
-    this.byteIds = spelling.kind === "bytes" ? [] : Array.from({ length: 256 }, (_, byte) => this.ids.get(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`));
+    this.spelledControl = new SpelledTokens(
+      vocabulary,
+      (id) => kinds[id] === "user-defined" || kinds[id] === "control" || kinds[id] === "unknown",
+    );
+    this.merger = new Merger(
+      merging.kind === "ranks" ? this.byRank(merging.merges) : this.byScore(merging.scores),
+      (id) => this.textOf(id).length,
+    );
+    this.byteIds =
+      spelling.kind === "bytes"
+        ? []
+        : Array.from({ length: 256 }, (_, byte) => this.ids.get(`<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`));
     this.beforeSpace = spelling.kind === "bytes" ? new Set() : charactersBeforeSpace(tokens);
   }
 
@@ -102,7 +119,7 @@ class Parts {
     return ids;
   }
 
-  /** Bytes of UTF-8 that a token stands for; undefined for the unknown token, which stands for one character. */
+  /** UTF-8 bytes that a token stands for; undefined for the unknown token, which stands for one character. */
   byteLength(id: number): number | undefined {
     const { kinds, tokens, spelling } = this.vocabulary;
     if (kinds[id] === "byte") return 1;
@@ -131,7 +148,9 @@ class Parts {
     let count = 0;
     for (const character of word) symbols[count++] = this.ids.get(character) ?? this.strangerIdOf(character);
     const merged = symbols.slice(0, this.merger.merge(symbols, count));
-    return merged.every((id) => id < this.vocabulary.tokens.length) ? merged : Int32Array.from([...merged].flatMap((id) => this.inBytes(id)));
+    return merged.every((id) => id < this.vocabulary.tokens.length)
+      ? merged
+      : Int32Array.from([...merged].flatMap((id) => this.inBytes(id)));
   }
 
   private inBytes(id: number): readonly number[] {
@@ -144,7 +163,7 @@ class Parts {
 
   private byRank(merges: readonly string[]) {
     const ranks = new Map<string, number>();
-    for (let rank = merges.length - 1; rank >= 0; rank--) ranks.set(merges[rank]!, rank); // of equal ones the first counts
+    for (let rank = merges.length - 1; rank >= 0; rank--) ranks.set(merges[rank]!, rank); // the first of equal ones counts
     return (left: number, right: number): Merge | undefined => {
       const [leftText, rightText] = [this.textOf(left), this.textOf(right)];
       const priority = ranks.get(`${leftText} ${rightText}`);
@@ -160,7 +179,7 @@ class Parts {
     };
   }
 
-  /** Of text no control token is ever made, whatever the merges come to. */
+  /** Text never becomes a control token, whatever the merges yield. */
   private textIdOf(text: string): number | undefined {
     const id = this.ids.get(text);
     return id !== undefined && this.vocabulary.kinds[id] === "control" ? undefined : id;
@@ -185,16 +204,18 @@ class Parts {
   }
 }
 
-/** One text on its way to tokens. Words, and tokens that are spelled out, are found one after another. */
+/** One text being turned into tokens. Words and spelled-out tokens are found one after the other. */
 class TextReading implements Reading {
   readonly ids: number[] = [];
   readonly ends: number[] = [];
-  private readonly text: string;
+  /** Empty until `isComposed`: a text to be composed is not read before all of it has been. */
+  private text = "";
+  private isComposed = false;
+  private scanner: WordScanner | undefined;
   private readonly composition: Composition | undefined;
-  private readonly scanner: WordScanner | undefined;
   private readonly spelled: SpelledTokens;
   private at = 0;
-  /** The next token that is spelled out; if there is none, none begins before `searched`. */
+  /** The next spelled-out token; if undefined, none begins before `searched`. */
   private next: SpelledToken | undefined;
   private searched = 0;
   private wantsPrefix: boolean;
@@ -205,15 +226,14 @@ class TextReading implements Reading {
     private readonly parts: Parts,
     { control = false, continues = false }: ReadOptions,
   ) {
-    const composition = vocabulary.composed ? new Composition(source) : undefined;
-    this.composition = composition?.text === source ? undefined : composition;
-    this.text = composition?.text ?? source;
-    this.scanner = vocabulary.rules && new WordScanner(this.text, vocabulary.rules);
+    if (vocabulary.composed) this.composition = new Composition(source);
+    else this.begin(source);
     this.spelled = control ? parts.spelledControl : parts.spelled;
     this.wantsPrefix = vocabulary.spelling.kind === "marked" && vocabulary.spelling.prefix !== "never" && !continues;
   }
 
   advance(characters: number): boolean {
+    if (!this.isComposed && !this.compose(characters)) return true;
     const { text } = this;
     const until = Math.min(text.length, this.at + characters);
     while (this.at < until) {
@@ -224,7 +244,21 @@ class TextReading implements Reading {
     return this.at < text.length;
   }
 
-  /** How far a word that begins here may reach; no further than to the next token that is spelled out. */
+  /** Whether the text is whole now. */
+  private compose(characters: number): boolean {
+    if (this.composition!.advance(characters)) return false;
+    this.begin(this.composition!.text);
+    return true;
+  }
+
+  private begin(text: string): void {
+    const { rules } = this.vocabulary;
+    this.text = text;
+    this.scanner = rules && new WordScanner(text, rules);
+    this.isComposed = true;
+  }
+
+  /** How far a word that begins here may reach; at most to the next spelled-out token. */
   private limit(): number {
     const { text, at } = this;
     if (this.next === undefined && this.searched < Math.min(text.length, at + LONGEST_WORD)) {
@@ -261,7 +295,7 @@ class TextReading implements Reading {
     return this.wantsPrefix && (spelling.beforeSpace || !spelled.startsWith(SPACE_SIGN)) ? SPACE_SIGN + spelled : spelled;
   }
 
-  /** Before a space, where no token of the vocabulary has a space behind the character that stands here. */
+  /** Ends before a space, if no token of the vocabulary has a space after the character here. */
   private endOfMarked(limit: number): number {
     const { text, at, parts } = this;
     const { breaks } = this.vocabulary.spelling as { readonly breaks: boolean };
@@ -276,7 +310,7 @@ class TextReading implements Reading {
     return limit;
   }
 
-  /** A character belongs to the token that has its last byte. */
+  /** A character belongs to the token with its last byte. */
   private addEnds(ids: Int32Array, word: string, start: number): void {
     let [covered, characters, at] = [0, 0, 0];
     for (const id of ids) {
@@ -306,7 +340,7 @@ function idsByToken(tokens: readonly string[]): Map<string, number> {
   return ids;
 }
 
-/** The characters, by their last UTF-16 unit, that stand before a space within a token. */
+/** The characters, by their last UTF-16 unit, that precede a space within a token. */
 function charactersBeforeSpace(tokens: readonly string[]): Set<number> {
   const before = new Set<number>();
   for (const token of tokens) {
@@ -323,7 +357,7 @@ function byteLengthOf(text: string): number {
   return length;
 }
 
-/** Bytes of UTF-8 of the character at a place. */
+/** UTF-8 bytes of the character at `at`. */
 function byteLengthAt(text: string, at: number): number {
   const codePoint = text.codePointAt(at)!;
   return codePoint < 0x80 ? 1 : codePoint < 0x800 ? 2 : codePoint < 0x10000 ? 3 : 4;

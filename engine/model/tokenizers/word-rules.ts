@@ -1,12 +1,12 @@
 import { CAPITAL, LETTER, MARK, NOT_ASCII_CAPITAL, NOT_ASCII_SMALL, SMALL } from "./characters.js";
 import type { WordRules } from "./words.js";
 
-/** A byte-pair tokenizer's pre-tokenizer, and what else goes by its name in llama.cpp (`llama-vocab.cpp`). */
+/** A byte-pair tokenizer's pre-tokenizer, and the other settings that llama.cpp derives from its name (`llama-vocab.cpp`). */
 export type PreTokenizer = {
   readonly rules: WordRules;
-  /** A word that is a token is that token, whatever its merges say. */
+  /** A word that is in the vocabulary is one token, whatever the merges say. */
   readonly wholeWords?: boolean;
-  /** Whether a prompt begins with the beginning-of-text token, where the file does not say. */
+  /** Whether a prompt begins with the beginning-of-text token if the file does not specify it. */
   readonly begins?: boolean;
 };
 
@@ -15,7 +15,7 @@ const DIGITS_APART: WordRules = { ...GPT2, digits: "apart" };
 const LLAMA3: WordRules = { contractions: "words-any-case", before: "any", letters: LETTER, digits: 3, tail: "\r\n", breaks: true };
 const QWEN2: WordRules = { ...LLAMA3, digits: 1 };
 const QWEN35: WordRules = { ...QWEN2, letters: LETTER | MARK };
-/** llama.cpp's regular expressions know no case beyond ASCII; transformers' do. */
+/** llama.cpp's regular expressions only distinguish case in ASCII; transformers' do in all of Unicode. */
 const ASCII_CASE = { capital: NOT_ASCII_SMALL, small: NOT_ASCII_CAPITAL };
 const UNICODE_CASE = { capital: CAPITAL, small: SMALL };
 const TEKKEN: WordRules = { contractions: "none", before: "any", letters: ASCII_CASE, digits: 1, tail: "\r\n/", breaks: true };
@@ -43,7 +43,7 @@ const NOT_WORD = "[^\\r\\n\\p{L}\\p{N}]?";
 const cased = (ending: string, digits: string) =>
   `${NOT_WORD}${CAPITALS}*${SMALLS}+${ending}|${NOT_WORD}${CAPITALS}+${SMALLS}*${ending}|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
 
-/** By the regular expression that a `tokenizer.json` writes out. */
+/** By the regular expression written out in a `tokenizer.json`. */
 export const RULES_BY_PATTERN: ReadonlyMap<string, WordRules> = new Map([
   [`${CONTRACTION}|${NOT_WORD}\\p{L}+|\\p{N}{1,3}|${OTHERS_AND_SPACES}`, LLAMA3],
   [`${CONTRACTION}|${NOT_WORD}\\p{L}+|\\p{N}|${OTHERS_AND_SPACES}`, QWEN2],

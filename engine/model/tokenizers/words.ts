@@ -1,29 +1,29 @@
 import { classOf, LETTER, MARK, NUMBER, SPACE } from "./characters.js";
 
 /**
- * How text falls into words before their tokens are found. The pre-tokenizers of byte-pair models are regular expressions
- * with the same alternatives in the same order; this says in what they differ. Nothing looks behind where a word begins,
- * so words are found one after another, each in time that is linear in its length.
+ * How text is split into words before their tokens are found. The pre-tokenizers of byte-pair models are regular expressions
+ * with the same alternatives in the same order; these are the differences. Nothing looks back before the start of a word,
+ * so words are found one after the other, each in time linear in its length.
  */
 export type WordRules = {
-  /** `'s 't 're 've 'm 'll 'd`: words of their own, or the end of the word before them, in any case (ASCII) or small. */
+  /** `'s 't 're 've 'm 'll 'd`: separate words, or the end of the previous word, in any case (ASCII) or only lower case. */
   readonly contractions: "none" | "words" | "words-any-case" | "ends-any-case";
-  /** What one character may stand before letters: a space, or anything but a line break, a letter or a number. */
+  /** Which single character may precede letters: a space, or anything but a line break, a letter or a number. */
   readonly before: "space" | "any";
-  /** Bits of what makes a word; `small` where capitals begin a word and small letters end it (`HelloWorld` is two). */
+  /** Bits of the characters in a word; `small` if capitals begin a word and small letters end it (`HelloWorld` is two words). */
   readonly letters: number | { readonly capital: number; readonly small: number };
-  /** Most digits of a word. "apart" is one, and takes no space before it. */
+  /** Maximum number of digits in a word. "apart" means one, without a preceding space. */
   readonly digits: 1 | 3 | "all" | "apart";
-  /** Line breaks, and what else, that a word of other characters takes with it. */
+  /** Line breaks and other characters that a word of symbols includes at its end. */
   readonly tail: "" | "\r\n" | "\r\n/";
-  /** Whether spaces up to a line break are a word. */
+  /** Whether white space up to a line break is a word. */
   readonly breaks: boolean;
 };
 
-/** A word is cut there, so that one step is short and nothing depends on how long a text without words is. */
+/** Longer words are cut, so that every step is short however long a text without word boundaries is. */
 export const LONGEST_WORD = 4_096;
 
-/** As far as one word may reach. No character is cut. */
+/** The furthest that one word may reach, without splitting a character. */
 export function limitOf(text: string, start: number, end: number): number {
   if (end - start <= LONGEST_WORD) return end;
   const limit = start + LONGEST_WORD;
@@ -45,7 +45,7 @@ export class WordScanner {
 
   /**
    * Where the word ends that begins at `start`.
-   * @param end what lies behind it does not count; behind `start`
+   * @param end later text is ignored; greater than `start`
    */
   endOfWord(start: number, end: number): number {
     this.end = end;
@@ -79,7 +79,7 @@ export class WordScanner {
     return start;
   }
 
-  /** `capital* small+`: as many as can be, so what is both goes to the capitals first and is given back one by one. */
+  /** `capital* small+`, greedy: characters that are both go to the capitals first and are given up one by one. */
   private smallEnd(start: number, { capital, small }: { readonly capital: number; readonly small: number }): number {
     let lastSmall = start;
     let at = start;
@@ -90,12 +90,12 @@ export class WordScanner {
     return this.classAt(at) & small ? this.run(at, small) : lastSmall;
   }
 
-  /** `capital+ small*`, where `smallEnd` found nothing: then no small letter follows. */
+  /** `capital+ small*` after `smallEnd` has found nothing, so no small letter follows. */
   private capitalEnd(start: number, { capital }: { readonly capital: number }): number {
     return this.run(start, capital);
   }
 
-  /** Behind the one character that may stand before letters. */
+  /** After the single character that may precede letters. */
   private afterBefore(start: number): number {
     const unit = this.text.charCodeAt(start);
     if (this.rules.before === "space") return unit === 32 ? start + 1 : start;
@@ -156,7 +156,7 @@ export class WordScanner {
     return /^(?:re|ve|ll)$/.test(letters) ? 3 : 0;
   }
 
-  /** 0 behind the end. */
+  /** 0 after the end. */
   private classAt(at: number): number {
     return at < this.end ? classOf(this.text.codePointAt(at)!) : 0;
   }

@@ -1,8 +1,8 @@
 <!-- Markup of Prompt Cache, from which kvsplice pml import makes schema.pml. -->
-<schema name="city">
+<schema name="city" context="all">
   <system>You answer questions from the given documents.</system>
   <user>
-    <union>
+    <union default="lisbon">
       <module name="lisbon">
         Title: Lisbon
         The trams of Lisbon run until one at night. A ticket costs three crowns in the tram, and two at a machine.
@@ -12,7 +12,9 @@
         The ferries of Oslo go every twenty minutes. A ticket holds for one hour on ferries, trams and buses.
       </module>
     </union>
-    <module name="stay">The guest stays for <parameter name="days" length="6"/>.</module>
+    <module name="stay">
+      The guest stays for <parameter name="days" length="6" placeholder="some days"/>.
+    </module>
     <module name="fares.py">
       def fare(age, zones):
           if age &lt; 6 &amp;&amp; zones &lt;= 2:

@@ -2,7 +2,7 @@ import type { PDFPageProxy } from "pdfjs-dist";
 
 import type { Paragraph } from "../../document.js";
 
-/** Of an annotation, what a form's field has (ISO 32000-2, 12.7): the annotations of pdf.js have no type. */
+/** The form field part of an annotation (ISO 32000-2, 12.7): pdf.js's annotations have no type. */
 type Field = {
   readonly subtype?: string;
   readonly fieldName?: string;
@@ -12,7 +12,7 @@ type Field = {
   readonly password?: boolean;
 };
 
-/** The fields of a page that are filled in, as `name: value`. */
+/** A page's filled-in fields, as `name: value`. */
 export async function fieldsOf(page: PDFPageProxy): Promise<Paragraph[]> {
   const fields = (await page.getAnnotations()) as readonly Field[];
   const lines = fields.flatMap((field) => {

@@ -3,30 +3,30 @@ import type { Line } from "./lines.js";
 /** Lines at a page's top and bottom that may be running heads, footers and page numbers. */
 const EDGE_LINES = 3;
 
-/** They stand further from the text than its lines from each other: by this many line heights. */
+/** They are further from the text than its lines are from each other, by this many line heights. */
 const EDGE_GAP = 1.5;
 
-/** A line that stands at the same height on so many pages is not of their text; a lone number on two. */
+/** A line at the same height on this many pages is not part of the text; a lone number on two pages. */
 const REPEATS = 3;
 const NUMBER_REPEATS = 2;
 
-/** Heads of the same kind differ in height by what rounding does. */
+/** Heights of the same kind of head differ by rounding. */
 const SAME_HEIGHT_PT = 4;
 
 const NUMBER = /^(?:page |p\. ?)?[-–—[(\s]*(?:\d{1,4}|[ivxlcdm]{1,7})[-–—\])\s]*(?:(?:of|\/) ?\d{1,4})?$/i;
 
-/** A line that begins or ends with the number of its page, as others on their pages do. */
+/** A line that begins or ends with its page number, like others on their pages. */
 const NUMBERED = /^(\d{1,4})\s|\s(\d{1,4})$/;
 const NUMBERED_LENGTH = 120;
 
 /** Dots (or lines) that lead to the page number of a table of contents, and the number. */
 const LEADER = /\s*(?:(?:[.·•…‥_]\s*){4,}(?:[A-Z]?-?\d{1,4}|[ivxlcdm]{1,7})?|(?:\s\.){2,}\s+\d{1,4})$/i;
 
-/** No line of a table of contents is longer. */
+/** Longest line of a table of contents. */
 const LONGEST_ENTRY = 1000;
 const ONLY_DOTS = /^[\s.·•…‥_]*$/;
 
-/** The lines without what repeats from page to page. */
+/** The lines without those that repeat from page to page. */
 export function withoutFurniture(lines: readonly Line[]): Line[] {
   const edges = edgesOf(lines);
   const pages = new Map<string, Set<number>>();
@@ -42,7 +42,7 @@ export function withoutFurniture(lines: readonly Line[]): Line[] {
   });
 }
 
-/** What is added to a page's place in the file to get the number that it bears; undefined where pages bear none. */
+/** Difference between a page's printed number and its place in the file; undefined if pages are not numbered. */
 function firstPageOf(edges: Iterable<Line>): number | undefined {
   const pages = new Map<number, Set<number>>();
   for (const line of edges) for (const offset of offsetsOf(line)) pages.set(offset, (pages.get(offset) ?? new Set()).add(line.page));
@@ -63,10 +63,12 @@ function edgesOf(lines: readonly Line[]): Set<Line> {
     if (page) page.push(line);
     else pages.set(line.page, [line]);
   }
-  return new Set(Array.from(pages.values(), (page) => [...edgeOf(page.sort((a, b) => b.y - a.y)), ...edgeOf(page.sort((a, b) => a.y - b.y))]).flat());
+  return new Set(
+    Array.from(pages.values(), (page) => [...edgeOf(page.sort((a, b) => b.y - a.y)), ...edgeOf(page.sort((a, b) => a.y - b.y))]).flat(),
+  );
 }
 
-/** The first lines, fewer than the others, where a gap parts them from those: a line of the text itself may well repeat. */
+/** The first few lines, if a gap separates them from the rest: lines of the text itself may repeat too. */
 function edgeOf(lines: readonly Line[]): readonly Line[] {
   for (let count = Math.min(EDGE_LINES, Math.max(1, Math.floor(lines.length / 2))); count > 0; count--) {
     const [last, next] = [lines[count - 1]!, lines[count]];
@@ -75,13 +77,13 @@ function edgeOf(lines: readonly Line[]): readonly Line[] {
   return [];
 }
 
-/** What lines of the same kind share: their words but for numbers, and their height, which falls into one of two rasters. */
+/** What lines of the same kind share: their words without numbers, and their height, rounded to either of two grids. */
 function keysOf({ text, y }: Line): string[] {
   const words = text.replace(/\d+/g, "#").replace(/\b[ivxlcdm]+\b/g, "#");
   return [0, 0.5].map((shift) => `${shift} ${Math.floor(y / (2 * SAME_HEIGHT_PT) + shift)} ${words}`);
 }
 
-/** A line of a table of contents without its dots and page number; undefined where it has none. */
+/** A line of a table of contents without its dots and page number; undefined if it has none. */
 export function withoutLeader(text: string): string | undefined {
   if (text.length > LONGEST_ENTRY) return undefined;
   const entry = text.replace(LEADER, "");

@@ -1,17 +1,17 @@
-/** Fewer letters than this say nothing about the whole. */
+/** Fewer letters than this prove nothing. */
 const LEAST_LETTERS = 40;
 
-/** Characters that no text has: of fonts whose codes have no meaning in Unicode. */
+/** Characters that no text contains, from fonts whose codes have no meaning in Unicode. */
 const MEANINGLESS = /[\p{Co}\p{Cn}\ufffd\0-\x08\x0e-\x1f]/gu;
 const MOST_MEANINGLESS = 0.1;
 
 /**
- * Of the letters in a text of a language in Latin script 30 to 50 of 100 are vowels; letters that stand for others
- * (codes moved by a fixed number, a cipher by accident) have fewer.
+ * In languages in Latin script, 30 to 50 % of a text's letters are vowels; letters that replace others (codes shifted by
+ * a fixed number, an accidental cipher) have fewer.
  */
 const LEAST_VOWELS = 0.2;
 
-/** Whether a page's text is what a font without a Unicode map gives: characters that spell nothing. */
+/** Whether a page's text comes from a font without a Unicode map: characters that spell nothing. */
 export function isGibberish(text: string): boolean {
   const characters = Array.from(text.replace(/\s+/g, ""));
   if (characters.length < LEAST_LETTERS) return false;

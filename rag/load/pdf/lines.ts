@@ -1,16 +1,16 @@
 import type { TextItem } from "pdfjs-dist/types/src/display/api.js";
 
-/** A line of a page as it is set. Lengths are points (1/72 inch), from the page's lower left corner. */
+/** A typeset line of a page. Lengths are in points (1/72 inch), from the page's lower left corner. */
 export type Line = {
   readonly text: string;
   readonly page: number;
-  /** Of its baseline. */
+  /** Height of its baseline. */
   readonly y: number;
-  /** Of its largest letters. */
+  /** Height of its largest letters. */
   readonly height: number;
 };
 
-/** The lines of a page in the order in which its file has them, which is that of reading but for rare ones. */
+/** The lines of a page in the file's order, which is almost always the reading order. */
 export function linesOf(items: readonly TextItem[], page: number): Line[] {
   const lines: Line[] = [];
   let text = "";
@@ -34,7 +34,7 @@ export function linesOf(items: readonly TextItem[], page: number): Line[] {
   return lines;
 }
 
-/** The height of most letters: what headings are larger than. 0 where there are none. */
+/** The height of most letters; headings are larger. 0 if there are none. */
 export function bodyHeightOf(lines: readonly Line[]): number {
   const letters = new Map<number, number>();
   for (const { text, height } of lines) {

@@ -4,7 +4,7 @@ import { dirname, join, sep } from "node:path";
 import type { PDFDocumentProxy, PDFPageProxy } from "pdfjs-dist";
 
 import type { LoadProblem, Paragraph } from "../../document.js";
-import { type Loader, type LoadOptions, Unloadable } from "../loader.js";
+import { type Loader, type LoadOptions, MissingPackageError, UnreadableFileError } from "../loader.js";
 import { paragraphsOf } from "../text.js";
 import { titleLine, titleOfPath } from "../title.js";
 import { fieldsOf } from "./fields.js";
@@ -13,32 +13,32 @@ import { type Line, linesOf } from "./lines.js";
 import { pictureOf, readPicture } from "./ocr.js";
 import { paragraphsOfLines, titleOfFirstPage } from "./paragraphs.js";
 
-/** Files that pdf.js reads: character maps of East Asian encodings, the 14 standard fonts, decoders of pictures. */
-const PDFJS = dirname(createRequire(import.meta.url).resolve("pdfjs-dist/package.json"));
-const folderOf = (name: string) => join(PDFJS, name) + sep;
+/** The version that supports every Node version that kvsplice supports. */
+const INSTALL = "npm install pdfjs-dist@~5.4.624";
 
-/** A page with fewer letters than this beside a picture is that picture, with a number or a stamp on it. */
+/** A page with a picture and fewer letters than this is just the picture, perhaps with a number or a stamp. */
 const PICTURE_LETTERS = 30;
 
-/** What a form made with Adobe's LiveCycle shows to programs that cannot draw it. */
+/** The text of a form made with Adobe's LiveCycle for programs that cannot draw it. */
 const PLACEHOLDER = /Please wait\.\.\.[\s\S]{0,200}(?:PDF viewer|proper contents)/i;
 
-/** Titles that programs write without being asked. */
-const MADE_TITLE = /^(?:microsoft (?:word|powerpoint|excel)\b.*|untitled.*|document\d*|(?:print|slide|folie|presentation)\s*\d*|.*\.(?:docx?|odt|rtf|tex|dvi|indd|qxd|pptx?|xlsx?|fm|pdf|html?|txt))$/i;
+/** Titles that programs generate. */
+const MADE_TITLE =
+  /^(?:microsoft (?:word|powerpoint|excel)\b.*|untitled.*|document\d*|(?:print|slide|folie|presentation)\s*\d*|.*\.(?:docx?|odt|rtf|tex|dvi|indd|qxd|pptx?|xlsx?|fm|pdf|html?|txt))$/i;
 
 /** Why a page is not stored. */
 const REASONS = {
-  damaged: "Damaged, and pages behind it may be missing; the others are read. Repair the file, for example with: qpdf in.pdf out.pdf",
-  gibberish: "Without meaning: its fonts do not say which letters they draw. Read it as a picture: --ocr COMMAND",
+  damaged: "Damaged, and later pages may be missing; the others are read. Repair the file, for example with: qpdf in.pdf out.pdf",
+  gibberish: "Unreadable text: its fonts do not say which letters they draw. Read it as a picture: --ocr COMMAND",
   picture: "A picture without a text layer. Read it with: --ocr COMMAND, or add a text layer, for example with ocrmypdf",
-  wordless: "A picture in which the command of --ocr found no text",
-  placeholder: "A placeholder (\"Please wait...\") for a form that only Adobe's programs show. Print it to a new PDF from there",
+  wordless: "A picture in which the --ocr command found no text",
+  placeholder: 'A placeholder ("Please wait...") for a form that only Adobe\'s programs show. Print it to a new PDF from there',
 } as const;
 type Reason = Exclude<keyof typeof REASONS, "damaged" | "wordless">;
 
-/** The text of a PDF, page by page, with the values of its form's fields. Pages that cannot be read are named. */
+/** The text of a PDF, page by page, with the values of its form fields. Pages that cannot be read are reported. */
 export const loadPdf: Loader = async (path, bytes, options) => {
-  const { getDocument, VerbosityLevel } = await import("pdfjs-dist/legacy/build/pdf.mjs");
+  const { getDocument, VerbosityLevel, folderOf } = await importPdfjs();
   const task = getDocument({
     data: Uint8Array.from(bytes),
     verbosity: VerbosityLevel.ERRORS,
@@ -56,7 +56,9 @@ export const loadPdf: Loader = async (path, bytes, options) => {
     const paragraphs = [...paragraphsOfLines(lines), ...pages.flatMap((page) => page.others)].sort((a, b) => a.page! - b.page!);
     const problems = problemsOf(path, pages);
     if (paragraphs.length === 0 && problems.length === 0) {
-      throw new Unloadable("It has no text layer (a scan, perhaps); read it with --ocr COMMAND, or add one, for example with ocrmypdf.");
+      throw new UnreadableFileError(
+        "It has no text layer (a scan, perhaps); read it with --ocr COMMAND, or add one, for example with ocrmypdf.",
+      );
     }
     const title = await titleOf(await task.promise, lines);
     return { documents: [{ path, title: title ?? titleOfPath(path), paragraphs }], problems };
@@ -66,6 +68,18 @@ export const loadPdf: Loader = async (path, bytes, options) => {
     await task.destroy();
   }
 };
+
+/** pdf.js, and the folders of files that it reads: character maps of East Asian encodings, the 14 standard fonts, image decoders. */
+async function importPdfjs() {
+  try {
+    const library = await import("pdfjs-dist/legacy/build/pdf.mjs");
+    const folder = dirname(createRequire(import.meta.url).resolve("pdfjs-dist/package.json"));
+    return { ...library, folderOf: (name: string) => join(folder, name) + sep };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ERR_MODULE_NOT_FOUND") throw error;
+    throw new MissingPackageError(`PDF files are read by pdfjs-dist, which is not installed. Install it alongside kvsplice: ${INSTALL}`);
+  }
+}
 
 type Page = { readonly number: number; readonly lines: readonly Line[]; readonly others: readonly Paragraph[]; readonly reason?: string };
 
@@ -89,7 +103,10 @@ async function readPages(pdf: PDFDocumentProxy, options: LoadOptions): Promise<P
 async function readPage(pdf: PDFDocumentProxy, page: PDFPageProxy, hasFields: boolean, options: LoadOptions): Promise<Page> {
   const number = page.pageNumber;
   const { items } = await page.getTextContent();
-  const lines = linesOf(items.filter((item) => "str" in item), number);
+  const lines = linesOf(
+    items.filter((item) => "str" in item),
+    number,
+  );
   const others = hasFields ? await fieldsOf(page) : [];
   const reason = await reasonOf(page, lines);
   if (reason === undefined) return { number, lines, others };
@@ -100,7 +117,12 @@ async function readPage(pdf: PDFDocumentProxy, page: PDFPageProxy, hasFields: bo
     return { number, lines: [], others: [...read.map((paragraph) => ({ ...paragraph, page: number })), ...others] };
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    return { number, lines: [], others, reason: `The command of --ocr failed (${(error as Error).message}); try it on a picture by itself` };
+    return {
+      number,
+      lines: [],
+      others,
+      reason: `The --ocr command failed (${(error as Error).message}); try it on a single picture`,
+    };
   }
 }
 
@@ -113,11 +135,17 @@ async function reasonOf(page: PDFPageProxy, lines: readonly Line[]): Promise<Rea
 
 async function hasPicture(page: PDFPageProxy): Promise<boolean> {
   const { OPS } = await import("pdfjs-dist/legacy/build/pdf.mjs");
-  const pictures = new Set([OPS.paintImageXObject, OPS.paintInlineImageXObject, OPS.paintImageMaskXObject, OPS.paintImageXObjectRepeat, OPS.paintInlineImageXObjectGroup]);
+  const pictures = new Set([
+    OPS.paintImageXObject,
+    OPS.paintInlineImageXObject,
+    OPS.paintImageMaskXObject,
+    OPS.paintImageXObjectRepeat,
+    OPS.paintInlineImageXObjectGroup,
+  ]);
   return (await page.getOperatorList()).fnArray.some((operator) => pictures.has(operator));
 }
 
-/** One problem a reason, with its pages. */
+/** One problem per reason, with its pages. */
 function problemsOf(path: string, pages: readonly Page[]): LoadProblem[] {
   const numbers = new Map<string, number[]>();
   for (const { number, reason } of pages) {
@@ -126,21 +154,26 @@ function problemsOf(path: string, pages: readonly Page[]): LoadProblem[] {
   return Array.from(numbers, ([reason, some]) => ({ path, pages: some, reason: `${reason}.` }));
 }
 
-/** The one of its metadata, where its first page says it too or says no other; else what the first page says. */
+/** The title in the metadata, if the first page confirms it or has none; otherwise the first page's title. */
 async function titleOf(pdf: PDFDocumentProxy, lines: readonly Line[]): Promise<string | undefined> {
   const { info } = await pdf.getMetadata();
   const told = titleLine((info as { Title?: string }).Title);
   const named = told === undefined || MADE_TITLE.test(told) || isGibberish(told) ? undefined : told;
   const shown = lines.length === 0 ? undefined : titleLine(titleOfFirstPage(lines));
   const letters = (text: string) => text.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "");
-  const first = letters(lines.filter(({ page }) => page === lines[0]!.page).map(({ text }) => text).join(" "));
+  const first = letters(
+    lines
+      .filter(({ page }) => page === lines[0]!.page)
+      .map(({ text }) => text)
+      .join(" "),
+  );
   return named !== undefined && (shown === undefined || first.includes(letters(named))) ? named : (shown ?? named);
 }
 
 function reasoned(error: unknown): unknown {
-  if (error instanceof Unloadable || !(error instanceof Error) || error.name === "AbortError") return error;
+  if (error instanceof UnreadableFileError || !(error instanceof Error) || error.name === "AbortError") return error;
   if (error.name === "PasswordException") {
-    return new Unloadable("It is encrypted; save it without a password, for example with: qpdf --decrypt");
+    return new UnreadableFileError("It is encrypted; save it without a password, for example with: qpdf --decrypt");
   }
-  return new Unloadable(`It is broken (${error.message}); save it again from its source, or repair it with: qpdf in.pdf out.pdf`);
+  return new UnreadableFileError(`It is broken (${error.message}); save it again from its source, or repair it with: qpdf in.pdf out.pdf`);
 }

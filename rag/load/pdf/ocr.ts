@@ -4,12 +4,12 @@ import { text } from "node:stream/consumers";
 
 import type { PDFDocumentProxy, PDFPageProxy } from "pdfjs-dist";
 
-/** What programs that read pictures ask for: letters of 10 points are some 28 pixels high. */
+/** Resolution that OCR programs expect: letters of 10 points are some 28 pixels high. */
 const DOTS_PER_INCH = 200;
 
 const POINTS_PER_INCH = 72;
 
-/** Both are made by pdf.js, from the package @napi-rs/canvas that npm installs beside it. */
+/** Both are created by pdf.js with the package @napi-rs/canvas, which npm installs with it. */
 type Context = Parameters<PDFPageProxy["render"]>[0]["canvasContext"];
 type Drawing = { readonly canvas: { toBuffer(type: "image/png"): Buffer }; readonly context: Context };
 type CanvasFactory = { create(width: number, height: number): Drawing; destroy(drawing: Drawing): void };
@@ -28,22 +28,22 @@ export async function pictureOf(pdf: PDFDocumentProxy, page: PDFPageProxy): Prom
 }
 
 /**
- * What a command of the shell (`tesseract stdin stdout`) reads in a picture: it gets a PNG on its input and writes text.
+ * Text that a shell command (`tesseract stdin stdout`) reads in a picture: it gets a PNG on its input and writes text.
  *
- * @throws Error where it fails, with its last word
+ * @throws Error if it fails, with the last line of its error output
  */
 export async function readPicture(command: string, picture: Buffer, signal: AbortSignal | undefined): Promise<string> {
-  // A group of its own: what the shell has started ends with it.
+  // A separate process group, so that whatever the shell started ends with it.
   const child = spawn(command, { shell: true, stdio: "pipe", detached: process.platform !== "win32" });
   const end = () => {
     try {
       if (child.pid !== undefined) process.kill(process.platform === "win32" ? child.pid : -child.pid);
     } catch {
-      // It has ended by itself.
+      // It has already ended.
     }
   };
   signal?.addEventListener("abort", end, { once: true });
-  child.stdin.on("error", () => undefined); // of a command that ends before it has read all: its exit code says why
+  child.stdin.on("error", () => undefined); // if the command ends before reading everything, its exit code says why
   child.stdin.end(picture);
   try {
     const [read, complaint, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, "close")]);

@@ -3,17 +3,17 @@ import { withoutFurniture, withoutLeader } from "./furniture.js";
 import { bodyHeightOf, type Line } from "./lines.js";
 import { Words } from "./words.js";
 
-/** Lines further apart than this many line heights belong to different paragraphs; set text has 1.0 to 1.4. */
+/** Lines further apart than this many line heights belong to different paragraphs; typeset text has 1.0 to 1.4. */
 const PARAGRAPH_GAP = 1.6;
 
-/** A short line of larger letters than most is a heading. */
+/** A short line in larger letters than most is a heading. */
 const HEADING_RATIO = 1.12;
 const HEADING_LENGTH = 200;
 
-/** Letters of one size differ by what rounding does. */
+/** Letters of the same size differ by rounding. */
 const SAME_SIZE = 0.6;
 
-/** What a PDF's lines say: paragraphs and headings, without running heads, page numbers and leader dots. */
+/** The text of a PDF's lines: paragraphs and headings, without running heads, page numbers and leader dots. */
 export function paragraphsOfLines(lines: readonly Line[]): Paragraph[] {
   const body = bodyHeightOf(lines);
   const words = new Words(lines.map(({ text }) => text));
@@ -35,7 +35,7 @@ export function paragraphsOfLines(lines: readonly Line[]): Paragraph[] {
   return paragraphs.map(({ text, page, heading }) => (heading ? { text, page, heading } : { text, page }));
 }
 
-/** What a first page calls itself: its largest letters, where they are larger than those of the text. */
+/** The title on a first page: its largest letters, if they are larger than those of the text. */
 export function titleOfFirstPage(lines: readonly Line[]): string | undefined {
   const [first] = lines;
   const body = bodyHeightOf(lines);
@@ -45,7 +45,10 @@ export function titleOfFirstPage(lines: readonly Line[]): string | undefined {
   const start = headings.findIndex(({ height }) => largest - height < SAME_SIZE);
   let end = start + 1;
   while (end < headings.length && continues(headings[end - 1]!, headings[end]!, true)) end++;
-  return headings.slice(start, end).map(({ text }) => text).join(" ");
+  return headings
+    .slice(start, end)
+    .map(({ text }) => text)
+    .join(" ");
 }
 
 function isHeading({ text, height }: Line, body: number): boolean {

@@ -1,4 +1,4 @@
-/** What a document's other lines say of a word that a line's end broke. */
+/** Uses a document's other lines to rejoin words that were broken at a line's end. */
 export class Words {
   private readonly known = new Set<string>();
 
@@ -12,7 +12,7 @@ export class Words {
     }
   }
 
-  /** Joins a line to the text before it: `weath-` and `ering` are one word, `mixed-` and `mode` keep their hyphen. */
+  /** Joins a line to the text before it: `weath-` and `ering` become one word, `mixed-` and `mode` keep their hyphen. */
   join(before: string, line: string): string {
     if (before.endsWith("\u00ad")) return before.slice(0, -1) + line;
     const head = /[\p{L}\p{N}-]*\p{L}(?=[-\u2010]$)/u.exec(before)?.[0].toLowerCase();

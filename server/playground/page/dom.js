@@ -1,7 +1,7 @@
 /** @typedef {string | Node} Child */
 
 /**
- * An element with properties and children. Properties with a dash, and `role`, are attributes.
+ * Creates an element with properties and children. `role` and properties with a dash are set as attributes.
  *
  * @template {keyof HTMLElementTagNameMap} Name
  * @param {Name} name
@@ -20,7 +20,7 @@ export function element(name, properties = {}, ...children) {
 }
 
 /**
- * The one element that a selector names.
+ * Finds the element that a selector names.
  *
  * @template {HTMLElement} Type
  * @param {string} selector
@@ -35,7 +35,7 @@ export function find(selector, type, within = document) {
 }
 
 /**
- * A message's text, with what stands between backticks as code.
+ * A message's text, with code elements for the parts in backticks.
  *
  * @param {string} message
  * @returns {Child[]}

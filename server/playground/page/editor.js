@@ -1,12 +1,12 @@
 /** @import { Diagnostic } from "../../../pml/index.js" */
 import { element, find } from "./dom.js";
 
-/** @typedef {{ start: number, end: number, name: string }} Mark a range of the text, and the class that it gets */
+/** @typedef {{ start: number, end: number, name: string }} Mark a range of the text, and its class */
 
-/** Characters up to which markup is coloured; beyond, only problems are marked. */
+/** Maximum characters for which markup is coloured. In longer texts, only problems are marked. */
 const MAX_COLOURED = 50_000;
 
-/** A textarea over the same text in colours: it stays what browsers, keyboards and screen readers know. */
+/** A textarea on top of the same text in colours. Browsers, keyboards and screen readers see a normal textarea. */
 export class Editor {
   /** @type {readonly Mark[]} */
   #problems = [];
@@ -21,7 +21,7 @@ export class Editor {
     area.spellcheck = false;
     area.autocapitalize = "off";
     area.addEventListener("input", () => {
-      this.#problems = []; // their places are of the former text
+      this.#problems = []; // their positions refer to the old text
       this.#draw();
       onInput();
     });
@@ -46,7 +46,7 @@ export class Editor {
   }
 
   /**
-   * Puts the caret where the problem is.
+   * Moves the caret to the problem.
    *
    * @param {Diagnostic} diagnostic
    */
@@ -92,7 +92,7 @@ export class Editor {
 }
 
 /**
- * A mark of nothing, or of a line's end, could not be seen.
+ * Widens a mark that is empty or only covers a line end, which would be invisible.
  *
  * @param {Mark} mark
  * @param {string} text
@@ -101,11 +101,13 @@ export class Editor {
 function widened(mark, text) {
   if (mark.end > mark.start && text[mark.start] !== "\n") return mark;
   const next = text[mark.start];
-  return next === undefined || next === "\n" ? { ...mark, start: Math.max(0, mark.start - 1), end: mark.start } : { ...mark, end: mark.start + 1 };
+  return next === undefined || next === "\n"
+    ? { ...mark, start: Math.max(0, mark.start - 1), end: mark.start }
+    : { ...mark, end: mark.start + 1 };
 }
 
 /**
- * One line as pieces that each lie within all or nothing of a mark.
+ * Cuts a line into pieces, each entirely inside or outside of every mark.
  *
  * @param {string} text
  * @param {number} from

@@ -2,12 +2,12 @@
 /** @import { Description } from "../../../pml/index.js" */
 import { count, counted, element } from "./dom.js";
 
-/** Rows that are drawn; a schema may have ten thousand modules. */
+/** Maximum rows; a schema may have ten thousand modules. */
 const MAX_ROWS = 200;
 
 /**
- * A schema on the axis of its positions: a row a module, so that members of a union are seen to share theirs. The
- * first row is the prompt, with a gap where the schema keeps places for what it leaves out.
+ * Draws a schema along its positions, one row per module, so that members of a union visibly share theirs. The first row is
+ * the prompt, with gaps at the positions that are reserved for what it leaves out.
  *
  * @param {MarkupReport} report
  * @returns {{ summary: string, table: HTMLElement } | undefined}
@@ -20,7 +20,11 @@ export function drawLayout({ layout, prompt }) {
   const table = element(
     "table",
     { className: "layout" },
-    element("thead", {}, element("tr", {}, header("Module"), header("Tokens"), header("Positions"), element("th", { scope: "col" }, axis(length)))),
+    element(
+      "thead",
+      {},
+      element("tr", {}, header("Module"), header("Tokens"), header("Positions"), element("th", { scope: "col" }, axis(length))),
+    ),
     element(
       "tbody",
       {},
@@ -37,7 +41,7 @@ export function drawLayout({ layout, prompt }) {
  * @param {MarkupReport["prompt"]} prompt
  */
 function summary({ length, blocks, tree }, prompt) {
-  const schema = `${tree.name || "The schema"} takes ${counted(length, "position")} and is kept in ${counted(blocks, "block")}.`;
+  const schema = `${tree.name || "The schema"} takes ${counted(length, "position")} and is stored in ${counted(blocks, "block")}.`;
   if (!prompt) return schema;
   const cached = prompt.pieces.reduce((tokens, piece) => tokens + (piece.kind === "cached" ? piece.tokens : 0), 0);
   const all = prompt.pieces.reduce((tokens, piece) => tokens + piece.tokens, 0);
@@ -78,7 +82,10 @@ function axis(length) {
 function promptRow({ pieces, end }, length) {
   const tokens = pieces.reduce((sum, piece) => sum + piece.tokens, 0);
   const bars = pieces.flatMap((piece) => piece.places.map(([start, stop]) => bar(start, stop, length, piece.kind, titleOf(piece))));
-  return row("This prompt", "prompt", 0, count(tokens), `0–${count(end - 1)}`, [bar(0, end, length, "gap", "gap: kept for what the prompt leaves out"), ...bars]);
+  return row("This prompt", "prompt", 0, count(tokens), `0–${count(end - 1)}`, [
+    bar(0, end, length, "gap", "gap: reserved for what the prompt leaves out"),
+    ...bars,
+  ]);
 }
 
 /** @param {PieceView} piece */
@@ -92,17 +99,23 @@ function titleOf({ kind, label, tokens }) {
  * @param {number} length
  */
 function moduleRow(node, depth, length) {
-  const { kind, name, start, end, tokens, cached, included } = node;
+  const { kind, name, start, end, tokens, cached, included, sees, repeat } = node;
   const label = kind === "module" || kind === "schema" ? name : `${kind} ${name}`.trim();
-  const notes = [...(kind === "module" && !cached ? ["computed each time"] : []), ...(included === false ? ["left out"] : [])];
-  const positions = start === undefined || end === undefined || end <= start ? "" : end - start === 1 ? count(start) : `${count(start)}–${count(end - 1)}`;
+  const notes = [
+    ...(kind === "module" && !cached ? ["computed each time"] : []),
+    ...(repeat === undefined ? [] : [`up to ${repeat} times`]),
+    ...(sees === undefined ? [] : [`sees ${counted(sees, "token")} before it`]),
+    ...(included === false ? ["left out"] : []),
+  ];
+  const positions =
+    start === undefined || end === undefined || end <= start ? "" : end - start === 1 ? count(start) : `${count(start)}–${count(end - 1)}`;
   const classes = [kind, ...(included === false ? ["left-out"] : [])].join(" ");
   const shown = notes.length > 0 ? `${label} (${notes.join(", ")})` : label;
   return row(shown, classes, depth, kind === "union" || kind === "document" ? "" : count(tokens), positions, bars(node, length));
 }
 
 /**
- * A module's reach, and on it its own text: what its parameters and inner modules leave.
+ * A module's range of positions, and in it its own text, without parameters and inner modules.
  *
  * @param {Description} node
  * @param {number} length
@@ -110,7 +123,8 @@ function moduleRow(node, depth, length) {
 function bars({ kind, start, end, cached, children }, length) {
   if (start === undefined || end === undefined) return [];
   if (kind === "union") return [bar(start, end, length, "reach", "one of the modules below")];
-  if (kind === "parameter") return [bar(start, end, length, "parameter", `kept for an argument of up to ${counted(end - start, "token")}`)];
+  if (kind === "parameter")
+    return [bar(start, end, length, "parameter", `reserved for an argument of up to ${counted(end - start, "token")}`)];
   const own = [];
   let from = start;
   for (const child of children) {
@@ -149,5 +163,12 @@ function bar(start, end, length, name, title) {
 function row(label, classes, depth, tokens, positions, drawn) {
   const name = element("th", { scope: "row" }, label);
   name.style.setProperty("--depth", String(depth));
-  return element("tr", { className: classes }, name, element("td", {}, tokens), element("td", {}, positions), element("td", { className: "track" }, element("div", { "aria-hidden": "true" }, ...drawn)));
+  return element(
+    "tr",
+    { className: classes },
+    name,
+    element("td", {}, tokens),
+    element("td", {}, positions),
+    element("td", { className: "track" }, element("div", { "aria-hidden": "true" }, ...drawn)),
+  );
 }

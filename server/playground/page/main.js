@@ -1,7 +1,7 @@
 import { startAsk } from "./ask.js";
-import { count, find } from "./dom.js";
+import { find } from "./dom.js";
 import { startPml } from "./pml.js";
-import { readState, RequestProblem, useKey } from "./server.js";
+import { RequestProblem, readState, useKey } from "./server.js";
 import { startTabs } from "./tabs.js";
 
 const notice = find("#notice", HTMLElement);
@@ -10,7 +10,7 @@ const retry = find("#retry", HTMLButtonElement);
 const keyForm = find("#key-form", HTMLFormElement);
 const key = find("#key", HTMLInputElement);
 
-/** @param {RequestProblem} problem @returns {boolean} whether it is told here: a missing key stops all that the page does */
+/** @param {RequestProblem} problem @returns {boolean} whether it is shown here: without a key, nothing on the page works */
 function onProblem(problem) {
   if (!problem.key) return false;
   tell(problem.message);
@@ -31,8 +31,6 @@ async function start() {
     const state = await readState();
     tell("");
     keyForm.hidden = true;
-    const { name, contextLength } = state.model;
-    find("#model", HTMLElement).textContent = `${name}, context of ${count(contextLength)} tokens`;
     showAsk(state);
     showPml(state);
   } catch (error) {

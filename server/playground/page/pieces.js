@@ -1,4 +1,4 @@
-/** @import { PieceKind, PieceView, SourceView } from "../events.js" */
+/** @import { AgainView, PieceKind, PieceView, SourceView } from "../events.js" */
 import { count, counted, element, find } from "./dom.js";
 
 /** @type {Readonly<Record<PieceKind, string>>} */
@@ -10,11 +10,12 @@ const KINDS = {
 };
 
 /**
- * Shows a prompt as coloured pieces, each as wide as its tokens are many.
+ * Shows a prompt as coloured pieces whose widths are proportional to their numbers of tokens.
  *
  * @param {HTMLElement} root the run's `.result`
  * @param {readonly PieceView[]} pieces
  * @param {readonly SourceView[]} sources
+ * @returns {{ again(views: readonly AgainView[]): void }} `again` shows what linking recomputed
  */
 export function showPieces(root, pieces, sources) {
   const strip = find(".strip", HTMLElement, root);
@@ -23,7 +24,11 @@ export function showPieces(root, pieces, sources) {
   const list = find(".sources ol", HTMLOListElement, root);
   const buttons = pieces.map((piece, i) => {
     const label = `${KINDS[piece.kind]}: ${piece.label}, ${counted(piece.tokens, "token")}`;
-    const button = element("button", { type: "button", className: piece.kind, "aria-label": label, tabIndex: i === 0 ? 0 : -1 }, element("span", {}, count(piece.tokens)));
+    const button = element(
+      "button",
+      { type: "button", className: piece.kind, "aria-label": label, tabIndex: i === 0 ? 0 : -1 },
+      element("span", {}, count(piece.tokens)),
+    );
     button.style.flexGrow = String(piece.tokens);
     return button;
   });
@@ -39,12 +44,22 @@ export function showPieces(root, pieces, sources) {
     return item;
   });
 
+  /** @type {ReadonlyMap<number, AgainView>} */
+  let recomputed = new Map();
+
   /** @param {PieceView} piece */
   const show = (piece) => {
+    const again = recomputed.get(pieces.indexOf(piece));
     buttons.forEach((button, i) => button.classList.toggle("shown", pieces[i] === piece));
     items.forEach((item, i) => item.classList.toggle("shown", piece.source === i));
-    facts.replaceChildren(...describe(piece, sources));
-    text.textContent = piece.text || "These tokens are trained, and have no text.";
+    facts.replaceChildren(...describe(piece, sources, again));
+    const parts = again?.parts.map(({ text, again }) => (again ? element("mark", {}, text) : text)) ?? [
+      piece.text || "These are trained tokens without text.",
+    ];
+    text.replaceChildren(
+      ...parts,
+      piece.more > 0 && !again ? element("span", { className: "quiet" }, ` … and ${counted(piece.more, "more character")}`) : "",
+    );
   };
   buttons.forEach((button, i) => {
     const piece = /** @type {PieceView} */ (pieces[i]);
@@ -63,40 +78,71 @@ export function showPieces(root, pieces, sources) {
   strip.replaceChildren(...buttons);
   find(".sources", HTMLElement, root).hidden = sources.length === 0;
   list.replaceChildren(...items);
-  facts.replaceChildren(element("span", { className: "quiet" }, "Point at a piece to see what it is, or go through them with the arrow keys."));
+  facts.replaceChildren(element("span", { className: "quiet" }, "Point at a piece to see what it is, or use the arrow keys."));
   text.textContent = pieces.at(-1)?.text ?? "";
-  find(".legend", HTMLUListElement, root).replaceChildren(...legend(pieces));
-  find(".sum", HTMLElement, root).replaceChildren(...sum(pieces));
+  const tellTotals = () => {
+    const again = [...recomputed.values()].reduce((all, { tokens }) => all + tokens, 0);
+    find(".legend", HTMLUListElement, root).replaceChildren(...legend(pieces, again));
+    find(".sum", HTMLElement, root).replaceChildren(...sum(pieces, again));
+  };
+  tellTotals();
+  return {
+    again(views) {
+      recomputed = new Map(views.map((view) => [view.piece, view]));
+      for (const { piece, tokens } of views) {
+        const [button, view] = [buttons[piece], pieces[piece]];
+        if (!button || !view) continue;
+        button.classList.add("again");
+        button.style.setProperty("--again", String(tokens / view.tokens));
+        button.setAttribute("aria-label", `${button.getAttribute("aria-label")}, ${count(tokens)} recomputed`);
+      }
+      tellTotals();
+    },
+  };
 }
 
 /**
  * @param {PieceView} piece
  * @param {readonly SourceView[]} sources
+ * @param {AgainView | undefined} again
  */
-function describe({ kind, label, tokens, places, source }, sources) {
+function describe({ kind, label, tokens, places, source }, sources, again) {
   const ref = source === undefined ? undefined : sources[source]?.ref;
   const positions = places.map(([start, end]) => (end - start === 1 ? `${count(start)}` : `${count(start)}–${count(end - 1)}`)).join(", ");
   return [
     element("span", { className: `swatch ${kind}` }),
     element("strong", {}, label),
-    element("span", { className: "quiet" }, `${KINDS[kind]}, ${counted(tokens, "token")} at ${positions}${ref === undefined ? "" : `, ${ref}`}`),
+    element(
+      "span",
+      { className: "quiet" },
+      `${KINDS[kind]}, ${counted(tokens, "token")} at ${positions}${ref === undefined ? "" : `, ${ref}`}${again ? `; ${count(again.tokens)} recomputed` : ""}`,
+    ),
   ];
 }
 
-/** @param {readonly PieceView[]} pieces */
-function legend(pieces) {
+/**
+ * @param {readonly PieceView[]} pieces
+ * @param {number} again
+ */
+function legend(pieces, again) {
   const order = /** @type {const} */ (["cached", "encoded", "link", "new"]);
-  return order.flatMap((kind) => {
+  /** @param {string} kind @param {string} name @param {number} tokens */
+  const item = (kind, name, tokens) =>
+    element("li", {}, element("span", { className: `swatch ${kind}` }), element("span", {}, name, " "), element("b", {}, count(tokens)));
+  const kinds = order.flatMap((kind) => {
     const of = pieces.filter((piece) => piece.kind === kind);
     if (of.length === 0 && kind === "encoded") return [];
-    const tokens = of.reduce((all, piece) => all + piece.tokens, 0);
-    return [element("li", {}, element("span", { className: `swatch ${kind}` }), element("span", {}, KINDS[kind], " "), element("b", {}, count(tokens)))];
+    return [item(kind, KINDS[kind], of.reduce((all, piece) => all + piece.tokens, 0) - (kind === "cached" ? again : 0))];
   });
+  return [...kinds, ...(again > 0 ? [item("again", "recomputed", again)] : [])];
 }
 
-/** @param {readonly PieceView[]} pieces */
-function sum(pieces) {
+/**
+ * @param {readonly PieceView[]} pieces
+ * @param {number} again
+ */
+function sum(pieces, again) {
   const all = pieces.reduce((tokens, piece) => tokens + piece.tokens, 0);
-  const cached = pieces.reduce((tokens, piece) => tokens + (piece.kind === "cached" ? piece.tokens : 0), 0);
+  const cached = pieces.reduce((tokens, piece) => tokens + (piece.kind === "cached" ? piece.tokens : 0), 0) - again;
   return [element("b", {}, counted(all, "token")), `, ${count(cached)} of them from the cache (${((100 * cached) / all).toFixed(0)} %)`];
 }

@@ -1,4 +1,4 @@
-/** What the PML tab opens with: a parameter, a union, a module that is left out, and one that is never cached. */
+/** The PML tab's first example: a parameter, a union, a module that is left out, and one that is never cached. */
 export const SCHEMA = `<schema name="trip">
   <system>You answer questions from the given documents.</system>
   <user open="true">

@@ -1,21 +1,22 @@
+/** @import { RequestProblem } from "./server.js" */
 /** @import { SchemaFile, State } from "../events.js" */
 /** @import { Diagnostic } from "../../../pml/index.js" */
 import { counted, element, find, words } from "./dom.js";
 import { Editor } from "./editor.js";
 import { drawLayout } from "./layout.js";
-import { drawRendering } from "./rendering.js";
 import { PROMPT, SCHEMA } from "./pml-example.js";
+import { drawRendering } from "./rendering.js";
 import { RunView } from "./run.js";
-import { checkMarkup, readMarkup, RequestProblem } from "./server.js";
+import { readMarkup, requestMarkupReport, showProblem } from "./server.js";
 
-/** After the last keystroke; the server lays the whole schema out. */
+/** Wait after the last keystroke: the server lays out the whole schema. */
 const PAUSE_MS = 200;
 
 /**
- * The tab that writes markup.
+ * The tab for editing markup.
  *
  * @param {(problem: RequestProblem) => boolean} onProblem
- * @returns {(state: State) => void} shows what the server has
+ * @returns {(state: State) => void} shows the server's state
  */
 export function startPml(onProblem) {
   const form = find("#pml-form", HTMLFormElement);
@@ -35,10 +36,21 @@ export function startPml(onProblem) {
   /** @type {{ diagnostic: Diagnostic, item: HTMLElement }[]} */
   let problems = [];
 
-  const markup = () => ({ schema: schema.text, prompt: prompt.text, ...(schemaFile.value && { file: schemaFile.value }) });
+  const data = find("#data-text", HTMLTextAreaElement);
+  data.addEventListener("input", () => checkSoon());
+  const markup = () => {
+    const { data: values } = valuesIn(data.value);
+    return {
+      schema: schema.text,
+      prompt: prompt.text,
+      ...(schemaFile.value && { file: schemaFile.value }),
+      ...(values && { data: values }),
+    };
+  };
   /** @param {Diagnostic} diagnostic */
   const editorOf = ({ place }) => (place?.file === "schema" ? schema : place?.file === "prompt" ? prompt : undefined);
-  const showCaret = () => problems.forEach(({ diagnostic, item }) => item.classList.toggle("at-caret", editorOf(diagnostic)?.isAt(diagnostic) ?? false));
+  const showCaret = () =>
+    problems.forEach(({ diagnostic, item }) => item.classList.toggle("at-caret", editorOf(diagnostic)?.isAt(diagnostic) ?? false));
 
   let timer = 0;
   let checking = new AbortController();
@@ -51,10 +63,11 @@ export function startPml(onProblem) {
     checking.abort();
     const { signal } = (checking = new AbortController());
     try {
-      const report = await checkMarkup(markup(), signal);
-      showProblems(report.diagnostics.toSorted(byPlace));
+      const report = await requestMarkupReport(markup(), signal);
+      const { problem } = valuesIn(data.value);
+      showProblems([...(problem ? [problem] : []), ...report.diagnostics.toSorted(byPlace)]);
       const drawn = drawLayout(report);
-      // While the markup is wrong, the last layout stays, marked as such: the page does not jump at every key.
+      // While the markup has errors, the last layout stays, marked as stale, so that the page does not jump at every key.
       layout.classList.toggle("stale", !drawn);
       rendering.classList.toggle("stale", !report.prompt);
       if (report.prompt) {
@@ -67,8 +80,7 @@ export function startPml(onProblem) {
       find("#layout-table", HTMLElement).replaceChildren(drawn.table);
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof RequestProblem)) throw error;
-      if (!onProblem(error)) total.textContent = error.message;
+      showProblem(error, total, onProblem);
     }
   };
 
@@ -103,8 +115,7 @@ export function startPml(onProblem) {
     try {
       await read();
     } catch (error) {
-      if (!(error instanceof RequestProblem)) throw error;
-      if (!onProblem(error)) total.textContent = error.message;
+      showProblem(error, total, onProblem);
     }
   };
   schemaFile.addEventListener("change", openSchema);
@@ -122,13 +133,47 @@ export function startPml(onProblem) {
 
   return (state) => {
     files = state.schemas;
-    schemaFile.replaceChildren(element("option", { value: "" }, "example"), ...files.map(({ file }) => element("option", { value: file }, file)));
+    schemaFile.replaceChildren(
+      element("option", { value: "" }, "example"),
+      ...files.map(({ file }) => element("option", { value: file }, file)),
+    );
+    find("#more-schemas", HTMLElement).textContent =
+      state.more_schemas === 0 ? "" : `${counted(state.more_schemas, "more file")} in the folder cannot be opened here.`;
     void openSchema();
   };
 }
 
 /**
- * The schema's first, each in the order of its text.
+ * Parses the values as they are typed: a JSON object, or the problem with it.
+ *
+ * @param {string} text
+ * @returns {{ data?: Record<string, unknown>, problem?: Diagnostic }}
+ */
+function valuesIn(text) {
+  if (text.trim() === "") return {};
+  try {
+    const data = JSON.parse(text);
+    if (typeof data === "object" && data !== null && !Array.isArray(data)) return { data };
+    return {
+      problem: {
+        code: "bad-value",
+        severity: "error",
+        message: "the values are not a JSON object; write `{...}`, with modules and variables by name",
+      },
+    };
+  } catch (error) {
+    return {
+      problem: {
+        code: "bad-value",
+        severity: "error",
+        message: `the values are not JSON: ${error instanceof Error ? error.message : error}`,
+      },
+    };
+  }
+}
+
+/**
+ * Sorts the schema's diagnostics before the prompt's, each in text order.
  *
  * @param {Diagnostic} a
  * @param {Diagnostic} b
@@ -140,11 +185,16 @@ function byPlace({ place: a }, { place: b }) {
 
 /**
  * @param {Diagnostic} diagnostic
- * @param {Editor | undefined} editor the one that its place is in
+ * @param {Editor | undefined} editor the editor that contains its place
  */
 function problemItem({ code, severity, message, place, ...rest }, editor) {
   const where = place ? `${place.file}:${place.line}:${place.column}` : "";
-  const told = [element("span", { className: `severity ${severity}` }, severity), element("span", { className: "where" }, where), element("span", { className: "message" }, ...words(message)), element("code", { className: "quiet" }, code)];
+  const told = [
+    element("span", { className: `severity ${severity}` }, severity),
+    element("span", { className: "where" }, where),
+    element("span", { className: "message" }, ...words(message)),
+    element("code", { className: "quiet" }, code),
+  ];
   if (!editor) return element("li", {}, ...told);
   const button = element("button", { type: "button" }, ...told);
   button.addEventListener("click", () => editor.goTo({ code, severity, message, ...rest, ...(place && { place }) }));

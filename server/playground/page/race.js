@@ -2,12 +2,12 @@
 import { count, counted, element, find, ms } from "./dom.js";
 
 /**
- * One run as far as it has come. Times in ms from its start.
+ * The progress of one run. Times are in ms from its start.
  *
  * @typedef {object} Lane
  * @property {RunName} name
  * @property {"waiting" | "running" | "done" | "stopped"} state
- * @property {number} began on the page's clock
+ * @property {number} began by the page's clock
  * @property {{ text: string, at: number }[]} tokens
  * @property {RunStats} [stats]
  */
@@ -15,12 +15,12 @@ import { count, counted, element, find, ms } from "./dom.js";
 /** @type {Readonly<Record<RunName, string>>} */
 const NAMES = { spliced: "Spliced", full: "Full prefill" };
 
-/** The axis ends at one of these, times a power of ten. */
+/** The axis ends at one of these times a power of ten. */
 const ENDS = [1, 1.5, 2, 3, 4, 5, 6, 8, 10];
 
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** The timelines of a run spliced and by full prefill, on one axis. */
+/** The timelines of a spliced run and of full prefill, on one axis. */
 export class Race {
   /** @type {Map<RunName, Lane & { row: ReturnType<typeof makeRow> }>} */
   #lanes = new Map();
@@ -46,8 +46,9 @@ export class Race {
     this.#lanes = new Map(names.map((name) => [name, { name, state: "waiting", began: 0, tokens: [], row: makeRow(name) }]));
     find(".chart", HTMLElement, this.root).replaceChildren(this.#axis, ...[...this.#lanes.values()].map(({ row }) => row.element));
     this.headline.replaceChildren();
-    this.note.textContent = "Each runs by itself, one after the other, so that they do not compete for the cores. The times are the server's.";
-    if (retrieve_ms > 0) this.note.append(` Before them came retrieval, in ${ms(retrieve_ms)}: the same for both.`);
+    const both = names.length > 1;
+    this.note.textContent = `${both ? "They run one after the other, so that they do not compete for the cores. " : ""}Times are measured by the server.`;
+    if (retrieve_ms > 0) this.note.append(` Retrieval came first and took ${ms(retrieve_ms)}${both ? ", the same for both" : ""}.`);
     this.replayButton.hidden = true;
     this.details.hidden = true;
     this.#draw();
@@ -58,7 +59,7 @@ export class Race {
    * @param {number} time_ms
    */
   encoded(tokens, time_ms) {
-    this.note.append(` The store lacked blocks of ${counted(tokens, "token")}: they were encoded before, in ${ms(time_ms)}, and are kept.`);
+    this.note.append(` Missing blocks with ${counted(tokens, "token")} were encoded first, in ${ms(time_ms)}, and are now stored.`);
   }
 
   /** @param {RunName} name */
@@ -88,7 +89,7 @@ export class Race {
     this.#draw();
   }
 
-  /** No more events come: the runs are done, or were stopped. */
+  /** Call this after the last event, when the runs are done or were stopped. */
   end() {
     cancelAnimationFrame(this.#frame);
     const lanes = [...this.#lanes.values()];
@@ -105,11 +106,11 @@ export class Race {
   /** @param {RunName} name */
   #lane(name) {
     const lane = this.#lanes.get(name);
-    if (!lane) throw new Error(`There is no run ${name}.`);
+    if (!lane) throw new Error(`Unknown run ${name}.`);
     return lane;
   }
 
-  /** Draws until no run goes on. */
+  /** Draws while any run is in progress. */
   #tick() {
     cancelAnimationFrame(this.#frame);
     this.#draw();
@@ -127,7 +128,7 @@ export class Race {
     for (const lane of lanes) drawLane(lane, lane.row, end, now);
   }
 
-  /** Both runs from their beginning, at the speed that they had. */
+  /** Replays both runs at their original speed. */
   #replay() {
     const lanes = [...this.#lanes.values()];
     const last = Math.max(...lanes.map((lane) => reached(lane, 0)));
@@ -187,19 +188,27 @@ function drawLane(lane, row, end, now) {
   const line = element("span", { className: "line" });
   if (first !== undefined) Object.assign(line.style, { left: percent(first), width: percent(until - first) });
   const marks = tokens.map(({ text, at }, i) => {
-    const mark = element("span", { className: i === 0 ? "mark first" : "mark", title: `${i === 0 ? "first token" : `token ${i + 1}`} ${JSON.stringify(text)} after ${ms(at)}` });
+    const mark = element("span", {
+      className: i === 0 ? "mark first" : "mark",
+      title: `${i === 0 ? "first token" : `token ${i + 1}`} ${JSON.stringify(text)} after ${ms(at)}`,
+    });
     mark.style.left = percent(at);
     return mark;
   });
   row.end = end;
   row.track.replaceChildren(...bars, line, ...marks);
   row.figure.replaceChildren(...figure(lane, until));
-  const spoken = { waiting: "waits", running: "runs", stopped: "stopped", done: `first token after ${ms(stats?.first_token_ms ?? 0)}, then ${ms(stats?.per_token_ms ?? 0)} a token` }[state];
+  const spoken = {
+    waiting: "waiting",
+    running: "running",
+    stopped: "stopped",
+    done: `first token after ${ms(stats?.first_token_ms ?? 0)}, then ${ms(stats?.per_token_ms ?? 0)} per token`,
+  }[state];
   row.track.setAttribute("aria-label", `${NAMES[name]}: ${spoken}`);
 }
 
 /**
- * What the time to the first token went to: known when the run is done.
+ * The parts of the time to the first token, known when the run is done.
  *
  * @param {Lane} lane
  * @param {number} first
@@ -208,12 +217,13 @@ function segments({ name, state, stats }, first) {
   const computing = name === "full" ? "prefill: every token is computed" : "compute the new tokens";
   if (state === "waiting") return [];
   if (!stats) return [{ kind: name === "full" ? "new" : "cached", from: 0, to: first, title: "" }];
-  const { queue_ms, fetch_ms, splice_ms } = stats;
+  const { queue_ms, fetch_ms, splice_ms, look_ms } = stats;
   const lengths = /** @type {const} */ ([
     ["queue", "wait for a place", queue_ms],
     ["cached", "fetch the blocks", fetch_ms],
+    ["look", "find out what the question attends to", look_ms],
     ["splice", "splice them", splice_ms],
-    ["new", computing, Math.max(0, stats.first_token_ms - queue_ms - fetch_ms - splice_ms)],
+    ["new", computing, Math.max(0, stats.first_token_ms - queue_ms - fetch_ms - look_ms - splice_ms)],
   ]);
   let to = 0;
   return lengths.flatMap(([kind, what, length]) => {
@@ -229,9 +239,10 @@ function segments({ name, state, stats }, first) {
  */
 function figure({ state, tokens, stats }, until) {
   const first = stats?.first_token_ms ?? tokens[0]?.at;
-  if (state === "waiting") return [element("span", { className: "quiet" }, "comes next")];
-  if (first === undefined) return state === "stopped" ? [element("span", { className: "quiet" }, "stopped")] : [element("b", { className: "quiet" }, ms(until))];
-  const rest = state === "stopped" ? "stopped" : stats && tokens.length > 1 ? `then ${ms(stats.per_token_ms)} a token` : "";
+  if (state === "waiting") return [element("span", { className: "quiet" }, "next")];
+  if (first === undefined)
+    return state === "stopped" ? [element("span", { className: "quiet" }, "stopped")] : [element("b", { className: "quiet" }, ms(until))];
+  const rest = state === "stopped" ? "stopped" : stats && tokens.length > 1 ? `then ${ms(stats.per_token_ms)} per token` : "";
   return [element("b", {}, ms(first)), element("span", { className: "quiet" }, rest)];
 }
 
@@ -252,20 +263,28 @@ function ticks(end) {
 function headline(spliced, full) {
   if (full === undefined) return [element("b", {}, ms(spliced)), " to the first token"];
   const ratio = full / spliced;
-  const told = ratio >= 1 ? `${ratio.toFixed(1)} times sooner` : `${(1 / ratio).toFixed(1)} times later`;
-  return [element("b", {}, told), ` to the first token: ${ms(spliced)} spliced, ${ms(full)} by full prefill`];
+  const told = ratio >= 1 ? `${ratio.toFixed(1)} times faster` : `${(1 / ratio).toFixed(1)} times slower`;
+  return [element("b", {}, told), ` to the first token: ${ms(spliced)} spliced, ${ms(full)} with full prefill`];
 }
 
 /** @param {readonly Lane[]} lanes */
 function figures(lanes) {
   const rows = Math.max(...lanes.map(({ tokens }) => tokens.length));
-  const head = element("tr", {}, element("th", { scope: "col" }, "Token"), ...lanes.flatMap(({ name }) => [element("th", { scope: "col" }, NAMES[name]), element("th", { scope: "col" }, "ms")]));
+  const head = element(
+    "tr",
+    {},
+    element("th", { scope: "col" }, "Token"),
+    ...lanes.flatMap(({ name }) => [element("th", { scope: "col" }, NAMES[name]), element("th", { scope: "col" }, "ms")]),
+  );
   const body = Array.from({ length: rows }, (_, i) =>
     element(
       "tr",
       {},
       element("th", { scope: "row" }, String(i + 1)),
-      ...lanes.flatMap(({ tokens }) => [element("td", {}, element("code", {}, tokens[i] ? JSON.stringify(tokens[i].text) : "")), element("td", {}, tokens[i] ? count(tokens[i].at) : "")]),
+      ...lanes.flatMap(({ tokens }) => [
+        element("td", {}, element("code", {}, tokens[i] ? JSON.stringify(tokens[i].text) : "")),
+        element("td", {}, tokens[i] ? count(tokens[i].at) : ""),
+      ]),
     ),
   );
   return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));

@@ -1,6 +1,7 @@
+import { tabOfAddress } from "./address.js";
 import { find } from "./dom.js";
 
-/** Tabs as the ARIA practices have them: one stop of the Tab key, arrows between them. The address keeps the choice. */
+/** Tabs as in the ARIA practices: one tab stop, with arrow keys between the tabs. The URL keeps the choice. */
 export function startTabs() {
   const list = find("[role=tablist]", HTMLElement);
   const tabs = Array.from(list.querySelectorAll("button"));
@@ -14,7 +15,7 @@ export function startTabs() {
       find(`#${tab.getAttribute("aria-controls")}`, HTMLElement).hidden = !selected;
     }
   };
-  const chosenByAddress = () => tabs.find(({ id }) => id === `tab-${location.hash.slice(1)}`) ?? tabs[0];
+  const chosenByAddress = () => tabs.find(({ id }) => id === `tab-${tabOfAddress()}`) ?? tabs[0];
 
   list.addEventListener("click", ({ target }) => {
     if (!(target instanceof HTMLButtonElement)) return;

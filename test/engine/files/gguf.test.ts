@@ -1,15 +1,27 @@
 import { createHash } from "node:crypto";
-import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { gguf } from "@huggingface/gguf";
 import fc from "fast-check";
 import { afterAll, expect, test } from "vitest";
 import { openModelFile, readMetadata } from "../../../engine/model/files/open.js";
 import { KvspliceError } from "../../../plan/index.js";
-import { counting, F32, type GgufTensor, type GgufValue, text, u32, u64, writeGguf } from "./write-gguf.js";
+import { counting, F32, type GgufTensor, type GgufValue, text, u32, u64, writeGguf } from "../../support/engine/files/write-gguf.js";
 
-const CARRIED = new URL("../../../models/kvsplice-135m.gguf", import.meta.url).pathname;
+const CARRIED = fileURLToPath(new URL("../../../models/kvsplice-135m.gguf", import.meta.url));
 const LLAMA: Record<string, GgufValue> = { "general.architecture": { string: "llama" } };
 
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-gguf-"));
@@ -21,7 +33,7 @@ function written(bytes: Uint8Array, name = "model.gguf"): string {
   return path;
 }
 
-/** The message of the refusal that opening a file ends in. */
+/** The error message when a file is refused. */
 function refusal(path: string): string {
   try {
     openModelFile(path).close();
@@ -33,7 +45,7 @@ function refusal(path: string): string {
   throw new Error(`${path} was opened`);
 }
 
-test("a file says what @huggingface/gguf reads of it", async () => {
+test("reads the same as @huggingface/gguf", async () => {
   const reference = await gguf(CARRIED, { allowLocalFile: true });
   const file = openModelFile(CARRIED);
   const { version: _, tensor_count, kv_count, ...metadata } = reference.metadata as Record<string, unknown>;
@@ -45,7 +57,7 @@ test("a file says what @huggingface/gguf reads of it", async () => {
   file.close();
 });
 
-test("a value of each type is read", () => {
+test("reads a value of each type", () => {
   const path = written(
     writeGguf(
       {
@@ -87,7 +99,7 @@ test("a value of each type is read", () => {
   });
 });
 
-test("strings are read whole wherever the reader's chunks end, of a header of several megabytes too", () => {
+test("reads whole strings wherever the reader's chunks end, even in a header of several megabytes", () => {
   const strings = Array.from({ length: 300_000 }, (_, i) => `token-${i}`);
   const long = "ä".repeat(1_500_000);
   const path = written(writeGguf({ ...LLAMA, strings: { strings }, long: { string: long }, after: { uint32: 7 } }, [counting("x", 1, 1)]));
@@ -97,7 +109,7 @@ test("strings are read whole wherever the reader's chunks end, of a header of se
   expect(metadata["after"]).toBe(7);
 });
 
-test("tensors and their rows are the file's bytes", () => {
+test("tensors and their rows are exactly the file's bytes", () => {
   const file = openModelFile(written(writeGguf(LLAMA, [counting("a", 3), counting("b", 4, 5)])));
   expect(file.tensor("b")).toMatchObject({ name: "b", type: "F32", shape: [4, 5] });
   expect([...new Float32Array(file.tensor("a").bytes.buffer)]).toEqual([0, 1, 2]);
@@ -108,7 +120,7 @@ test("tensors and their rows are the file's bytes", () => {
   file.close();
 });
 
-test("tensors beyond 4 GiB are read where they lie", () => {
+test("reads tensors beyond 4 GiB", () => {
   const path = written(writeGguf(LLAMA, [counting("far", 2, 2)]));
   const bytes = readFileSync(path);
   const [header, data] = [bytes.subarray(0, -32), bytes.subarray(-32)];
@@ -123,7 +135,7 @@ test("tensors beyond 4 GiB are read where they lie", () => {
   model.close();
 });
 
-test("the content's hash is the file's", async () => {
+test("the content hash is the file's hash", async () => {
   const path = written(writeGguf(LLAMA, [counting("x", 8)]));
   const model = openModelFile(path);
   expect(await model.contentHash()).toBe(createHash("sha256").update(readFileSync(path)).digest("hex"));
@@ -131,7 +143,10 @@ test("the content's hash is the file's", async () => {
 });
 
 const part = (number: number, count: number, tensors: readonly GgufTensor[], metadata: Record<string, GgufValue> = {}) =>
-  writeGguf({ ...metadata, "split.no": { uint16: number }, "split.count": { uint16: count }, "split.tensors.count": { int32: 3 } }, tensors);
+  writeGguf(
+    { ...metadata, "split.no": { uint16: number }, "split.count": { uint16: count }, "split.tensors.count": { int32: 3 } },
+    tensors,
+  );
 
 function writeSplit(): readonly string[] {
   return [
@@ -141,7 +156,7 @@ function writeSplit(): readonly string[] {
   ];
 }
 
-test("a split file is one model, whichever part is named", async () => {
+test("a split file is opened as one model, whichever part is named", async () => {
   const paths = writeSplit();
   const hashes = new Set<string>();
   for (const path of paths) {
@@ -155,53 +170,96 @@ test("a split file is one model, whichever part is named", async () => {
   expect(hashes.size).toBe(1);
 });
 
-test("a split file without one of its parts, or with another's, is refused by that", () => {
+test("a split file with a missing or wrong part is refused, with the reason", () => {
   const [first, second, third] = writeSplit() as [string, string, string];
   rmSync(second);
-  expect(refusal(third)).toContain("m-00002-of-00003.gguf is not beside it");
+  expect(refusal(third)).toContain("m-00002-of-00003.gguf is missing");
   writeFileSync(second, part(2, 3, [counting("b", 3)]));
-  expect(refusal(first)).toContain("says that it is part 3 of 3, and its name says otherwise");
+  expect(refusal(first)).toContain("says that it is part 3 of 3, but its name differs");
   writeFileSync(second, part(1, 3, []));
-  expect(refusal(first)).toContain("2 tensors of 3");
+  expect(refusal(first)).toContain("2 of 3 tensors");
   writeFileSync(second, part(1, 3, [counting("a", 3)]));
-  expect(refusal(first)).toContain("tensor a is there twice");
+  expect(refusal(first)).toContain("tensor a appears twice");
   renameSync(first, join(folder, "renamed.gguf"));
-  expect(refusal(join(folder, "renamed.gguf"))).toContain("part 1 of 3, and its name says otherwise");
+  expect(refusal(join(folder, "renamed.gguf"))).toContain("part 1 of 3, but its name differs");
 });
 
 test.each<[what: string, bytes: Uint8Array, cause: string]>([
-  ["an empty file", Buffer.alloc(0), "has 0 bytes"],
+  ["an empty file", Buffer.alloc(0), "has only 0 bytes"],
   ["a web page", Buffer.from("<!DOCTYPE html><title>404</title>"), "it is a web page"],
   ["a Git LFS pointer", Buffer.from("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "Git LFS pointer"],
   ["a PyTorch checkpoint", Buffer.from("PK\x03\x04..."), "PyTorch"],
-  ["zeros", Buffer.alloc(100), "download that was not finished"],
-  ["llama.cpp's former format", Buffer.from("tjgg0000"), "before GGUF"],
-  ["another file", Buffer.from("hello world"), "does not begin with GGUF's mark"],
-  ["the first version", Buffer.concat([Buffer.from("GGUF"), u32(1), Buffer.alloc(16)]), "first version"],
+  ["zeros", Buffer.alloc(100), "unfinished download"],
+  ["llama.cpp's format before GGUF", Buffer.from("tjgg0000"), "older than GGUF"],
+  ["another file", Buffer.from("hello world"), "does not begin with GGUF's magic number"],
+  ["the first version", Buffer.concat([Buffer.from("GGUF"), u32(1), Buffer.alloc(16)]), "is GGUF version 1"],
   ["a later version", Buffer.concat([Buffer.from("GGUF"), u32(4), Buffer.alloc(16)]), "version 4"],
   ["big-endian numbers", Buffer.concat([Buffer.from("GGUF"), Buffer.of(0, 0, 0, 3), Buffer.alloc(16)]), "big-endian"],
   ["no tensors", writeGguf({ ...LLAMA, "tokenizer.ggml.model": { string: "gpt2" } }), "a vocabulary without a model"],
   ["no architecture", writeGguf({}, [counting("x", 1)]), "without general.architecture"],
   ["a projector", writeGguf({ "general.architecture": { string: "clip" } }, [counting("x", 1)]), "projector (mmproj)"],
-  ["a projector by type", writeGguf({ "general.architecture": { string: "x" }, "general.type": { string: "mmproj" } }, [counting("x", 1)]), "projector (mmproj)"],
+  [
+    "a projector by type",
+    writeGguf({ "general.architecture": { string: "x" }, "general.type": { string: "mmproj" } }, [counting("x", 1)]),
+    "projector (mmproj)",
+  ],
   ["an adapter", writeGguf({ ...LLAMA, "general.type": { string: "adapter" } }, [counting("x", 1)]), "LoRA adapter"],
   ["an importance matrix", writeGguf({ ...LLAMA, "general.type": { string: "imatrix" } }, [counting("x", 1)]), "importance matrix"],
   ["BERT", writeGguf({ "general.architecture": { string: "bert" } }, [counting("x", 1)]), "embedding or ranking model (architecture bert)"],
-  ["Qwen 3 Embedding", writeGguf({ "general.architecture": { string: "qwen3" }, "qwen3.pooling_type": { uint32: 3 } }, [counting("x", 1)]), "qwen3.pooling_type is 3"],
-  ["attention in both directions", writeGguf({ ...LLAMA, "llama.attention.causal": { bool: false } }, [counting("x", 1)]), "llama.attention.causal is false"],
-  ["a type of tensor to come", writeGguf(LLAMA, [{ name: "x", type: 99, shape: [1], bytes: Buffer.alloc(4) }]), "is of type 99"],
-  ["rows that are no whole blocks", writeGguf(LLAMA, [{ name: "x", type: 2, shape: [31], bytes: Buffer.alloc(18) }]), "whole blocks of 32"],
+  [
+    "Qwen 3 Embedding",
+    writeGguf({ "general.architecture": { string: "qwen3" }, "qwen3.pooling_type": { uint32: 3 } }, [counting("x", 1)]),
+    "qwen3.pooling_type is 3",
+  ],
+  [
+    "attention in both directions",
+    writeGguf({ ...LLAMA, "llama.attention.causal": { bool: false } }, [counting("x", 1)]),
+    "llama.attention.causal is false",
+  ],
+  ["an unknown tensor type", writeGguf(LLAMA, [{ name: "x", type: 99, shape: [1], bytes: Buffer.alloc(4) }]), "has type 99"],
+  [
+    "rows that are not whole blocks",
+    writeGguf(LLAMA, [{ name: "x", type: 2, shape: [31], bytes: Buffer.alloc(18) }]),
+    "whole blocks of 32",
+  ],
   ["five dimensions", writeGguf(LLAMA, [{ name: "x", type: F32, shape: [1, 1, 1, 1, 1], bytes: Buffer.alloc(4) }]), "5 dimensions"],
-  ["a key twice", Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(2), text("a"), u32(0), Buffer.of(1), text("a"), u32(0), Buffer.of(1), Buffer.alloc(9)]), "the key a twice"],
+  [
+    "a key twice",
+    Buffer.concat([
+      Buffer.from("GGUF"),
+      u32(3),
+      u64(0),
+      u64(2),
+      text("a"),
+      u32(0),
+      Buffer.of(1),
+      text("a"),
+      u32(0),
+      Buffer.of(1),
+      Buffer.alloc(9),
+    ]),
+    "the key a twice",
+  ],
   ["an alignment of 3", writeGguf({ ...LLAMA, "general.alignment": { uint32: 3 } }, [counting("x", 1)]), "not a power of two"],
   ["arrays in arrays in arrays", nested(3), "3 deep"],
-])("%s is refused by what it is", (_, bytes, cause) => {
+])("%s is refused, and the error says what it is", (_, bytes, cause) => {
   expect(refusal(written(bytes))).toContain(cause);
 });
 
 function nested(depth: number): Buffer {
   const arrays = Array.from({ length: depth }, () => Buffer.concat([u32(9), u64(1)]));
-  return Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(1), text("a"), u32(9), ...arrays.slice(1), u32(0), u64(0), Buffer.alloc(64)]);
+  return Buffer.concat([
+    Buffer.from("GGUF"),
+    u32(3),
+    u64(0),
+    u64(1),
+    text("a"),
+    u32(9),
+    ...arrays.slice(1),
+    u32(0),
+    u64(0),
+    Buffer.alloc(64),
+  ]);
 }
 
 test("a path without a file is refused", () => {
@@ -214,11 +272,37 @@ test.each<[where: string, bytes: (size: bigint) => Buffer]>([
   ["the number of tensors", (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(size), u64(0), Buffer.alloc(1000)])],
   ["the number of keys", (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(size), Buffer.alloc(1000)])],
   ["a key's length", (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(1), u64(size), Buffer.alloc(1000)])],
-  ["a string's length", (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(1), text("a"), u32(8), u64(size), Buffer.alloc(1000)])],
-  ["an array's length", (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(1), text("a"), u32(9), u32(0), u64(size), Buffer.alloc(1000)])],
-  ["a tensor's dimension", (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(1), u64(0), text("a"), u32(2), u64(size), u64(size), u32(0), u64(0), Buffer.alloc(1000)])],
-  ["a tensor's offset", (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(1), u64(0), text("a"), u32(1), u64(1), u32(0), u64(size), Buffer.alloc(1000)])],
-])("%s that no file has is refused at once, and takes no memory", (_, bytes) => {
+  [
+    "a string's length",
+    (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(1), text("a"), u32(8), u64(size), Buffer.alloc(1000)]),
+  ],
+  [
+    "an array's length",
+    (size) => Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(1), text("a"), u32(9), u32(0), u64(size), Buffer.alloc(1000)]),
+  ],
+  [
+    "a tensor's dimension",
+    (size) =>
+      Buffer.concat([
+        Buffer.from("GGUF"),
+        u32(3),
+        u64(1),
+        u64(0),
+        text("a"),
+        u32(2),
+        u64(size),
+        u64(size),
+        u32(0),
+        u64(0),
+        Buffer.alloc(1000),
+      ]),
+  ],
+  [
+    "a tensor's offset",
+    (size) =>
+      Buffer.concat([Buffer.from("GGUF"), u32(3), u64(1), u64(0), text("a"), u32(1), u64(1), u32(0), u64(size), Buffer.alloc(1000)]),
+  ],
+])("%s that is impossibly large is refused at once, without taking memory", (_, bytes) => {
   for (const size of HUGE) {
     const path = written(bytes(size));
     const before = process.memoryUsage().rss;
@@ -227,11 +311,11 @@ test.each<[where: string, bytes: (size: bigint) => Buffer]>([
   }
 });
 
-test("values that the file has, but no model needs, take bounded memory", () => {
+test("values that no model needs take limited memory, even if the file contains them", () => {
   // 200 MB of one-byte values would be some 2 GB of numbers.
   const path = written(Buffer.concat([Buffer.from("GGUF"), u32(3), u64(0), u64(1), text("a"), u32(9), u32(0), u64(200_000_000)]));
   truncateSync(path, 200_001_000);
-  expect(refusal(path)).toContain("an array has a length of 200000000");
+  expect(refusal(path)).toContain("gives an array a length of 200000000");
 });
 
 const SMALL = writeGguf(
@@ -246,17 +330,17 @@ const SMALL = writeGguf(
   [counting("token_embd.weight", 3, 4), counting("output_norm.weight", 4)],
 );
 
-test("a file cut anywhere is refused as cut short", () => {
+test("a file truncated anywhere is refused as cut short", () => {
   for (let length = 4; length < SMALL.length - 16; length++) {
     expect(refusal(written(SMALL.subarray(0, length))), `${length} bytes`).toContain("cut short");
   }
 });
 
-test("cut behind its last tensor's padding alone, a file is whole", () => {
+test("a file truncated only in the padding after its last tensor is complete", () => {
   openModelFile(written(SMALL.subarray(0, SMALL.length - 16))).close();
 });
 
-test("with random bytes in its header, a file opens or is refused", () => {
+test("a file with random bytes in its header either opens or is refused", () => {
   const header = SMALL.length - 96;
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.nat(header - 1), fc.nat(255)), { minLength: 1, maxLength: 8 }), (changes) => {
@@ -275,7 +359,7 @@ test("with random bytes in its header, a file opens or is refused", () => {
   );
 });
 
-test("a file that becomes shorter while it is open is told", () => {
+test("reports a file that becomes shorter while it is open", () => {
   const path = written(SMALL);
   const model = openModelFile(path);
   const file = openSync(path, "r+");

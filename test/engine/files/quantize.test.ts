@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { dequantize } from "../../../engine/model/tensors/index.js";
 import { halfToFloat } from "../../../engine/model/tensors/half.js";
+import { dequantize } from "../../../engine/model/tensors/index.js";
 import { floatToHalf, quantize } from "../../../engine/model/tensors/quantize.js";
 
-test("a half precision number is written as it was read, and every other as the nearest of them", () => {
+test("a half precision number is written as it was read, and any other as the nearest half", () => {
   for (let bits = 0; bits < 0x7c00; bits++) {
     const [value, next] = [halfToFloat(bits), bits + 1 < 0x7c00 ? halfToFloat(bits + 1) : 65_536];
     expect(floatToHalf(value)).toBe(bits);
@@ -22,7 +22,7 @@ const group = fc.float32Array({ minLength: 32, maxLength: 32, min: -100, max: 10
 test.each([
   ["Q8_0", 127, 0.5],
   ["Q4_0", 8, 1],
-] as const)("%s is off by less than a step, and by the scale's rounding", (type, steps, off) => {
+] as const)("%s is off by less than one step plus the scale's rounding", (type, steps, off) => {
   fc.assert(
     fc.property(group, (values) => {
       const read = dequantize({ name: "x", type, shape: [1, 32], bytes: quantize(values, type) });
@@ -33,7 +33,7 @@ test.each([
   );
 });
 
-test.each(["Q8_0", "Q4_0"] as const)("%s of what was read from it is the same", (type) => {
+test.each(["Q8_0", "Q4_0"] as const)("quantising dequantised %s values changes nothing", (type) => {
   fc.assert(
     fc.property(group, (values) => {
       const once = dequantize({ name: "x", type, shape: [1, 32], bytes: quantize(values, type) });

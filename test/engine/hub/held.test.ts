@@ -1,10 +1,10 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { heldModels, isHeldSound, removeHeld } from "../../../engine/model/hub/held.js";
-import { hubSettings, type HubSettings } from "../../../engine/model/hub/settings.js";
+import { type HubSettings, hubSettings } from "../../../engine/model/hub/settings.js";
 
 const COMMITS = ["0".repeat(40), "1".repeat(40)] as const;
 
@@ -24,7 +24,7 @@ function write(path: string, content: string): void {
 const sha256 = (content: string) => createHash("sha256").update(content).digest("hex");
 const REPO = ".cache/huggingface/hub/models--acme--tiny-GGUF";
 
-/** A file of a commit, as huggingface_hub keeps it. */
+/** Writes a file of a commit in huggingface_hub's layout. */
 function writeSnapshot(commit: string, path: string, content: string): void {
   write(`${REPO}/blobs/${sha256(content)}`, content);
   const link = join(home, REPO, "snapshots", commit, path);
@@ -34,12 +34,15 @@ function writeSnapshot(commit: string, path: string, content: string): void {
 
 function writeOllama(name: string, content: string): void {
   write(`.ollama/models/blobs/sha256-${sha256(content)}`, content);
-  write(`.ollama/models/manifests/${name}`, JSON.stringify({ layers: [{ mediaType: "application/vnd.ollama.image.model", digest: `sha256:${sha256(content)}` }] }));
+  write(
+    `.ollama/models/manifests/${name}`,
+    JSON.stringify({ layers: [{ mediaType: "application/vnd.ollama.image.model", digest: `sha256:${sha256(content)}` }] }),
+  );
 }
 
 const named = (name: string) => heldModels(settings).find((model) => model.name === name)!;
 
-test("models of all folders are listed by the names that open them, with their sizes", () => {
+test("lists the models in all folders by the names that open them, with their sizes", () => {
   write(`${REPO}/refs/main`, COMMITS[1]);
   writeSnapshot(COMMITS[0], "tiny-Q8_0.gguf", "old");
   writeSnapshot(COMMITS[1], "tiny-Q8_0.gguf", "newer");
@@ -60,7 +63,7 @@ test("models of all folders are listed by the names that open them, with their s
   ]);
 });
 
-test("a file that two commits share is kept while one of them has it", () => {
+test("a file shared by two commits is kept as long as one of them remains", () => {
   write(`${REPO}/refs/main`, COMMITS[1]);
   for (const commit of COMMITS) writeSnapshotLink(commit);
   removeHeld(named("hf:acme/tiny-GGUF:Q8_0"));
@@ -73,15 +76,15 @@ function writeSnapshotLink(commit: string): void {
   writeSnapshot(commit, "tiny-Q8_0.gguf", "same");
 }
 
-test("other programs' models are not removed", () => {
+test("does not remove other programs' models", () => {
   write(".lmstudio/models/acme/small-GGUF/small.gguf", "x");
   writeOllama("registry.ollama.ai/library/llama3.2/1b", "y");
-  expect(() => removeHeld(named("hf:acme/small-GGUF:small.gguf"))).toThrow("is LM Studio's. Remove it there");
+  expect(() => removeHeld(named("hf:acme/small-GGUF:small.gguf"))).toThrow("belongs to LM Studio. Remove it there");
   expect(() => removeHeld(named("ollama:llama3.2:1b"))).toThrow("ollama rm llama3.2:1b");
   expect(existsSync(join(home, ".lmstudio/models/acme/small-GGUF/small.gguf"))).toBe(true);
 });
 
-test("files are held against the hashes that they are named by, where they are", async () => {
+test("checks files against the hashes in their names, if there are any", async () => {
   write(`${REPO}/refs/main`, COMMITS[0]);
   writeSnapshot(COMMITS[0], "tiny-Q8_0.gguf", "whole");
   writeOllama("registry.ollama.ai/library/llama3.2/1b", "whole");

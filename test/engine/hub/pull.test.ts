@@ -6,11 +6,12 @@ import { createServer } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { pull, type PullProgress } from "../../../engine/model/hub/pull.js";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { type PullProgress, pull } from "../../../engine/model/hub/pull.js";
 import { parseReference } from "../../../engine/model/hub/reference.js";
-import { hubSettings, type HubSettings } from "../../../engine/model/hub/settings.js";
-import { COMMIT, type Hub, sha256, startHub } from "./hub-server.js";
+import { type HubSettings, hubSettings } from "../../../engine/model/hub/settings.js";
+import { COMMIT, type Hub, sha256, startHub } from "../../support/engine/hub/hub-server.js";
 
 const Q4 = randomBytes(700_000);
 const Q8 = randomBytes(5_000);
@@ -55,7 +56,7 @@ function fetchModel(name: string, options: Parameters<typeof pull>[1] = {}): Pro
   return pull(parseReference(name, hub.url), { settings, ...options });
 }
 
-test("a model is fetched by its quantisation, into Hugging Face's cache", async () => {
+test("fetches a model by its quantisation into Hugging Face's cache", async () => {
   const progress: PullProgress[] = [];
   const path = await fetchModel("hf:acme/tiny-GGUF:q4_k_m", { onProgress: (each) => progress.push(each) });
   const repo = join(home, ".cache/huggingface/hub/models--acme--tiny-GGUF");
@@ -71,28 +72,75 @@ test.each([
   ["hf:acme/tiny-GGUF:Q8_0", Q8],
   ["hf:acme/tiny-GGUF@v1:tiny-Q8_0.gguf", Q8],
   ["hf:acme/tiny-GGUF:BF16", PARTS[0]],
-])("%s names one file", async (name, content) => {
+])("%s selects one file", async (name, content) => {
   expect(sha256(readFileSync(await fetchModel(name)))).toBe(sha256(content));
 });
 
-test("a page and a file of the hub are names, too", async () => {
+test("a page or file URL of the hub is also a name", async () => {
   expect(sha256(readFileSync(await fetchModel(`${hub.url}/acme/tiny-GGUF`)))).toBe(sha256(Q4));
   expect(sha256(readFileSync(await fetchModel(`${hub.url}/acme/tiny-GGUF/blob/main/tiny-Q8_0.gguf`)))).toBe(sha256(Q8));
 });
 
-test("all parts of a split file are fetched", async () => {
+test("fetches all parts of a split file", async () => {
   const path = await fetchModel("hf:acme/tiny-GGUF:BF16");
   expect(sha256(readFileSync(path.replace("00001-of", "00002-of")))).toBe(sha256(PARTS[1]));
 });
 
-test("a repository of safetensors is a folder, and what it does not need is not fetched", async () => {
+test("fetches a safetensors repository as a folder, without files that it does not need", async () => {
   const folder = await fetchModel("hf:acme/tiny");
   expect(existsSync(join(folder, "config.json"))).toBe(true);
   expect(existsSync(join(folder, "model.safetensors"))).toBe(true);
   expect(existsSync(join(folder, "original"))).toBe(false);
 });
 
-test("what was fetched is opened without a request, offline too", async () => {
+describe("an adapter", () => {
+  const config = Buffer.from('{"peft_type": "LORA"}');
+  const fetchAdapter = (name: string, folder = "", more: Record<string, string> = {}) => {
+    const reference = parseReference(name, hub.url);
+    return pull(
+      reference.kind === "hub" && reference.choice.kind !== "file" ? { ...reference, choice: { kind: "adapter", folder } } : reference,
+      { settings: environment(more) },
+    );
+  };
+  beforeEach(() => {
+    hub.repos["acme/lora"] = {
+      "adapter_config.json": config,
+      "adapter_model.safetensors": Q8,
+      "card.json": Buffer.from("{}"),
+      "optimizer.pt": randomBytes(2_000),
+      "step-9/adapter_config.json": config,
+      "step-9/adapter_model.safetensors": Q4,
+    };
+    hub.repos["acme/lora-GGUF"] = { "lora-F16.gguf": Q8 };
+  });
+
+  test("in PEFT's format is a folder with only settings, weights and card; one of several is named by its folder", async () => {
+    const folder = await fetchAdapter("hf:acme/lora");
+    expect(
+      ["adapter_config.json", "adapter_model.safetensors", "card.json", "optimizer.pt"].map((file) => existsSync(join(folder, file))),
+    ).toEqual([true, true, true, false]);
+    expect(sha256(readFileSync(join(await fetchAdapter("hf:acme/lora", "step-9"), "adapter_model.safetensors")))).toBe(sha256(Q4));
+    expect(await fetchAdapter("hf:acme/lora", "", { HF_HUB_OFFLINE: "1" })).toBe(folder);
+  });
+
+  test("in GGUF is the repository's only file, or the named one", async () => {
+    expect(sha256(readFileSync(await fetchAdapter("hf:acme/lora-GGUF")))).toBe(sha256(Q8));
+    expect(sha256(readFileSync(await fetchAdapter("hf:acme/lora-GGUF:lora-F16.gguf")))).toBe(sha256(Q8));
+  });
+
+  test("that does not exist is refused, with a list of those that do", async () => {
+    await expect(fetchAdapter("hf:acme/lora", "step-8")).rejects.toMatchObject({
+      code: "bad_argument",
+      message: expect.stringMatching(/There is no hf:acme\/lora:step-8\. It has adapters in step-9/),
+    });
+    await expect(fetchAdapter("hf:acme/tiny")).rejects.toMatchObject({
+      code: "bad_argument",
+      message: expect.stringMatching(/hf:acme\/tiny\. It has no adapter_config\.json/),
+    });
+  });
+});
+
+test("a fetched model is opened without a request, also offline", async () => {
   const path = await fetchModel("hf:acme/tiny-GGUF:Q8_0");
   hub.requests.length = 0;
   expect(await fetchModel("hf:acme/tiny-GGUF:Q8_0")).toBe(path);
@@ -100,7 +148,7 @@ test("what was fetched is opened without a request, offline too", async () => {
   expect(hub.requests).toEqual([]);
 });
 
-test("offline, what is not here is refused without a request", async () => {
+test("offline, a model that is not here is refused without a request", async () => {
   await expect(fetchModel("hf:acme/tiny-GGUF:Q8_0", { settings: environment({ HF_HUB_OFFLINE: "1" }) })).rejects.toMatchObject({
     code: "unreachable",
     message: expect.stringMatching(/hf:acme\/tiny-GGUF:Q8_0 is not on this machine .* HF_HUB_OFFLINE/),
@@ -108,7 +156,7 @@ test("offline, what is not here is refused without a request", async () => {
   expect(hub.requests).toEqual([]);
 });
 
-test("a connection that breaks is gone on with where it broke", async () => {
+test("resumes a broken download where it broke off", async () => {
   hub.breaks = { after: 150_000, times: 3 };
   expect(sha256(readFileSync(await fetchModel("hf:acme/tiny-GGUF:Q4_K_M")))).toBe(sha256(Q4));
   const ranges = hub.requests.filter(({ url }) => url.includes("Q4_K_M") && !url.includes("resolve")).map(({ range }) => range);
@@ -117,18 +165,22 @@ test("a connection that breaks is gone on with where it broke", async () => {
   for (const range of ranges.slice(1)) expect(Number(/^bytes=(\d+)-$/.exec(range!)![1])).toBeGreaterThan(0);
 });
 
-test("a server that ignores ranges sends the whole file once more", async () => {
+test("fetches the whole file again from a server that ignores ranges", async () => {
   hub.breaks = { after: 150_000, times: 1 };
   hub.ignoresRanges = true;
   expect(sha256(readFileSync(await fetchModel("hf:acme/tiny-GGUF:Q4_K_M")))).toBe(sha256(Q4));
 });
 
-test("a process killed in the middle leaves no model, and the next one goes on from there", async () => {
+test("a process killed midway leaves no model, and the next one resumes its download", async () => {
   hub.pause_ms = 50;
-  const child = spawn(process.execPath, ["--import", "tsx", new URL("pulling-process.ts", import.meta.url).pathname, "hf:acme/tiny-GGUF:Q4_K_M"], {
-    env: { PATH: process.env["PATH"], HOME: home, HF_ENDPOINT: hub.url },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const child = spawn(
+    process.execPath,
+    ["--import", "tsx", fileURLToPath(new URL("../../support/engine/hub/pulling-process.ts", import.meta.url)), "hf:acme/tiny-GGUF:Q4_K_M"],
+    {
+      env: { PATH: process.env["PATH"], HOME: home, HF_ENDPOINT: hub.url },
+      stdio: ["ignore", "pipe", "inherit"],
+    },
+  );
   await once(child.stdout, "data");
   child.kill("SIGKILL");
   await once(child, "exit");
@@ -142,43 +194,47 @@ test("a process killed in the middle leaves no model, and the next one goes on f
   expect(Number(from)).toBeGreaterThanOrEqual(190_000);
 });
 
-test("two at once fetch a file once", async () => {
+test("two concurrent pulls fetch a file once", async () => {
   hub.pause_ms = 10;
   const notices: string[] = [];
   const both = await Promise.all([1, 2].map(() => fetchModel("hf:acme/tiny-GGUF:Q4_K_M", { onNotice: (notice) => notices.push(notice) })));
   expect(both[0]).toBe(both[1]);
   expect(sha256(readFileSync(both[0]!))).toBe(sha256(Q4));
   expect(hub.requests.filter(({ url }) => url.includes("Q4_K_M") && !url.includes("resolve")).length).toBe(1);
-  expect(notices).toEqual(["Another process is fetching acme/tiny-GGUF/tiny-Q4_K_M.gguf; it is waited for."]);
+  expect(notices).toEqual(["Another process is fetching acme/tiny-GGUF/tiny-Q4_K_M.gguf; waiting for it."]);
 });
 
-test.each(["tiny-Q8_0.gguf", "config.json"])("%s with another content than the hub promised is thrown away", async (name) => {
+test.each(["tiny-Q8_0.gguf", "config.json"])("%s is discarded if its content is not what the hub announced", async (name) => {
   const [repo, path] = name === "config.json" ? ["acme/tiny", "config.json"] : ["acme/tiny-GGUF", name];
   const content = hub.repos[repo!]![path!]!;
-  hub.content = (asked) => (asked === path ? Buffer.from(content.map((byte, i) => (i === 1 ? byte ^ 1 : byte))) : hub.repos[repo!]![asked]!);
+  hub.content = (asked) =>
+    asked === path ? Buffer.from(content.map((byte, i) => (i === 1 ? byte ^ 1 : byte))) : hub.repos[repo!]![asked]!;
   const asked = name === "config.json" ? "hf:acme/tiny" : "hf:acme/tiny-GGUF:Q8_0";
-  await expect(fetchModel(asked)).rejects.toMatchObject({ code: "bad_file", message: expect.stringContaining("its hash is another") });
+  await expect(fetchModel(asked)).rejects.toMatchObject({ code: "bad_file", message: expect.stringContaining("its hash differs") });
   hub.content = undefined;
   const fetched = await fetchModel(asked);
   expect(sha256(readFileSync(name === "config.json" ? join(fetched, name) : fetched))).toBe(sha256(content));
 });
 
-test("the token is shown to the hub, and not to the host that it sends on to", async () => {
+test("sends the token to the hub, but not to the host that it redirects to", async () => {
   hub.token = "hf_secret";
-  await expect(fetchModel("hf:acme/tiny-GGUF:Q8_0")).rejects.toMatchObject({ code: "unreachable", message: expect.stringContaining("set HF_TOKEN") });
+  await expect(fetchModel("hf:acme/tiny-GGUF:Q8_0")).rejects.toMatchObject({
+    code: "unreachable",
+    message: expect.stringContaining("set HF_TOKEN"),
+  });
   await fetchModel("hf:acme/tiny-GGUF:Q8_0", { settings: environment({ HF_TOKEN: "hf_secret" }) });
   const sentOn = hub.requests.filter(({ url }) => url === "/acme/tiny-GGUF/tiny-Q8_0.gguf");
   expect(sentOn.map(({ authorization }) => authorization)).toEqual([undefined]);
 });
 
-test("the token that `hf auth login` left is used", async () => {
+test("uses the token saved by `hf auth login`", async () => {
   hub.token = "hf_secret";
   mkdirSync(join(home, ".cache/huggingface"), { recursive: true });
   writeFileSync(join(home, ".cache/huggingface/token"), "hf_secret\n");
   expect(sha256(readFileSync(await fetchModel("hf:acme/tiny-GGUF:Q8_0", { settings: environment({}) })))).toBe(sha256(Q8));
 });
 
-test("requests go by the proxy that the environment names", async () => {
+test("uses the proxy set in the environment", async () => {
   const through: string[] = [];
   const proxy = createServer().on("connect", (request, socket) => {
     through.push(request.url!);
@@ -204,39 +260,48 @@ test("requests go by the proxy that the environment names", async () => {
 
 test.each([
   ["hf:acme/tiny-GGUF:Q2_K", "There is no hf:acme/tiny-GGUF:Q2_K. It has BF16, Q4_K_M, Q8_0."],
-  ["hf:acme/tiny:Q4_K_M", "safetensors: name it without a quantisation"],
-  ["hf:acme/docs", "It has no GGUF files, nor config.json with model.safetensors."],
+  ["hf:acme/tiny:Q4_K_M", "no GGUF files: name it without a quantisation"],
+  ["hf:acme/docs", "It has neither GGUF files nor config.json with model.safetensors."],
   ["hf:acme/none", "There is no acme/none."],
   ["hf:acme/tiny-GGUF@v9", "There is no acme/tiny-GGUF@v9."],
-])("%s is refused by what is there", async (name, message) => {
+])("%s is refused, with what the hub has instead", async (name, message) => {
   await expect(fetchModel(name)).rejects.toMatchObject({ code: "bad_argument", message: expect.stringContaining(message) });
 });
 
-test.each(["hf:acme", "hf:acme/tiny:", "hf:acme/../x", "ollama:", "https://example.com/page.html", "https://huggingface.co/acme"])("%s does not name a model", (name) => {
-  expect(() => parseReference(name, hub.url)).toThrow(/does not name a model|is not the address/);
-});
+test.each(["hf:acme", "hf:acme/tiny:", "hf:acme/../x", "ollama:", "https://example.com/page.html", "https://huggingface.co/acme"])(
+  "%s does not name a model",
+  (name) => {
+    expect(() => parseReference(name, hub.url)).toThrow(/does not name a model|is not the address/);
+  },
+);
 
-test("paths of the listing that lead out of the cache are not followed", async () => {
+test("ignores paths in the listing that lead out of the cache", async () => {
   hub.repos["acme/tiny-GGUF"] = { "../../../../evil-Q4_0.gguf": Q8, "/evil-Q4_1.gguf": Q8, "good-Q8_0.gguf": Q8 };
   await fetchModel("hf:acme/tiny-GGUF");
   await expect(fetchModel("hf:acme/tiny-GGUF:Q4_0")).rejects.toMatchObject({ code: "bad_argument" });
   expect(existsSync(join(home, ".cache/evil-Q4_0.gguf"))).toBe(false);
 });
 
-test("a server that cannot be reached is told, with what to do", async () => {
+test("reports an unreachable server, and says what to do", async () => {
   await hub.close();
-  await expect(fetchModel("hf:acme/tiny-GGUF")).rejects.toMatchObject({ code: "unreachable", message: expect.stringMatching(/cannot be reached \(ECONNREFUSED\).*HTTPS_PROXY/) });
+  await expect(fetchModel("hf:acme/tiny-GGUF")).rejects.toMatchObject({
+    code: "unreachable",
+    message: expect.stringMatching(/cannot be reached \(ECONNREFUSED\).*HTTPS_PROXY/),
+  });
 });
 
-test("fetching is cancelled in the middle, and leaves what has come", async () => {
+test("cancelling midway keeps what has been downloaded", async () => {
   hub.pause_ms = 50;
   const controller = new AbortController();
-  const fetching = fetchModel("hf:acme/tiny-GGUF:Q4_K_M", { signal: controller.signal, onProgress: ({ bytes }) => bytes.done > 100_000 && controller.abort() });
+  const fetching = fetchModel("hf:acme/tiny-GGUF:Q4_K_M", {
+    signal: controller.signal,
+    onProgress: ({ bytes }) => bytes.done > 100_000 && controller.abort(),
+  });
   await expect(fetching).rejects.toMatchObject({ code: "cancelled" });
   expect(existsSync(join(home, ".cache/huggingface/hub/models--acme--tiny-GGUF/blobs", `${sha256(Q4)}.incomplete`))).toBe(true);
 });
 
-test("a file anywhere is fetched by its address, and not again", async () => {
+test("fetches a file from any address once", async () => {
   const other = await startHub({ "a/b": { "m.gguf": Q4 } });
   try {
     other.breaks = { after: 150_000, times: 1 };
@@ -251,7 +316,7 @@ test("a file anywhere is fetched by its address, and not again", async () => {
   }
 });
 
-test("what LM Studio has fetched is found by the same name", async () => {
+test("finds a model fetched by LM Studio under the same name", async () => {
   const path = join(home, ".lmstudio/models/acme/tiny-GGUF/tiny-Q4_K_M.gguf");
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, Q4);
@@ -259,7 +324,7 @@ test("what LM Studio has fetched is found by the same name", async () => {
   expect(hub.requests).toEqual([]);
 });
 
-test("what Ollama has fetched is found by the hub's name and by its own", async () => {
+test("finds a model fetched by Ollama under the hub's name and under its own", async () => {
   const root = join(home, ".ollama/models");
   const manifest = JSON.stringify({
     layers: [
@@ -276,6 +341,9 @@ test("what Ollama has fetched is found by the hub's name and by its own", async 
   writeFileSync(blob, Q4);
   expect(await fetchModel("hf:acme/tiny-GGUF:Q4_K_M")).toBe(blob);
   expect(await fetchModel("ollama:tiny:1b")).toBe(blob);
-  await expect(fetchModel("ollama:tiny:7b")).rejects.toMatchObject({ code: "bad_argument", message: expect.stringContaining("ollama pull tiny:7b") });
+  await expect(fetchModel("ollama:tiny:7b")).rejects.toMatchObject({
+    code: "bad_argument",
+    message: expect.stringContaining("ollama pull tiny:7b"),
+  });
   expect(hub.requests).toEqual([]);
 });

@@ -3,11 +3,18 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
-import { loadModel, NO_LINK, withoutCache, type Link, type Model } from "../../../engine/index.js";
+import { type Link, loadModel, type Model, NO_LINK, withoutCache } from "../../../engine/index.js";
 import { type BlockSource, type Plan, PlanWriter } from "../../../plan/index.js";
 
-/** test/golden/linking/README.md says what each field is. */
-type Case = { name: string; adapter: "encode" | "both" | null; behindPrefix?: boolean; recomputed?: number[]; logits: number[]; answer: number[] };
+/** test/golden/linking/README.md describes each field. */
+type Case = {
+  name: string;
+  adapter: "encode" | "both" | null;
+  behindPrefix?: boolean;
+  recomputed?: number[];
+  logits: number[];
+  answer: number[];
+};
 type Golden = {
   prefix: number[];
   documents: Record<string, number[]>;
@@ -24,14 +31,14 @@ const LINKS: Record<string, Link> = {
   first: { kind: "head", tokens: 4 },
   "encoding adapter, recompute": { kind: "question", share: 0.3 },
 };
-/** Choices that the product does not have: other rows of the question, CacheBlend's. */
+/** Choices that kvsplice does not offer: other rows of the question, CacheBlend's. */
 const TWIN_ALONE = ["recompute, all rows", "deviation"];
 const TOLERANCE = 2e-3;
 
 const folder = fileURLToPath(new URL("../../golden/linking/", import.meta.url));
 const read = (name: string) => JSON.parse(readFileSync(path.join(folder, `${name}-values.json`), "utf8")) as Golden;
 
-describe.each(["llama", "qwen2", "qwen3"])("a tiny %s computes what the PyTorch twin in train/ does", (name) => {
+describe.each(["llama", "qwen2", "qwen3"])("a tiny %s computes the same as its PyTorch twin in train/", (name) => {
   const golden = read(name);
   const scratch = mkdtempSync(path.join(tmpdir(), "twin-"));
   const models = new Map<Case["adapter"], Promise<Model>>();
@@ -51,9 +58,9 @@ describe.each(["llama", "qwen2", "qwen3"])("a tiny %s computes what the PyTorch 
       activations: "float32",
       precision: "float32",
       cacheDir: scratch,
-      ...(adapter && { adapter: adapterFolder(adapter) }),
+      ...(adapter && { adapters: [{ path: adapterFolder(adapter) }] }),
     });
-  /** The same factors, said to act elsewhere. */
+  /** The same factors, set to act on other passes. */
   const adapterFolder = (where: "encode" | "both"): string => {
     const own = path.join(folder, `${name}-adapter`);
     if (where === "encode") return own;
@@ -87,14 +94,16 @@ describe.each(["llama", "qwen2", "qwen3"])("a tiny %s computes what the PyTorch 
     each.logits.forEach((value, token) => expect(Math.abs(logits[token]! - value), `token ${token}`).toBeLessThan(TOLERANCE));
   });
 
-  test("blocks of another adapter, or behind another prefix, have other keys", async () => {
+  test("blocks of another adapter, or after another prefix, have different keys", async () => {
     const [none, encode] = await Promise.all([modelWith(null), modelWith("encode")]);
-    const sources = [true, false].flatMap((behindPrefix) => (["encode", null] as const).map((adapter) => blockOf("a", { adapter, behindPrefix })));
+    const sources = [true, false].flatMap((behindPrefix) =>
+      (["encode", null] as const).map((adapter) => blockOf("a", { adapter, behindPrefix })),
+    );
     expect(new Set(sources.map((source) => none.keyOf(source))).size).toBe(2); // without an adapter there is nothing to act
     expect(new Set(sources.flatMap((source) => [none.keyOf(source), encode.keyOf(source)])).size).toBe(4);
   });
 
-  test("a block behind the prefix, encoded with the adapter", async () => {
+  test("a block after the prefix, encoded with the adapter", async () => {
     const model = await modelWith("encode");
     const block = await model.encode(blockOf(golden.block.document, { adapter: "encode", behindPrefix: true }));
     for (const side of ["k", "v"] as const) {
@@ -102,7 +111,9 @@ describe.each(["llama", "qwen2", "qwen3"])("a tiny %s computes what the PyTorch 
         heads.forEach((tokens, head) =>
           tokens.forEach((values, token) => {
             const at = ((layer * block.tokens + token) * heads.length + head) * values.length;
-            values.forEach((value, i) => expect(Math.abs(block[side][at + i]! - value), `${side} of layer ${layer}, token ${token}`).toBeLessThan(TOLERANCE));
+            values.forEach((value, i) =>
+              expect(Math.abs(block[side][at + i]! - value), `${side} of layer ${layer}, token ${token}`).toBeLessThan(TOLERANCE),
+            );
           }),
         ),
       );

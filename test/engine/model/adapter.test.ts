@@ -19,14 +19,14 @@ function change(settings: object): void {
   writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), ...settings }));
 }
 
-test("an adapter is read from its folder and from its file alike, with its scale and where it acts", async () => {
+test("an adapter is read the same from its folder and from its file, with its scale and the passes it acts on", async () => {
   const adapter = await readAdapter(folder);
   expect(adapter).toMatchObject({ where: "encode", scale: 2, rowOrder: "transformers" });
   expect(adapter.pairs.get("blk.0.attn_q.weight")).toMatchObject({ rank: 4, rows: 64, columns: 32 });
   expect((await readAdapter(join(folder, "adapter_model.safetensors"))).id).toBe(adapter.id);
 });
 
-test("one that does not say where it acts, acts on every pass; its scale is a part of its identity", async () => {
+test("an adapter without kvsplice_where acts on every pass, and its scale is part of its identity", async () => {
   const { id } = await readAdapter(folder);
   change({ kvsplice_where: undefined, lora_alpha: 4 });
   const other = await readAdapter(folder);
@@ -34,25 +34,28 @@ test("one that does not say where it acts, acts on every pass; its scale is a pa
   expect(other.id).not.toBe(id);
 });
 
-describe("an adapter is refused by name", () => {
+describe("an adapter is refused, and the error names the reason:", () => {
   test.each<[string, object, RegExp]>([
-    ["that is not of low rank", { peft_type: "IA3" }, /IA3/],
-    ["with weights of DoRA", { use_dora: true }, /use_dora/],
-    ["with whole modules beside", { modules_to_save: ["lm_head"] }, /modules_to_save/],
-    ["with ranks of their own", { rank_pattern: { q_proj: 2 } }, /rank_pattern/],
-    ["with biases", { bias: "all" }, /biases/],
-    ["for passes that there are not", { kvsplice_where: "decode" }, /decode/],
+    ["not of low rank", { peft_type: "IA3" }, /IA3/],
+    ["DoRA weights", { use_dora: true }, /use_dora/],
+    ["additional whole modules", { modules_to_save: ["lm_head"] }, /modules_to_save/],
+    ["different ranks per weight", { rank_pattern: { q_proj: 2 } }, /rank_pattern/],
+    ["biases", { bias: "all" }, /biases/],
+    ["a kind of pass that does not exist", { kvsplice_where: "decode" }, /decode/],
   ])("%s", async (_, settings, message) => {
     change(settings);
     await expect(readAdapter(folder)).rejects.toMatchObject({ code: "bad_model", message: expect.stringMatching(message) });
   });
 
-  test("whose settings are missing, or whose weights are cut short or not there", async () => {
+  test("missing settings, truncated weights, or no folder", async () => {
     const weights = join(folder, "adapter_model.safetensors");
     writeFileSync(weights, readFileSync(weights).subarray(0, 5_000));
     await expect(readAdapter(folder)).rejects.toMatchObject({ code: "bad_model" });
     rmSync(join(folder, "adapter_config.json"));
     await expect(readAdapter(folder)).rejects.toMatchObject({ code: "bad_model", message: expect.stringContaining("adapter_config.json") });
-    await expect(readAdapter(join(folder, "nowhere"))).rejects.toMatchObject({ code: "bad_model", message: expect.stringContaining("does not exist") });
+    await expect(readAdapter(join(folder, "nowhere"))).rejects.toMatchObject({
+      code: "bad_model",
+      message: expect.stringContaining("does not exist"),
+    });
   });
 });

@@ -1,10 +1,19 @@
+import { readFileSync } from "node:fs";
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
-import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { dequantize, formOf, keepsGroups, pack, ENCODINGS, encodingOf, type Ordered, type Packed } from "../../../engine/model/tensors/index.js";
 import { bytesOf } from "../../../engine/model/files/layout.js";
-import { randomTensor } from "../random-tensor.js";
+import {
+  dequantize,
+  ENCODINGS,
+  encodingOf,
+  formOf,
+  keepsGroups,
+  type Ordered,
+  type Packed,
+  pack,
+} from "../../../engine/model/tensors/index.js";
+import { randomTensor } from "../../support/engine/random-tensor.js";
 
 type Golden = { readonly made_by: string; readonly types: Record<string, { readonly bytes: string; readonly values: string }> };
 const golden = JSON.parse(readFileSync("test/golden/tensors.json", "utf8")) as Golden;
@@ -13,11 +22,11 @@ const names = Object.keys(ENCODINGS) as (keyof typeof ENCODINGS)[];
 const packable = names.filter((name) => ENCODINGS[name].kind === "codes");
 
 describe("tensor types", () => {
-  test.each(names)("%s has the size of a block that the file's reader knows", (type) => {
+  test.each(names)("%s has the block size that the file reader assumes", (type) => {
     expect(ENCODINGS[type].bytes).toBe(bytesOf(type, ENCODINGS[type].elements));
   });
 
-  test("are all those that the golden file has, and F32", () => {
+  test("are those in the golden file, and F32", () => {
     expect(names.filter((name) => name !== "F32").sort()).toEqual(Object.keys(golden.types).sort());
   });
 
@@ -27,26 +36,37 @@ describe("tensor types", () => {
     expect(dequantize(tensor).map(positiveZero)).toEqual(expected.map(positiveZero));
   });
 
-  test.each(["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_S", "IQ3_S", "TQ1_0", "TQ2_0", "NVFP4", "constructor"])("%s is refused by name", (type) => {
-    expect(() => encodingOf({ name: "blk.0.ffn_up.weight", type })).toThrow(`Tensor blk.0.ffn_up.weight is of type ${type}; kvsplice computes with F32, F16,`);
-  });
+  test.each(["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_S", "IQ3_S", "TQ1_0", "TQ2_0", "NVFP4", "constructor"])(
+    "%s is refused, and the error names it",
+    (type) => {
+      expect(() => encodingOf({ name: "blk.0.ffn_up.weight", type })).toThrow(
+        `Tensor blk.0.ffn_up.weight has type ${type}; kvsplice supports F32, F16,`,
+      );
+    },
+  );
 });
 
 describe("a packed matrix", () => {
   const sizes = fc.record({ rows: fc.integer({ min: 1, max: 9 }), blocks: fc.integer({ min: 1, max: 3 }), seed: fc.integer() });
 
-  test.each(packable)("of %s has the weights of the file, in the orders that are asked for", (type) => {
+  test.each(packable)("of %s has the file's weights, in the requested order", (type) => {
     fc.assert(
       fc.property(sizes, fc.infiniteStream(fc.nat()), ({ rows, blocks, seed }, random) => {
         const columns = blocks * ENCODINGS[type].elements;
         const form = formOf(randomTensor(type, rows, columns, seed));
         if (form.kind !== "packed") throw new Error("not packed");
-        // One product is of one form: a few random minima may be multiples of their scales, and the next tensor's not.
+        // One product needs one form: a few random minima may be multiples of their scales, and the next tensor's not.
         fc.pre(isDeepStrictEqual(form, formOf(randomTensor(type, rows, columns, seed + 1))));
         const rowOrder = shuffled(rows, random);
-        const columnOrder = shuffled(columns / form.group, random).flatMap((group) => ascending(form.group).map((i) => group * form.group + i));
+        const columnOrder = shuffled(columns / form.group, random).flatMap((group) =>
+          ascending(form.group).map((i) => group * form.group + i),
+        );
         const parts: Ordered[] = [
-          { tensor: randomTensor(type, rows, columns, seed), rowOrder: Int32Array.from(rowOrder), columnOrder: Int32Array.from(columnOrder) },
+          {
+            tensor: randomTensor(type, rows, columns, seed),
+            rowOrder: Int32Array.from(rowOrder),
+            columnOrder: Int32Array.from(columnOrder),
+          },
           { tensor: randomTensor(type, rows, columns, seed + 1) },
         ];
         const weights = unpack(pack(form, parts));
@@ -70,7 +90,7 @@ describe("a packed matrix", () => {
     );
   });
 
-  test("has zero points where a Q4_1's minima are integer multiples of its scales, and minima where one is not", () => {
+  test("has zero points if all minima of a Q4_1 are integer multiples of its scales, and minima otherwise", () => {
     const tensor = randomTensor("Q4_1", 4, 64, 1);
     const halves = new DataView(tensor.bytes.buffer);
     for (let block = 0; block < 8; block++) {
@@ -88,14 +108,14 @@ describe("a packed matrix", () => {
     expect(formOf(tensor)).toMatchObject({ offset: "minima" });
   });
 
-  test("follows orders of columns that move whole groups", () => {
+  test("follows column orders that move whole groups", () => {
     const swapped = Int32Array.from([...ascending(16).map((i) => i + 16), ...ascending(16)]);
     expect(keepsGroups(swapped, 16)).toBe(true);
     expect(keepsGroups(swapped, 32)).toBe(false);
   });
 });
 
-/** Reads a packed matrix as MatMulNBits does: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md */
+/** Reads a packed matrix like MatMulNBits: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md */
 function unpack({ bits, group, rows, columns, data, scales, zeroPoints, minima }: Packed) {
   const groups = columns / group;
   return (index: number) => {

@@ -5,10 +5,10 @@ import { afterAll, describe, expect, test } from "vitest";
 import { readSpec } from "../../../engine/model/arch/index.js";
 import { openModelFile } from "../../../engine/model/files/open.js";
 import type { ModelSpec } from "../../../engine/model/spec.js";
-import type { GgufValue } from "../files/write-gguf.js";
-import { computed } from "./computed.js";
-import { tinyGguf } from "./tiny-file.js";
-import { TINY_MODELS, type TinyModel } from "./tiny-models.js";
+import type { GgufValue } from "../../support/engine/files/write-gguf.js";
+import { computed } from "../../support/engine/models/computed.js";
+import { tinyGguf } from "../../support/engine/models/tiny-file.js";
+import { TINY_MODELS, type TinyModel } from "../../support/engine/models/tiny-models.js";
 
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-refused-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -29,18 +29,28 @@ function specOf(changes: Partial<TinyModel>): ModelSpec {
   }
 }
 
-/** A specification without what tells models apart that compute the same. */
+/** A specification as text, for comparison. */
 const comparable = (spec: ModelSpec) => JSON.stringify(spec);
 
-describe("what a file has and is not computed with is an error by its name:", () => {
-  test.each(["blk.0.attn_gate.weight", "blk.7.attn_norm.weight", "blk.1.attn_rel_b.weight", "position_embd.weight", "rope_factors_long.weight", "cls.weight"])(
-    "the tensor %s",
-    (name) => expect(() => specOf({ tensors: { [name]: [1, 2, 3] } })).toThrow(name),
-  );
+describe("anything in a file that would not be used is an error that names it:", () => {
+  test.each([
+    "blk.0.attn_gate.weight",
+    "blk.7.attn_norm.weight",
+    "blk.1.attn_rel_b.weight",
+    "position_embd.weight",
+    "rope_factors_long.weight",
+    "cls.weight",
+  ])("the tensor %s", (name) => expect(() => specOf({ tensors: { [name]: [1, 2, 3] } })).toThrow(name));
 
-  test("more or fewer factors of frequencies than there are", () => {
-    expect(() => specOf({ tensors: { "rope_freqs.weight": [1, 2, 3] } })).toThrow("3 factors");
-    expect(() => specOf({ ...TINY_MODELS["phi3"]!, tensors: { "rope_factors_short.weight": [1, 2, 3, 4, 5, 6, 7, 8] }, keys: { "rope.scaling.original_context_length": { uint32: 512 } } })).toThrow("long factors");
+  test("more or fewer frequency factors than needed", () => {
+    expect(() => specOf({ tensors: { "rope_freqs.weight": [1, 2, 3] } })).toThrow("3 frequency factors");
+    expect(() =>
+      specOf({
+        ...TINY_MODELS["phi3"]!,
+        tensors: { "rope_factors_short.weight": [1, 2, 3, 4, 5, 6, 7, 8] },
+        keys: { "rope.scaling.original_context_length": { uint32: 512 } },
+      }),
+    ).toThrow("long frequency factors");
   });
 
   test.each<[string, GgufValue]>([
@@ -63,18 +73,18 @@ describe("what a file has and is not computed with is an error by its name:", ()
     expect(() => specOf({ keys: { [key]: value } })).toThrow(`llama.${key}`);
   });
 
-  test("a rotary embedding of another magnitude than follows from YaRN's factor", () => {
+  test("a rotary magnitude that does not follow from YaRN's factor", () => {
     const keys = { ...TINY_MODELS["llama, YaRN"]!.keys, "rope.scaling.yarn_attn_factor": { float32: 2 } };
     expect(() => specOf({ keys })).toThrow("yarn_attn_factor");
   });
 
-  test("a tensor of another shape than follows from the metadata, before anything is computed", async () => {
+  test("a tensor whose shape does not match the metadata, before anything is computed", async () => {
     const file = opened({ keys: { feed_forward_length: { uint32: 64 } } });
     await expect(computed(file, readSpec(file), [1])).rejects.toThrow("blk.0.ffn_gate.weight");
     file.close();
   });
 
-  test("a tensor that is missing", () => {
+  test("a missing tensor", () => {
     expect(() => specOf({ layers: 3, keys: { block_count: { uint32: 4 } } })).toThrow("blk.3.");
   });
 });
@@ -86,11 +96,11 @@ test.each([
   ["llama4", "experts"],
   ["starcoder2", "not supported"],
   ["constructor", "not supported"],
-])("architecture %s is refused by its name: %s", (architecture, reason) => {
+])("architecture %s is refused, with the reason: %s", (architecture, reason) => {
   expect(() => specOf({ architecture })).toThrow(new RegExp(`"${architecture}".*${reason}`));
 });
 
-describe("metadata of another type is read:", () => {
+describe("metadata is also read in other types:", () => {
   const values: readonly [string, GgufValue][] = [
     ["attention.head_count_kv", { int32s: [2, 2, 2] }],
     ["feed_forward_length", { int32s: [96, 96, 96] }],
@@ -100,15 +110,20 @@ describe("metadata of another type is read:", () => {
     ["context_length", { uint64: 2048n }],
     ["attention.layer_norm_rms_epsilon", { float64: Math.fround(1e-6) }],
   ];
-  test.each(values.map(([key, value]) => ({ key, type: Object.keys(value)[0]!, value: () => value })))("$key as $type", ({ key, value }) => {
-    expect(comparable(specOf({ keys: { [key]: value() } }))).toBe(comparable(specOf({})));
-  });
+  test.each(values.map(([key, value]) => ({ key, type: Object.keys(value)[0]!, value: () => value })))(
+    "$key as $type",
+    ({ key, value }) => {
+      expect(comparable(specOf({ keys: { [key]: value() } }))).toBe(comparable(specOf({})));
+    },
+  );
 
-  test("but not a list of values that differ", () => {
+  test("but not as a list of different values", () => {
     expect(() => specOf({ keys: { "attention.head_count_kv": { int32s: [2, 2, 4] } } })).toThrow("llama.attention.head_count_kv");
   });
 });
 
-test("keys that say nothing of what is computed are left alone", () => {
-  expect(comparable(specOf({ keys: { vocab_size: { uint32: 294 }, expert_count: { uint32: 0 }, "attention.causal": { bool: true } } }))).toBe(comparable(specOf({})));
+test("keys that do not affect what is computed are ignored", () => {
+  expect(
+    comparable(specOf({ keys: { vocab_size: { uint32: 294 }, expert_count: { uint32: 0 }, "attention.causal": { bool: true } } })),
+  ).toBe(comparable(specOf({})));
 });

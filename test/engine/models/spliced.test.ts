@@ -4,26 +4,27 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { KvCache } from "../../../engine/backend/cpu/cache.js";
 import { Embedding } from "../../../engine/backend/cpu/embedding.js";
+import { graphId } from "../../../engine/backend/cpu/identity.js";
 import { PassRunner } from "../../../engine/backend/cpu/pass.js";
-import { graphId, openSessions, type Sessions } from "../../../engine/backend/cpu/session.js";
-import { loadModel, type Model, type Plan } from "../../../engine/index.js";
+import { openSessions, type Sessions } from "../../../engine/backend/cpu/session.js";
+import { isBlockPiece, loadModel, type Model, type Plan, withoutCache } from "../../../engine/index.js";
 import { RotaryTable } from "../../../engine/kv/rotary.js";
 import { readSpec } from "../../../engine/model/arch/index.js";
 import { openModelFile } from "../../../engine/model/files/open.js";
-import { largestDifference, referenceEngine } from "../reference.js";
-import { writeTiny } from "./tiny-file.js";
-import { PROMPT, TINY_MODELS } from "./tiny-models.js";
+import { writeTiny } from "../../support/engine/models/tiny-file.js";
+import { PROMPT, TINY_MODELS } from "../../support/engine/models/tiny-models.js";
+import { largestDifference, referenceEngine } from "../../support/engine/reference.js";
 
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-spliced-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Models that differ in what splicing and masks must know: one of each family, windows, two bases, parts of heads, none. */
+/** Models that differ in what matters for splicing and masks: one of each family, windows, two bases, partial rotation, none. */
 const NAMES = [
   ...["llama, YaRN", "qwen2", "qwen3", "mistral3", "gemma", "gemma2", "gemma3, linear scaling"],
   ...["phi3, LongRoPE of a part of each head", "smollm3", "granite", "olmo2, windows and YaRN", "qwen3moe", "gpt-oss"],
 ];
 
-/** Documents longer than the windows, one behind the other in another order than their positions' and with a gap. */
+/** Documents longer than the windows, one after the other, in an order that differs from their positions, with a gap. */
 function planOf(order: readonly number[]): Plan {
   const documents = [PROMPT.slice(0, 20), PROMPT.slice(20, 37), PROMPT.slice(5, 30)];
   let at = 4;
@@ -65,7 +66,24 @@ describe.each(NAMES)("%s", (name) => {
     expect(largestDifference(await model.logits(plan), expected)).toBeLessThan(1e-4 * Math.max(...expected.map(Math.abs)));
   });
 
-  /** A prompt's last logits, its tokens cut into passes of `step`, beside others in each pass. */
+  test.each([[[0, 1, 2]], [[2, 0, 1]]])(
+    "documents in the order %j give full attention's logits if recomputed completely, and splicing's if not at all",
+    async (order) => {
+      const { pieces } = planOf(order);
+      const plan: Plan = {
+        pieces: pieces.map((piece, i) => (isBlockPiece(piece) ? { ...piece, loose: true } : i === 0 ? piece : { ...piece, asks: true })),
+      };
+      const linked = (share: number) => model.logits(plan, { link: { kind: "question", share } });
+      const full = await model.logits(withoutCache(plan));
+      const near = 1e-4 * Math.max(...full.map(Math.abs));
+      expect(largestDifference(await linked(1), full)).toBeLessThan(near);
+      const spliced = await model.logits(plan);
+      expect(await linked(0)).toEqual(spliced);
+      expect(largestDifference(spliced, full)).toBeGreaterThan(near);
+    },
+  );
+
+  /** A prompt's last logits, with its tokens cut into passes of `step`, alongside others in each pass. */
   async function prefilled(tokens: readonly number[], step: number, beside: readonly (readonly number[])[] = []): Promise<Float32Array> {
     const caches = [tokens, ...beside].map(() => new KvCache(runner.form, tables));
     let logits = new Float32Array(0);
@@ -79,7 +97,7 @@ describe.each(NAMES)("%s", (name) => {
     return logits;
   }
 
-  test("a prompt cut into passes, and beside others in each, has the logits of one pass alone", async () => {
+  test("a prompt cut into passes shared with others has the logits of a single separate pass", async () => {
     const alone = await prefilled(PROMPT, PROMPT.length);
     const near = 1e-4 * Math.max(...alone.map(Math.abs));
     expect(largestDifference(await prefilled(PROMPT, 7), alone)).toBeLessThan(near);

@@ -1,5 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { loadModel, type Link, type Model } from "../../../engine/index.js";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { type Link, loadModel, type Model } from "../../../engine/index.js";
 import { PlanWriter } from "../../../plan/index.js";
 import { audit, type Finding, FULL, recommended, summarise } from "../../../rag/audit/audit.js";
 
@@ -15,15 +15,20 @@ afterAll(() => model.close());
 async function planOf(question: string) {
   const control = (text: string) => model.tokenizer.encode(text, { control: true });
   const writer = new PlanWriter().block({ tokens: control(model.card.prompt.system) });
-  for (const text of ["The ferry at Dollis crosses the river in four minutes.", "It carries six cars and a van."]) writer.block({ tokens: model.tokenizer.encode(`Title: Ferry\n${text}\n`) }, { loose: true });
+  for (const text of ["The ferry at Dollis crosses the river in four minutes.", "It carries six cars and a van."])
+    writer.block({ tokens: model.tokenizer.encode(`Title: Ferry\n${text}\n`) }, { loose: true });
   return writer.fresh(control(model.card.prompt.question.replace("{question}", question)), { asks: true }).plan;
 }
 
 describe("an audit", () => {
-  test("finds that recomputing everything is full attention, and that splicing is not; what is known is not measured again", async () => {
+  test("finds that recomputing everything equals full attention, and that splicing does not; known results are not measured again", async () => {
+    const [answers, scores] = [vi.spyOn(model, "generate"), vi.spyOn(model, "score")];
     const fresh: Finding[] = [];
     const findings = await audit(model, QUESTIONS, planOf, { links: LINKS, onFinding: (finding) => fresh.push(finding) });
     expect(fresh).toEqual(findings);
+    // Each prompt is computed once: full attention's for its answer, the others' for that answer's likelihood.
+    expect([answers.mock.calls.length, scores.mock.calls.length]).toEqual([QUESTIONS.length, QUESTIONS.length * LINKS.length]);
+    vi.restoreAllMocks();
     const [full, spliced, all] = summarise(findings, [FULL, "none", "1"]);
     expect(full).toMatchObject({ questions: 2, divergence: 0, same_answer: 100, computed: 100 });
     expect(all!.divergence).toBeLessThan(1e-3);
@@ -32,17 +37,30 @@ describe("an audit", () => {
     expect(spliced!.computed).toBeLessThan(all!.computed);
 
     const again: Finding[] = [];
-    expect(await audit(model, QUESTIONS, planOf, { links: LINKS, known: findings.slice(0, 3), onFinding: (finding) => again.push(finding) })).toHaveLength(6);
+    expect(
+      await audit(model, QUESTIONS, planOf, { links: LINKS, known: findings.slice(0, 3), onFinding: (finding) => again.push(finding) }),
+    ).toHaveLength(6);
     expect(again.map(({ question }) => question)).toEqual([QUESTIONS[1], QUESTIONS[1], QUESTIONS[1]]);
   });
 
-  test("ends when it is cancelled, with what to expect", async () => {
-    await expect(audit(model, QUESTIONS, planOf, { links: LINKS, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: "cancelled", message: expect.stringContaining("goes on") });
+  test("ends when it is cancelled, and says what happens next", async () => {
+    await expect(audit(model, QUESTIONS, planOf, { links: LINKS, signal: AbortSignal.abort() })).rejects.toMatchObject({
+      code: "cancelled",
+      message: expect.stringContaining("continues"),
+    });
   });
 });
 
-test("recommended is the cheapest way within the tolerance, and never full attention", () => {
-  const of = (link: string, divergence: number, computed: number) => ({ link, divergence, computed, questions: 9, same_first_token: 0, same_answer: 0, first_token_ms: 1 });
+test("recommends the cheapest way within the tolerance, and never full attention", () => {
+  const of = (link: string, divergence: number, computed: number) => ({
+    link,
+    divergence,
+    computed,
+    questions: 9,
+    same_first_token: 0,
+    same_answer: 0,
+    first_token_ms: 1,
+  });
   const audits = [of(FULL, 0, 100), of("none", 0.8, 2), of("0.15", 0.3, 17), of("0.3", 0.1, 31)];
   expect(recommended(audits, 0.3)?.link).toBe("0.15");
   expect(recommended(audits, 0.2)?.link).toBe("0.3");

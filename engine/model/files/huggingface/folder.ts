@@ -3,41 +3,33 @@ import { createReadStream, existsSync, readFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { KvspliceError } from "../../../../plan/index.js";
-import { readFully } from "../../../../storage/index.js";
 import { ENCODINGS } from "../../tensors/index.js";
-import { quantize, QUANTIZED_GROUP } from "../../tensors/quantize.js";
-import { Config } from "./config.js";
-import { languageKeys } from "./language.js";
 import type { ModelFile, RawTensor, TensorInfo } from "../model-file.js";
-import { bytesOfFloats, openSafetensors, type SafetensorsFile, type StoredTensor } from "./safetensors.js";
-import { familyOf, metadataOf, tensorName, type Family } from "./families.js";
+import { Config } from "./config.js";
+import { type Derived, type Fused, type FusedName, fusedName, readStored, stacked, unfused } from "./experts.js";
+import { type Family, familyOf, metadataOf, tensorPlace } from "./families.js";
+import { languageKeys } from "./language.js";
+import { openSafetensors, type SafetensorsFile, type StoredTensor } from "./safetensors.js";
 
-/** How the matrices of a folder are kept: quantised when they are read, or as they are. */
-export type Quantization = "q4" | "q8" | "none";
-
-export const QUANTIZATIONS: readonly Quantization[] = ["q4", "q8", "none"];
-
-export const DEFAULT_QUANTIZATION: Quantization = "q8";
-
-/** A part of the model's identity: to be raised when a folder is translated otherwise. */
+/** Part of the model's identity: raise it when the translation of folders changes. */
 const TRANSLATION = "huggingface 1";
 
-/** Values that are converted at a time. */
+/** Values converted at a time. */
 const CHUNK_VALUES = 1 << 20;
 
 const INDEX = "model.safetensors.index.json";
 
-/** Tensors that q4 keeps in 8 bits: each is a tenth of a model, and what is lost there is lost in every token. */
-const KEPT_IN_8_BITS = new Set(["token_embd.weight", "output.weight"]);
-
-/** Buffers that old checkpoints carry, which follow from the configuration. */
+/** Buffers in old checkpoints, whose values follow from the configuration. */
 const BUFFERS = /\.(rotary_emb\.inv_freq|masked_bias|attn\.bias)$/;
 
-/** Other parts of models that see pictures. */
+/** The other parts of models that see pictures. */
 const OTHER_PARTS = /^(model\.)?(vision_tower|vision_model|multi_modal_projector)\./;
 
-/** A tensor in GGUF's name: as it is stored, with 1 added to each value where its family keeps it so, or made here. */
-type Source = { readonly kind: "stored"; readonly tensor: StoredTensor; readonly add: number } | { readonly kind: "made"; readonly values: Float32Array };
+/** A tensor under GGUF's name: as stored, with 1 added to each value if its family needs it; assembled from others; or made here. */
+type Source =
+  | { readonly kind: "stored"; readonly tensor: StoredTensor; readonly add: number }
+  | { readonly kind: "derived"; readonly of: Derived }
+  | { readonly kind: "made"; readonly values: Float32Array };
 
 export function isFolder(path: string): boolean {
   return existsSync(join(path, "config.json"));
@@ -45,13 +37,12 @@ export function isFolder(path: string): boolean {
 
 /**
  * Opens a Hugging Face folder: `config.json`, `tokenizer.json` and safetensors, read as the GGUF file that llama.cpp's
- * converter would make of it, but for the order of Q and K rows. Quantised, matrices are Q8_0, or with `q4` Q4_0 where
- * they are not the embedding or the head; norms and biases stay floats, and so does a matrix whose rows are no multiple of
- * 32 long.
+ * converter would make of it, except for the order of Q and K rows. Norms and biases are float32, as in GGUF files; matrices
+ * are as stored.
  *
- * @throws KvspliceError `bad_model` for what is missing, unknown or not computed
+ * @throws KvspliceError `bad_model` for what is missing, unknown or unsupported
  */
-export function openFolder(folder: string, quantization: Quantization = DEFAULT_QUANTIZATION): ModelFile {
+export function openFolder(folder: string): ModelFile {
   const config = new Config(join(folder, "config.json"), readJson(join(folder, "config.json")));
   mustGenerate(config, folder);
   const family = familyOf(config);
@@ -65,7 +56,7 @@ export function openFolder(folder: string, quantization: Quantization = DEFAULT_
     const sources = sourcesOf(files, config, family, folder);
     for (const [name, values] of Object.entries(made)) sources.set(name, { kind: "made", values });
     const metadata = { "general.architecture": family.architecture, "general.name": basename(resolve(folder)), ...keys, ...language };
-    return modelFileOf(folder, [join(folder, "config.json"), join(folder, "tokenizer.json"), ...shards], metadata, sources, quantization, close);
+    return modelFileOf(folder, [join(folder, "config.json"), join(folder, "tokenizer.json"), ...shards], metadata, sources, close);
   } catch (error) {
     close();
     throw error;
@@ -77,7 +68,6 @@ function modelFileOf(
   parts: readonly string[],
   metadata: ModelFile["metadata"],
   sources: ReadonlyMap<string, Source>,
-  quantization: Quantization,
   close: () => void,
 ): ModelFile {
   const sourceOf = (name: string): Source => {
@@ -85,13 +75,13 @@ function modelFileOf(
     if (!source) throw new KvspliceError("bad_model", `${path} has no tensor ${name}.`);
     return source;
   };
-  const info = (name: string): TensorInfo => describe(name, sourceOf(name), quantization);
+  const info = (name: string): TensorInfo => describe(name, sourceOf(name));
   let hash: Promise<string> | undefined;
   return {
     path,
     parts,
     origin: "huggingface",
-    variant: `${TRANSLATION} ${quantization}`,
+    variant: TRANSLATION,
     metadata,
     names: () => sources.keys(),
     has: (name) => sources.has(name),
@@ -102,7 +92,7 @@ function modelFileOf(
         name,
         type,
         shape,
-        // Quantised when they are looked at: who writes a graph names all tensors, and packs one by one.
+        // Read on access: a graph writer names all tensors, and packs them one by one.
         get bytes() {
           return convert(sourceOf(name), type, 0, elementsOf(shape));
         },
@@ -125,18 +115,24 @@ function modelFileOf(
   };
 }
 
-/** Vectors are float32, as in GGUF files; matrices what was asked for. */
-function describe(name: string, source: Source, quantization: Quantization): TensorInfo {
-  if (source.kind === "made") return { name, type: "F32", shape: [source.values.length] };
-  const { shape, type } = source.tensor;
-  if (shape.length < 2 || source.add !== 0) return { name, type: "F32", shape };
-  if (quantization === "none" || shape.at(-1)! % QUANTIZED_GROUP !== 0) return { name, type, shape };
-  return { name, type: quantization === "q8" || KEPT_IN_8_BITS.has(name) ? "Q8_0" : "Q4_0", shape };
+/** Vectors are float32, as in GGUF files. */
+function describe(name: string, source: Source): TensorInfo {
+  switch (source.kind) {
+    case "made":
+      return { name, type: "F32", shape: [source.values.length] };
+    case "derived":
+      return { name, type: source.of.type, shape: source.of.shape };
+    case "stored": {
+      const { shape, type } = source.tensor;
+      return { name, type: shape.length < 2 || source.add !== 0 ? "F32" : type, shape };
+    }
+  }
 }
 
-/** So many values of a tensor from one on, as the type has them; a quantised type's begin and end with whole rows. */
+/** `count` values of a tensor from `from` on, in its own type or as float32. */
 function convert(source: Source, type: RawTensor["type"], from: number, count: number): Uint8Array {
   if (source.kind === "made") return new Uint8Array(source.values.slice(from, from + count).buffer);
+  if (source.kind === "derived") return source.of.read(from, count);
   const { tensor, add } = source;
   if (type === tensor.type && add === 0) return readStored(tensor, from, count);
   const parts: Uint8Array[] = [];
@@ -145,59 +141,99 @@ function convert(source: Source, type: RawTensor["type"], from: number, count: n
     const values = new Float32Array(length);
     ENCODINGS[tensor.type].read(readStored(tensor, from + at, length), 0, length, values);
     if (add !== 0) for (let i = 0; i < length; i++) values[i]! += add;
-    parts.push(type === "F32" ? new Uint8Array(values.buffer) : quantize(values, type as "Q8_0" | "Q4_0"));
+    parts.push(new Uint8Array(values.buffer));
   }
   return parts.length === 1 ? parts[0]! : new Uint8Array(Buffer.concat(parts));
-}
-
-function readStored({ file, path, type, offset }: StoredTensor, from: number, count: number): Uint8Array {
-  const bytes = readFully(file, offset + bytesOfFloats(type, from), bytesOfFloats(type, count));
-  if (!bytes) throw new KvspliceError("bad_model", `${path} became shorter while it was open. Copy the file again.`);
-  return bytes;
 }
 
 function sourcesOf(files: readonly SafetensorsFile[], config: Config, family: Family, folder: string): Map<string, Source> {
   const tied = config.value("tie_word_embeddings") === true;
   const sources = new Map<string, Source>();
+  const experts = new Map<string, StoredTensor[]>();
+  const fused = new Map<string, { readonly name: FusedName; readonly of: Fused }>();
   for (const file of files) {
     for (const stored of file.names) {
       if (BUFFERS.test(stored) || OTHER_PARTS.test(stored)) continue;
       const plain = stored.replace(/^language_model\./, "").replace(/^model\.language_model\./, "model.");
-      const name = tensorName(plain, family);
-      if (name === undefined) throw new KvspliceError("bad_model", `${folder} has ${stored}, which kvsplice does not compute with; without it, answers would be wrong. Use another model.`);
+      const part = family.fusedExperts ? fusedName(plain) : undefined;
+      if (part) {
+        const key = `${part.layer} ${part.part}`;
+        const tensor = part.what === "blocks" || part.what === "scales" ? file.bytes(stored) : file.tensor(stored);
+        fused.set(key, { name: part, of: { ...fused.get(key)?.of, [part.what]: tensor } });
+        continue;
+      }
+      const place = tensorPlace(plain, family);
+      if (place === undefined)
+        throw new KvspliceError(
+          "bad_model",
+          `${folder} has ${stored}, which kvsplice does not use: answers would be wrong without it. Use another model.`,
+        );
+      const { name, expert } = place;
       if (name === "output.weight" && tied) continue;
-      if (sources.has(name)) throw new KvspliceError("bad_model", `${folder} has ${stored} twice. Download the model again.`);
       const tensor = file.tensor(stored);
+      const others = experts.get(name) ?? [];
+      if (expert === undefined ? sources.has(name) : others[expert])
+        throw new KvspliceError("bad_model", `${folder} has ${stored} twice. Download the model again.`);
+      if (expert !== undefined) {
+        others[expert] = tensor;
+        experts.set(name, others);
+        continue;
+      }
       sources.set(name, { kind: "stored", tensor, add: family.normsLessOne && name.endsWith("norm.weight") ? 1 : 0 });
     }
+  }
+  for (const [name, tensors] of experts) sources.set(name, { kind: "derived", of: stacked(alike(tensors, name, folder)) });
+  for (const { name, of } of fused.values()) {
+    for (const [inside, made] of Object.entries(unfused(name.part, of)))
+      sources.set(`blk.${name.layer}.${inside}`, { kind: "derived", of: made });
   }
   return sources;
 }
 
-/** The weights' files: one, or those that the index names. */
+/** One tensor for each expert. A gap means that a number in a name is out of range. */
+function alike(tensors: readonly (StoredTensor | undefined)[], name: string, folder: string): readonly StoredTensor[] {
+  const [first] = tensors;
+  for (let expert = 0; expert < tensors.length; expert++) {
+    const tensor = tensors[expert];
+    if (!tensor) throw new KvspliceError("bad_model", `${folder} has no ${name} for expert ${expert}. Download the model again.`);
+    if (tensor.type !== first!.type || String(tensor.shape) !== String(first!.shape))
+      throw new KvspliceError("bad_model", `${folder} has experts of different shapes or types in ${name}, which is not supported.`);
+  }
+  return tensors as readonly StoredTensor[];
+}
+
+/** The files with the weights: one, or those that the index names. */
 function shardsOf(folder: string): readonly string[] {
   const index = join(folder, INDEX);
   if (!existsSync(index)) {
     const single = join(folder, "model.safetensors");
     if (existsSync(single)) return [single];
     const other = ["pytorch_model.bin", "pytorch_model.bin.index.json"].find((name) => existsSync(join(folder, name)));
-    throw new KvspliceError("bad_model", `${folder} has no model.safetensors${other ? `, but ${other}: such files can run programs, and are not read. Convert it to safetensors` : ": download it, too"}.`);
+    throw new KvspliceError(
+      "bad_model",
+      `${folder} has no model.safetensors${other ? `, but ${other}: such files can run programs and are not read. Convert it to safetensors` : ": download it, too"}.`,
+    );
   }
   const map = readJson(index)["weight_map"];
   if (typeof map !== "object" || map === null) throw new KvspliceError("bad_model", `${index} has no weight_map. Download it again.`);
   const names = [...new Set(Object.values(map as Record<string, unknown>))];
   const unsound = names.find((name) => typeof name !== "string" || basename(name) !== name);
-  if (names.length === 0 || unsound !== undefined) throw new KvspliceError("bad_model", `${index} names no files of this folder. Download it again.`);
+  if (names.length === 0 || unsound !== undefined)
+    throw new KvspliceError("bad_model", `${index} does not name files in this folder. Download it again.`);
   return (names as string[]).sort().map((name) => join(folder, name));
 }
 
-/** @throws KvspliceError `bad_model` for an embedding or classifying model, by what says so */
+/** @throws KvspliceError `bad_model` for an embedding or classifying model, with the reason */
 function mustGenerate(config: Config, folder: string): void {
   const architectures = config.value("architectures");
   const named = Array.isArray(architectures) ? architectures.map(String) : [];
   const pooled = ["modules.json", "1_Pooling"].find((name) => existsSync(join(folder, name)));
   const why = pooled ?? named.find((name) => !/(ForCausalLM|ForConditionalGeneration|LMHeadModel)$/.test(name));
-  if (why !== undefined) throw new KvspliceError("bad_model", `${folder} is an embedding or classifying model (${why}), which writes no text. Give a model that answers.`);
+  if (why !== undefined)
+    throw new KvspliceError(
+      "bad_model",
+      `${folder} is an embedding or classifying model (${why}), which does not generate text. Give a model that does.`,
+    );
 }
 
 async function hashOf(paths: readonly string[]): Promise<string> {
@@ -219,8 +255,13 @@ function readJson(path: string): Readonly<Record<string, unknown>> {
   try {
     value = JSON.parse(readFileSync(path, "utf8"));
   } catch (cause) {
-    throw new KvspliceError("bad_model", `${path} ${existsSync(path) ? "is not JSON: download it again" : "is missing: download it, too"}.`, { cause });
+    throw new KvspliceError(
+      "bad_model",
+      `${path} ${existsSync(path) ? "is not JSON: download it again" : "is missing: download it, too"}.`,
+      { cause },
+    );
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new KvspliceError("bad_model", `${path} is not an object of JSON. Download it again.`);
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw new KvspliceError("bad_model", `${path} is not a JSON object. Download it again.`);
   return value as Readonly<Record<string, unknown>>;
 }

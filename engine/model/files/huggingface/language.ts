@@ -6,14 +6,17 @@ import type { Config } from "./config.js";
 type Values = Readonly<Record<string, unknown>>;
 
 /**
- * What a folder says of words and turns, by GGUF's keys: `tokenizer.json` as a whole (`tokenizer.huggingface.json`), the
- * tokens that begin and end, the chat template, and how answers are drawn.
+ * A folder's settings for tokens and turns, by GGUF's keys: `tokenizer.json` as a whole (`tokenizer.huggingface.json`), the
+ * tokens that begin and end a text, the chat template, and how answers are drawn.
  */
 export function languageKeys(folder: string, config: Config): Values {
-  const read = (name: string): string | undefined => (existsSync(join(folder, name)) ? readFileSync(join(folder, name), "utf8") : undefined);
+  const read = (name: string): string | undefined =>
+    existsSync(join(folder, name)) ? readFileSync(join(folder, name), "utf8") : undefined;
   const tokenizer = read("tokenizer.json");
   if (tokenizer === undefined) {
-    const other = existsSync(join(folder, "tokenizer.model")) ? ", but tokenizer.model, which is not read. Save the tokenizer with transformers, or use a GGUF file of the model" : ": download it, too";
+    const other = existsSync(join(folder, "tokenizer.model"))
+      ? ", but tokenizer.model, which is not supported. Save the tokenizer with transformers, or use a GGUF file of the model"
+      : ": download it, too";
     throw new KvspliceError("bad_model", `${folder} has no tokenizer.json${other}.`);
   }
   const tokenizerConfig = jsonOf(read("tokenizer_config.json"), folder, "tokenizer_config.json");
@@ -37,26 +40,33 @@ export function languageKeys(folder: string, config: Config): Values {
 /** By llama.cpp's keys (`general.sampling`). */
 function samplingKeys(generation: Values): Values {
   const named = { temp: "temperature", top_k: "top_k", top_p: "top_p", min_p: "min_p" };
-  return Object.fromEntries(Object.entries(named).flatMap(([key, name]) => (typeof generation[name] === "number" ? [[`general.sampling.${key}`, generation[name]]] : [])));
+  return Object.fromEntries(
+    Object.entries(named).flatMap(([key, name]) =>
+      typeof generation[name] === "number" ? [[`general.sampling.${key}`, generation[name]]] : [],
+    ),
+  );
 }
 
-/** The id of a token by its text, or by its description as `tokenizer_config.json` has it. */
+/** The id of a token given its text, or its description in `tokenizer_config.json`. */
 function idsOf(tokenizer: string, folder: string): (token: unknown) => number | undefined {
   const { model, added_tokens } = jsonOf(tokenizer, folder, "tokenizer.json");
   const ids = new Map<string, number>(Object.entries(((model as Values | undefined)?.["vocab"] ?? {}) as Record<string, number>));
-  for (const { id, content } of Array.isArray(added_tokens) ? (added_tokens as { id: number; content: string }[]) : []) ids.set(content, id);
+  for (const { id, content } of Array.isArray(added_tokens) ? (added_tokens as { id: number; content: string }[]) : [])
+    ids.set(content, id);
   return (token) => ids.get(String(typeof token === "object" && token !== null ? (token as Values)["content"] : token));
 }
 
-/** Whether the tokenizer puts the token in front of what stands alone. */
+/** Whether the tokenizer puts the token before a text that stands alone. */
 function beginsWith(tokenizer: string, bos: number): boolean {
   const { post_processor } = JSON.parse(tokenizer) as { post_processor?: Values | null };
   const steps = [post_processor, ...((post_processor?.["processors"] as Values[] | undefined) ?? [])];
-  const special = steps.map((step) => step?.["special_tokens"]).find((each) => typeof each === "object" && each !== null) as Record<string, { ids?: unknown }> | undefined;
+  const special = steps.map((step) => step?.["special_tokens"]).find((each) => typeof each === "object" && each !== null) as
+    | Record<string, { ids?: unknown }>
+    | undefined;
   return Object.values(special ?? {}).some(({ ids }) => Array.isArray(ids) && ids.includes(bos));
 }
 
-/** The only template, or of several the one for plain chats. */
+/** The only template, or the one for plain chats if there are several. */
 function templateOf(value: unknown): string | undefined {
   if (typeof value === "string") return value;
   const templates = Array.isArray(value) ? (value as { name?: unknown; template?: unknown }[]) : [];
@@ -70,7 +80,7 @@ function jsonOf(text: string | undefined, folder: string, name: string): Values 
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null) return value as Values;
   } catch {
-    // told below
+    // reported below
   }
   throw new KvspliceError("bad_model", `${join(folder, name)} is not JSON. Download it again.`);
 }

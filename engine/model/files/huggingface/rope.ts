@@ -4,12 +4,15 @@ import type { Config } from "./config.js";
 export type RopeTensors = Readonly<Record<string, Float32Array>>;
 
 /**
- * The rotary embedding of a configuration, as GGUF's keys and tensors: Llama 3's scaling is a list of divisors there, and
- * so is LongRoPE's.
+ * The rotary embedding of a configuration, as GGUF's keys and tensors. Llama 3's and LongRoPE's scaling become lists of
+ * divisors there.
  *
- * @throws KvspliceError `bad_model` for a scaling that neither has
+ * @throws KvspliceError `bad_model` for a scaling that GGUF does not have
  */
-export function readRope(config: Config, headSize: number): { readonly keys: Readonly<Record<string, unknown>>; readonly tensors: RopeTensors } {
+export function readRope(
+  config: Config,
+  headSize: number,
+): { readonly keys: Readonly<Record<string, unknown>>; readonly tensors: RopeTensors } {
   const { theta, type, values } = config.ropeOf("full_attention");
   const number = (key: string, fallback?: number): number => {
     const value = values[key] ?? fallback;
@@ -27,15 +30,32 @@ export function readRope(config: Config, headSize: number): { readonly keys: Rea
     case "linear":
       return { keys: { ...keys, "rope.scaling.type": "linear", "rope.scaling.factor": number("factor") }, tensors: {} };
     case "llama3":
-      return { keys, tensors: { "rope_freqs.weight": llama3Divisors(dimensions, theta, number("factor"), number("low_freq_factor"), number("high_freq_factor"), original()) } };
+      return {
+        keys,
+        tensors: {
+          "rope_freqs.weight": llama3Divisors(
+            dimensions,
+            theta,
+            number("factor"),
+            number("low_freq_factor"),
+            number("high_freq_factor"),
+            original(),
+          ),
+        },
+      };
     case "yarn": {
       for (const key of ["attention_factor", "mscale", "mscale_all_dim"]) {
-        if (values[key] !== undefined && values[key] !== null) throw config.wrong("rope_scaling", `has ${key}, which is not computed`);
+        if (values[key] !== undefined && values[key] !== null) throw config.wrong("rope_scaling", `has ${key}, which is not supported`);
       }
-      if (values["truncate"] === false) throw config.wrong("rope_scaling", "has truncate, which is not computed");
-      const scaling = { "rope.scaling.type": "yarn", "rope.scaling.factor": number("factor"), "rope.scaling.original_context_length": original() };
+      const scaling = {
+        "rope.scaling.type": "yarn",
+        "rope.scaling.factor": number("factor"),
+        "rope.scaling.original_context_length": original(),
+      };
       const ramp = { "rope.scaling.yarn_beta_fast": number("beta_fast", 32), "rope.scaling.yarn_beta_slow": number("beta_slow", 1) };
-      return { keys: { ...keys, ...scaling, ...ramp }, tensors: {} };
+      // A key specific to kvsplice: llama.cpp always rounds the ramp to whole dimensions.
+      const whole = values["truncate"] === false ? { "rope.scaling.yarn_truncate": false } : {};
+      return { keys: { ...keys, ...scaling, ...ramp, ...whole }, tensors: {} };
     }
     case "longrope":
     case "su": {
@@ -43,7 +63,8 @@ export function readRope(config: Config, headSize: number): { readonly keys: Rea
       const magnitude = number("attention_factor", factor > 1 ? Math.sqrt(1 + Math.log(factor) / Math.log(original())) : 1);
       const list = (key: string) => {
         const list = values[key];
-        if (!Array.isArray(list) || list.length !== dimensions / 2) throw config.wrong("rope_scaling", `has no ${key} of ${dimensions / 2} numbers`);
+        if (!Array.isArray(list) || list.length !== dimensions / 2)
+          throw config.wrong("rope_scaling", `has no ${key} of ${dimensions / 2} numbers`);
         return Float32Array.from(list as number[]);
       };
       return {
@@ -52,11 +73,11 @@ export function readRope(config: Config, headSize: number): { readonly keys: Rea
       };
     }
     default:
-      throw config.wrong("rope_scaling", `is of the type ${type}, which is not computed`);
+      throw config.wrong("rope_scaling", `has the type ${type}, which is not supported`);
   }
 }
 
-/** What Llama 3.1 divides each frequency by: slow ones by the factor, fast ones by nothing, and between both by a share. */
+/** What Llama 3.1 divides each frequency by: slow ones by the factor, fast ones by 1, and those in between by a blend. */
 function llama3Divisors(dimensions: number, theta: number, factor: number, low: number, high: number, original: number): Float32Array {
   return Float32Array.from({ length: dimensions / 2 }, (_, i) => {
     const wavelength = 2 * Math.PI * theta ** ((2 * i) / dimensions);

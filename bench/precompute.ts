@@ -1,0 +1,85 @@
+/**
+ * What precomputing costs next to the model's passes alone. Documents of one chunk each are read, split, embedded, encoded
+ * and stored; then the same chunks are encoded once more, and kept nowhere. With the bundled model.
+ *
+ *     npx tsx bench/precompute.ts [--chunks 200] [--encoding w8a8] [--files 10]
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { type BlockSource, ENCODINGS, type Encoding, loadModel, openBlockStore } from "../engine/index.js";
+import { encodeHere } from "../rag/corpus/block-encoder.js";
+import { openCorpus } from "../rag/index.js";
+import { corpusWords } from "./compare/workloads.js";
+
+/** Words of a document: one chunk, of some 150 tokens with its title. */
+const WORDS = 110;
+
+const { values } = parseArgs({
+  options: {
+    chunks: { type: "string", default: "200" },
+    encoding: { type: "string", default: "exact" },
+    files: { type: "string", default: "10" },
+  },
+});
+const [count, files] = [Number(values.chunks), Number(values.files)];
+const encoding = ENCODINGS.find((each) => each === values.encoding) as Encoding;
+
+async function timed(work: () => Promise<unknown>): Promise<{ readonly cpu_s: number; readonly wall_s: number }> {
+  const [start, cpu] = [performance.now(), process.cpuUsage()];
+  await work();
+  const { user, system } = process.cpuUsage(cpu);
+  return { cpu_s: (user + system) / 1e6, wall_s: (performance.now() - start) / 1000 };
+}
+
+const dir = mkdtempSync(join(tmpdir(), "kvsplice-precompute-"));
+try {
+  const words = corpusWords();
+  const texts = Array.from({ length: count }, (_, i) =>
+    Array.from({ length: WORDS }, (_, word) => words[(i * 97 + word * (1 + (i % 7))) % words.length]).join(" "),
+  );
+  const documents = join(dir, "documents");
+  await mkdir(documents);
+  for (let file = 0; file < files; file++) {
+    const own = texts.filter((_, i) => i % files === file);
+    await writeFile(
+      join(documents, `${file}.jsonl`),
+      own.map((text, i) => JSON.stringify({ title: `Article ${file}.${i}`, text })).join("\n"),
+    );
+  }
+  const model = await loadModel({ encoding });
+  await model.encode({ tokens: [1, 2, 3] }); // its graphs are built
+  const store = openBlockStore({ disk: { path: join(dir, "kv") } });
+  const corpus = await openCorpus(join(dir, "kv"), { model, store, create: true });
+  await writeFile(join(dir, "first.txt"), "One sentence, so that the embedder is loaded.");
+  await corpus.precompute([join(dir, "first.txt")]);
+  const here = encodeHere(model, store);
+  const sources: BlockSource[] = [];
+  const whole = await timed(() =>
+    corpus.precompute([documents], {
+      encoder: {
+        ...here,
+        encodeMissing(key, source, options) {
+          sources.push(source);
+          return here.encodeMissing(key, source, options);
+        },
+      },
+    }),
+  );
+  const passes = await timed(async () => {
+    for (const source of sources) await model.encode(source, { background: true });
+  });
+  const tokens = sources.reduce((sum, source) => sum + source.tokens.length, 0);
+  console.log(`${sources.length} chunks, ${tokens} tokens, ${encoding}\n`);
+  console.log("| | processor s | by the clock, s |\n|---|---|---|");
+  console.log(`| precompute | ${whole.cpu_s.toFixed(1)} | ${whole.wall_s.toFixed(1)} |`);
+  console.log(`| the passes alone | ${passes.cpu_s.toFixed(1)} | ${passes.wall_s.toFixed(1)} |`);
+  console.log(`| ratio | ${(whole.cpu_s / passes.cpu_s).toFixed(2)} | ${(whole.wall_s / passes.wall_s).toFixed(2)} |`);
+  await corpus.close();
+  await store.close();
+  await model.close();
+} finally {
+  rmSync(dir, { recursive: true, force: true });
+}

@@ -1,0 +1,117 @@
+import { Tensor } from "../../../runtime/index.js";
+import type { Block, Precision } from "../../kv/block.js";
+import { RotaryTable } from "../../kv/rotary.js";
+import { kvFormOf, type ModelSpec, maskKinds } from "../../model/spec.js";
+import type { BlockItem } from "../backend.js";
+import { KvCache } from "../cpu/cache.js";
+import { Embedding } from "../cpu/embedding.js";
+import { type BatchSession, type BatchSessionOptions, openBatchSession } from "./session.js";
+
+/** Encodes batches of blocks on the device, in the current thread. */
+export class BatchEncoder {
+  private readonly embedding: Embedding;
+  private readonly tables: readonly RotaryTable[];
+  private readonly rows: KvCache;
+
+  private constructor(
+    private readonly spec: ModelSpec,
+    private readonly opened: BatchSession,
+    { file }: BatchSessionOptions,
+  ) {
+    this.embedding = new Embedding(file);
+    this.tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
+    this.rows = new KvCache(kvFormOf(spec), this.tables);
+  }
+
+  /** @throws as `openBatchSession` does, and ONNX Runtime's error if there is no device */
+  static async open(options: BatchSessionOptions): Promise<BatchEncoder> {
+    return new BatchEncoder(options.spec, await openBatchSession(options), options);
+  }
+
+  /** Tokens of a batch, including padding, that fit in memory. */
+  get mostTokens(): number {
+    return this.opened.mostTokens;
+  }
+
+  /** @throws if the device computes nothing valid: its results are not used */
+  async encode(items: readonly BlockItem[], precision: Precision): Promise<Block[]> {
+    const length = Math.max(...items.map(({ tokens }) => tokens.length));
+    const feeds = { ...this.tokensOf(items, length), ...this.masksOf(items, length) };
+    const results = await this.opened.session.run(feeds);
+    return items.map((item, i) => {
+      const from = i * length;
+      this.rows.truncate(0);
+      this.rows.reserve(item.tokens.length);
+      this.spec.layers.forEach(({ attention: { kvHeads, headSize } }, layer) => {
+        const width = kvHeads * headSize;
+        const written = this.rows.rows(layer, 0, item.tokens.length);
+        for (const name of ["k", "v"] as const) {
+          const values = results[`${name}.${layer}.0`]!.data as Float32Array;
+          written[name].set(values.subarray(from * width, (from + item.tokens.length) * width));
+          mustBeComputed(written[name].subarray(-width));
+        }
+      });
+      // At position 0 nothing is rotated: the device's K is in the form that blocks store.
+      this.rows.append(new Array<number>(item.tokens.length).fill(0));
+      return this.rows.extract(item.from, item.tokens.length, precision);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.rows.free();
+    await this.opened.session.release();
+  }
+
+  /** Embeddings and angles, each block padded with copies of its last token, which none of its own tokens sees. */
+  private tokensOf(items: readonly BlockItem[], length: number): Record<string, Tensor> {
+    const padded = (values: readonly number[]) => Array.from({ length }, (_, i) => values[Math.min(i, values.length - 1)]!);
+    const tokens = items.flatMap((item) => padded(item.tokens));
+    const positions = items.flatMap((item) => padded(item.positions));
+    const embeddings = new Float32Array(tokens.length * this.spec.hidden);
+    this.embedding.gather(tokens, embeddings);
+    const feeds: Record<string, Tensor> = {
+      embeddings: new Tensor("float32", embeddings, [1, tokens.length, this.spec.hidden]),
+      dims: new Tensor("int64", BigInt64Array.from([items.length, length], BigInt), [2]),
+    };
+    this.tables.forEach((table, r) => {
+      const [cos, sin] = [new Float32Array(tokens.length * table.half), new Float32Array(tokens.length * table.half)];
+      positions.forEach((position, i) => {
+        const row = table.row(position);
+        cos.set(row.subarray(0, table.half), i * table.half);
+        sin.set(row.subarray(table.half), i * table.half);
+      });
+      feeds[`cos.${r}`] = new Tensor("float32", cos, [tokens.length, table.half]);
+      feeds[`sin.${r}`] = new Tensor("float32", sin, [tokens.length, table.half]);
+    });
+    return feeds;
+  }
+
+  /** One mask for all blocks, or one for each if there is a window and positions have gaps. */
+  private masksOf(items: readonly BlockItem[], length: number): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = {};
+    const even = items.every(({ positions }) => positions.at(-1)! - positions[0]! === positions.length - 1);
+    maskKinds(this.spec.layers).kinds.forEach(({ window, group }, m) => {
+      const of = window === undefined || even ? [Array.from({ length }, (_, i) => i)] : items.map(({ positions }) => positions);
+      const mask = new Float32Array(of.length * group * length * length).fill(-Infinity);
+      let row = 0;
+      for (const positions of of) {
+        for (let query = 0; query < group * length; query++, row += length) {
+          const token = query % length;
+          for (let other = 0; other <= token; other++) {
+            // Padding sees itself.
+            const seen = window === undefined || other === token || positions[token]! - positions[other]! < window;
+            if (seen) mask[row + other] = 0;
+          }
+        }
+      }
+      feeds[`mask.${m}`] = new Tensor("float32", mask, [of.length, 1, group * length, length]);
+    });
+    return feeds;
+  }
+}
+
+/** A device that is lost or out of memory may return zeros or NaN. */
+function mustBeComputed(values: Float32Array): void {
+  if (values.every(Number.isFinite) && values.some((value) => value !== 0)) return;
+  throw new Error("The device returned no valid numbers.");
+}

@@ -1,0 +1,73 @@
+/** Limits padding in a batch: no block is shorter than this share of the longest. */
+const LEAST_SHARE = 0.75;
+
+/**
+ * Which of the waiting blocks one pass takes, given their lengths in order of arrival: the first, and those of similar
+ * length as long as the total, with each padded to the longest, is at most `tokens`.
+ * @returns their indices, including the first
+ */
+export function batchOf(lengths: readonly number[], tokens: number): number[] {
+  const first = lengths[0]!;
+  const chosen = [0];
+  let [longest, shortest] = [first, first];
+  for (let i = 1; i < lengths.length; i++) {
+    const [most, least] = [Math.max(longest, lengths[i]!), Math.min(shortest, lengths[i]!)];
+    if (least < LEAST_SHARE * most || most * (chosen.length + 1) > tokens) continue;
+    chosen.push(i);
+    [longest, shortest] = [most, least];
+  }
+  return chosen;
+}
+
+const LEAST_TOKENS = 512;
+
+/** Larger passes gain nothing on any known device, and take memory. */
+export const MOST_TOKENS = 4096;
+
+/** Longer blocks go to the processor: the scores of all pairs of tokens exist at once, and would take gigabytes. */
+export const LONGEST_BLOCK = 2048;
+
+/** A size is kept if doubling it does not make each token at least this much faster. */
+const GAIN = 1.1;
+
+/** Passes timed at one size: the first may compile shaders. */
+const SAMPLES = 2;
+
+/** How many tokens a pass gets: doubled for as long as that makes each token cheaper. */
+export class PassSize {
+  private size: number;
+  private best = 0;
+  private samples = 0;
+  private settled = false;
+  private before = 0;
+
+  /** @param most tokens that fit in memory */
+  constructor(private readonly most = MOST_TOKENS) {
+    this.size = Math.min(LEAST_TOKENS, most);
+  }
+
+  get tokens(): number {
+    return this.size;
+  }
+
+  /** Records how long a pass over this many tokens, including padding, took. Passes that are not nearly full are ignored. */
+  took(tokens: number, ms: number): void {
+    if (this.settled || tokens < LEAST_SHARE * this.size) return;
+    this.best = Math.max(this.best, tokens / ms);
+    if (++this.samples < SAMPLES) return;
+    if (this.best < GAIN * this.before) {
+      this.size /= 2;
+      this.settled = true;
+    } else if (2 * this.size > this.most) this.settled = true;
+    else {
+      this.size *= 2;
+      [this.before, this.best, this.samples] = [this.best, 0, 0];
+    }
+  }
+
+  /** Records that there was not enough memory for a pass of this many tokens. */
+  failed(tokens: number): void {
+    this.size = Math.max(1, Math.floor(tokens / 2));
+    this.settled = true;
+  }
+}

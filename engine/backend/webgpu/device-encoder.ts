@@ -1,0 +1,135 @@
+import { cancelledError } from "../../../plan/index.js";
+import { Thread } from "../../../runtime/thread.js";
+import type { Block, Precision } from "../../kv/block.js";
+import type { LoadProgress } from "../../load-progress.js";
+import type { BlockEncoder, BlockItem, BlockOptions } from "../backend.js";
+import { batchOf, LONGEST_BLOCK, PassSize } from "./batch.js";
+import type { EncoderCalls, EncoderOptions } from "./calls.js";
+
+type Waiting = BlockOptions & {
+  readonly item: BlockItem;
+  readonly resolve: (block: Block | undefined) => void;
+  readonly reject: (error: unknown) => void;
+};
+
+/** Number of blocks worth requesting at once: those of one pass, and those that gather for the next. */
+const AT_ONCE = 64;
+
+/** A device that fails this many blocks in a row, each alone in its pass, counts as lost. */
+const MOST_FAILURES = 2;
+
+type DeviceThread = Pick<Thread<EncoderCalls>, "ask" | "close">;
+
+/** Encodes blocks on the device, in a separate thread: blocks that gather during a pass form the next one. */
+export class DeviceEncoder implements BlockEncoder {
+  private readonly waiting: Waiting[] = [];
+  private readonly size: PassSize;
+  private readonly longest: number;
+  private running: Promise<void> | undefined;
+  private failures = 0;
+
+  private constructor(
+    private readonly thread: DeviceThread,
+    mostTokens: number,
+    private readonly onNotice: (notice: string) => void,
+  ) {
+    this.size = new PassSize(mostTokens);
+    this.longest = Math.min(LONGEST_BLOCK, mostTokens);
+  }
+
+  /**
+   * @param onNotice called with a sentence for each block that the device fails, and when it is lost
+   * @param onProgress called with the progress of building the graph
+   * @throws as `BatchEncoder.open` does
+   */
+  static async open(
+    options: EncoderOptions,
+    onNotice: (notice: string) => void,
+    onProgress: ((progress: LoadProgress) => void) | undefined,
+  ): Promise<DeviceEncoder> {
+    const program = new URL("./program.js", import.meta.url);
+    const thread = new Thread<EncoderCalls>(program, `encoding ${options.spec.name} on the device`, onProgress);
+    try {
+      return await DeviceEncoder.in(thread, options, onNotice);
+    } catch (error) {
+      await thread.close();
+      throw error;
+    }
+  }
+
+  /** Uses a thread that has already been started. */
+  static async in(thread: DeviceThread, options: EncoderOptions, onNotice: (notice: string) => void): Promise<DeviceEncoder> {
+    const { mostTokens } = await thread.ask("open", options);
+    return new DeviceEncoder(thread, mostTokens, onNotice);
+  }
+
+  get atOnce(): number {
+    return this.isLost ? 1 : AT_ONCE;
+  }
+
+  async encode(item: BlockItem, options: BlockOptions): Promise<Block | undefined> {
+    if (this.isLost || item.tokens.length > this.longest) return undefined;
+    return new Promise((resolve, reject) => {
+      const later = options.background ? -1 : this.waiting.findIndex(({ background }) => background);
+      this.waiting.splice(later < 0 ? this.waiting.length : later, 0, { item, ...options, resolve, reject });
+      // Requests in the same turn go into the same pass.
+      this.running ??= Promise.resolve().then(() => this.work());
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.running;
+    await this.thread.ask("close", undefined).catch(() => undefined); // a thread that has ended has freed its memory
+    await this.thread.close();
+  }
+
+  private get isLost(): boolean {
+    return this.failures === MOST_FAILURES;
+  }
+
+  private async work(): Promise<void> {
+    for (;;) {
+      this.dropCancelled();
+      const [first] = this.waiting;
+      if (first === undefined) break;
+      const alike = this.waiting.filter(({ precision }) => precision === first.precision);
+      const lengths = alike.map(({ item }) => item.tokens.length);
+      const chosen = batchOf(lengths, this.size.tokens).map((index) => alike[index]!);
+      for (const each of chosen) this.waiting.splice(this.waiting.indexOf(each), 1);
+      await this.pass(chosen, first.precision);
+    }
+    this.running = undefined;
+  }
+
+  private async pass(batch: readonly Waiting[], precision: Precision): Promise<void> {
+    const tokens = batch.length * Math.max(...batch.map(({ item }) => item.tokens.length));
+    const start = performance.now();
+    try {
+      const blocks = await this.thread.ask("encode", { items: batch.map(({ item }) => item), precision });
+      this.size.took(tokens, performance.now() - start);
+      this.failures = 0;
+      batch.forEach(({ resolve }, i) => resolve(blocks[i]!));
+    } catch (error) {
+      if (batch.length === 1) return this.fail(batch[0]!, (error as Error).message.trim());
+      // Fewer tokens may fit in its memory.
+      this.size.failed(tokens);
+      this.waiting.unshift(...batch);
+    }
+  }
+
+  private fail({ item, resolve }: Waiting, why: string): void {
+    this.failures++;
+    resolve(undefined);
+    if (!this.isLost)
+      return this.onNotice(`The device failed to encode a document of ${item.tokens.length} tokens, so the processor encodes it: ${why}`);
+    this.onNotice(`The device is lost, and the processor encodes all documents from now on: ${why}`);
+    for (const each of this.waiting.splice(0)) each.resolve(undefined);
+  }
+
+  private dropCancelled(): void {
+    for (const each of this.waiting.filter(({ signal }) => signal.aborted)) {
+      this.waiting.splice(this.waiting.indexOf(each), 1);
+      each.reject(cancelledError(each.signal));
+    }
+  }
+}

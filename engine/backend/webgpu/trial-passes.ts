@@ -1,0 +1,56 @@
+import { InferenceSession, Tensor } from "../../../runtime/index.js";
+import { GraphWriter } from "../cpu/onnx.js";
+
+/** The speed of a trial's passes, and their first results. */
+export type Computes = { readonly gflops: number; readonly results: readonly number[] };
+
+const COLUMNS = 1024;
+const GROUP = 32;
+const PRODUCTS = 4;
+
+/** Passes grow until one takes this long or has this many rows: a driver that computes on the CPU stops at the first. */
+const LONG_MS = 30;
+const LEAST_ROWS = 4;
+const MOST_ROWS = 4096;
+const TIMES_AS_MANY = 4;
+
+/** Times passes of the main work of encoding: products with 4-bit weights. */
+export async function computesOf(provider: "cpu" | "webgpu"): Promise<Computes> {
+  const session = await InferenceSession.create(trialGraph(), { executionProviders: [provider], logSeverityLevel: 3 });
+  try {
+    const pass = async (rows: number) => {
+      const input = Float32Array.from(scattered(rows * COLUMNS), (value) => value / 128 - 1);
+      const start = performance.now();
+      const { output } = await session.run({ input: new Tensor("float32", input, [1, rows, COLUMNS]) });
+      return { ms: performance.now() - start, values: output!.data as Float32Array };
+    };
+    for (let rows = LEAST_ROWS; ; rows *= TIMES_AS_MANY) {
+      const { values } = await pass(rows); // may compile shaders of this size
+      const { ms } = await pass(rows);
+      if (ms < LONG_MS && rows < MOST_ROWS) continue;
+      return { gflops: (2 * rows * COLUMNS * COLUMNS * PRODUCTS) / ms / 1e6, results: [...values.slice(0, COLUMNS)] };
+    }
+  } finally {
+    await session.release();
+  }
+}
+
+function trialGraph(): Uint8Array {
+  const graph = new GraphWriter();
+  let values = graph.input("input", "float32", [1, "S", COLUMNS]);
+  const codes = scattered((COLUMNS * COLUMNS) / 2);
+  const scales = new Float32Array((COLUMNS * COLUMNS) / GROUP).fill(0.2 / Math.sqrt(COLUMNS));
+  for (let product = 0; product < PRODUCTS; product++) {
+    const weights = [graph.weight(codes, [COLUMNS, COLUMNS / GROUP, GROUP / 2]), graph.weight(scales, [scales.length])];
+    const attributes = { K: COLUMNS, N: COLUMNS, bits: 4, block_size: GROUP, accuracy_level: 4 };
+    values = graph.contrib("MatMulNBits", [values, ...weights], attributes, product + 1 < PRODUCTS ? undefined : ["output"]);
+  }
+  graph.output("output", [1, "S", COLUMNS]);
+  return graph.encodeWhole();
+}
+
+/** Bytes without a pattern, the same every time, from a linear congruential generator. */
+function scattered(length: number): Uint8Array {
+  let state = 1;
+  return Uint8Array.from({ length }, () => (state = (Math.imul(state, 1664525) + 1013904223) | 0) >>> 24);
+}
