@@ -29,8 +29,10 @@ export default defineConfig({
     // to other files: two files at a time whose passes share two cores wait for each other.
     env: { NO_COLOR: "1", KVSPLICE_THREADS: "1" },
     maxWorkers: Math.min(availableParallelism(), MOST_WORKERS),
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    // A slow machine fails no test: what never comes ends these waits.
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
+    expect: { poll: { timeout: 100_000 } },
     reporters: ["default", "./test/support/skipped.ts"],
     projects: [
       { extends: true, test: { name: "unit", include: ["test/**/*.test.ts"], exclude: WITH_MODEL } },

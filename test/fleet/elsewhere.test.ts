@@ -164,7 +164,7 @@ describe.skipIf(!hasRedis)("a question's blocks", () => {
     expect(await elsewhere.encode("ab".repeat(32), { tokens: [1] })).toBe(false);
     expect(elsewhere.isSooner(1_000_000)).toBe(false);
     await expect
-      .poll(() => notices, { timeout: 30_000 })
+      .poll(() => notices)
       .toEqual([expect.stringMatching(/^The queue at redis:\/\/127.0.0.1:\d+.* does not answer \(.*\); documents are encoded here\.$/)]);
     await elsewhere.close();
   });

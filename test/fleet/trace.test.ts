@@ -38,9 +38,7 @@ describe.skipIf(!hasRedis)("a worker's encoding (skipped if redis-server is not 
       remove(serving.folder);
       await redis.stop();
     });
-    await expect
-      .poll(async () => (await fetch(`${serving.url}/metrics`)).text(), { timeout: 5_000 })
-      .toMatch(/^kvsplice_queue_workers 1$/m);
+    await expect.poll(async () => (await fetch(`${serving.url}/metrics`)).text()).toMatch(/^kvsplice_queue_workers 1$/m);
     exporter.reset();
 
     const text = Array.from({ length: 60 }, (_, word) => `The keeper says word ${word}.`).join(" ");

@@ -218,7 +218,7 @@ describe("a stream", () => {
       break;
     }
     setTimeout(() => release(), 200);
-    await expect.poll(counted, { timeout: 10_000 }).toBe("1");
+    await expect.poll(counted).toBe("1");
     held = undefined;
     expect(serving.service.waiting.size).toBe(0);
   });

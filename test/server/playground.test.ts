@@ -18,6 +18,8 @@ const CORPUS = fileURLToPath(new URL("../../examples/corpus", import.meta.url));
 const CHROMIUM = [process.env["KVSPLICE_CHROMIUM"] ?? "", "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(
   (path) => path !== "" && existsSync(path),
 );
+/** The machine may be slow; a test that fails takes this long. */
+const PATIENCE_MS = 100_000;
 const FLAGS = [
   "--headless",
   "--no-sandbox",
@@ -81,6 +83,7 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped if 
   ): Promise<void> {
     const context = await browser.newContext(options);
     const page = await context.newPage();
+    page.setDefaultTimeout(PATIENCE_MS);
     const complaints: string[] = [];
     const elsewhere: string[] = [];
     page.on("console", (message) => void complaints.push(message.text()));
@@ -265,6 +268,20 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped if 
             await schema.fill(SCHEMA.replace("tokyo.md", outside));
             await page.locator("#problems", { hasText: `${outside} is outside this server's folder of schemas` }).waitFor();
           }
+        },
+        { at: `${url}/#pml` },
+      ));
+
+    test("runs what was chosen, even before it has been read", () =>
+      withPage(
+        async (page) => {
+          await page.route(/markup\?file=night\.pml$/, async (route) => {
+            await page.getByRole("button", { name: "Run the prompt" }).click();
+            await route.continue();
+          });
+          await page.getByRole("combobox", { name: "Schema" }).selectOption("trip.pml");
+          await page.locator("#pml-run .status", { hasText: "Done." }).waitFor();
+          expect(await page.locator("#pml-run .answer .text").textContent()).toContain("Hamamatsucho");
         },
         { at: `${url}/#pml` },
       ));

@@ -96,34 +96,32 @@ export function startPml(onProblem) {
     showCaret();
   };
 
-  const openSchema = async () => {
+  /** Files that are being read: what is in the editors until then does not belong together. */
+  let opening = Promise.resolve();
+  const openSchema = () => open(readSchema);
+  const openPrompt = () => open(readPrompt);
+  const readSchema = async () => {
     const chosen = files.find(({ file }) => file === schemaFile.value);
     promptFile.replaceChildren(...(chosen?.prompts ?? ["example"]).map((file) => element("option", { value: chosen ? file : "" }, file)));
-    await open(async () => {
-      schema.text = chosen ? await readMarkup(chosen.file) : SCHEMA;
-    });
-    await openPrompt();
+    schema.text = chosen ? await readMarkup(chosen.file) : SCHEMA;
+    await readPrompt();
   };
-  const openPrompt = () =>
-    open(async () => {
-      const example = schemaFile.value === "" ? PROMPT : `<prompt schema=""></prompt>\n`;
-      prompt.text = promptFile.value === "" ? example : await readMarkup(promptFile.value);
-      await check();
-    });
+  const readPrompt = async () => {
+    const example = schemaFile.value === "" ? PROMPT : `<prompt schema=""></prompt>\n`;
+    prompt.text = promptFile.value === "" ? example : await readMarkup(promptFile.value);
+    await check();
+  };
   /** @param {() => Promise<void>} read */
-  const open = async (read) => {
-    try {
-      await read();
-    } catch (error) {
-      showProblem(error, total, onProblem);
-    }
+  const open = (read) => {
+    total.textContent = "";
+    opening = read().catch((error) => showProblem(error, total, onProblem));
   };
   schemaFile.addEventListener("change", openSchema);
   promptFile.addEventListener("change", openPrompt);
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    void view.run({ markup: markup(), compare: compare.checked });
+    void opening.then(() => view.run({ markup: markup(), compare: compare.checked }));
   });
   form.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
@@ -139,7 +137,7 @@ export function startPml(onProblem) {
     );
     find("#more-schemas", HTMLElement).textContent =
       state.more_schemas === 0 ? "" : `${counted(state.more_schemas, "more file")} in the folder cannot be opened here.`;
-    void openSchema();
+    openSchema();
   };
 }
 
