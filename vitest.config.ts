@@ -10,7 +10,7 @@ const WITH_MODEL = [
   "engine/files/{folder-logits,quantized}",
   "engine/{link,models}/*",
   "engine/hub/pull",
-  "engine/webgpu/encoding",
+  "engine/webgpu/{answering,encoding}",
   "fleet/*",
   "optional-packages",
   "pml/model",

@@ -14,7 +14,7 @@ export function devicesCommand(): Command {
     .addHelpText(
       "after",
       `
-Products with 4-bit weights, the bulk of encoding, are timed on the processor and with WebGPU, each in a separate process.
+Products with 4-bit weights, the bulk of the work, are timed on the processor and with WebGPU, each in a separate process.
 This takes some seconds. Graphics processors and Vulkan drivers are found in the system's files (Linux); VK_DRIVER_FILES
 selects a driver. A driver that computes on the processor is timed too, but auto never uses it.
 
@@ -48,6 +48,9 @@ function textOf({ hardware, trials, chosen, reason }: Survey): string {
     lines.push(`graphics   ${name}${memory_bytes === undefined ? "" : `, ${sizeText(memory_bytes)}`}`);
   for (const { library, of } of hardware?.drivers ?? []) lines.push(`Vulkan     ${library} (${of})`);
   if (trials.webgpu) lines.push(`WebGPU     passes${speed(trials.webgpu)}`);
-  const use = chosen === "webgpu" ? "--device auto encodes documents with WebGPU." : "--device auto encodes documents on the processor.";
+  const use =
+    chosen === "webgpu"
+      ? "--device auto encodes documents and answers with WebGPU."
+      : "--device auto encodes documents and answers on the processor.";
   return `${lines.join("\n")}\n\n${use} ${reason}\n`;
 }

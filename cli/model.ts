@@ -40,6 +40,7 @@ export type ModelOptions = {
   readonly encoding?: Encoding;
   readonly device?: DeviceChoice;
   readonly deviceMemory?: number;
+  readonly answerOn?: "device" | "cpu";
 };
 
 /** How a command opens its model. `source` is undefined for the model that comes with kvsplice. */
@@ -49,6 +50,7 @@ export type ModelChoice = {
   readonly encoding?: Encoding | undefined;
   readonly device?: DeviceChoice | undefined;
   readonly deviceMemory?: number | undefined;
+  readonly answerOn?: "device" | "cpu" | undefined;
 };
 
 export type LoadOptions = ModelChoice & {
@@ -80,11 +82,15 @@ export function withModelOptions(command: Command, option: Option = modelOption(
     .addOption(
       new Option(
         "--device <name>",
-        `where documents are encoded: cpu, webgpu (a graphics processor, through Vulkan, Metal or Direct3D), or auto, which uses a graphics processor if it is faster; see kvsplice devices (default: ${DEFAULT_DEVICE})`,
+        `what encodes documents and computes answers: cpu, webgpu (a graphics processor, through Vulkan, Metal or Direct3D), or auto, which uses a graphics processor if it is faster; see kvsplice devices (default: ${DEFAULT_DEVICE})`,
       ).choices(DEVICES),
     )
+    .addOption(new Option("--device-memory <size>", "maximum device memory to use, such as 8GB (default: unlimited)").argParser(bytesOf))
     .addOption(
-      new Option("--device-memory <size>", "maximum device memory for encoding, such as 8GB (default: unlimited)").argParser(bytesOf),
+      new Option(
+        "--answer-on <device|cpu>",
+        "with --device: cpu leaves answers to the processor, and only documents are encoded on the device (default: device)",
+      ).choices(["device", "cpu"]),
     )
     .option("--context <tokens>", "context length to use the model with (default: the length it was trained on)", positiveNumber);
 }
@@ -121,7 +127,17 @@ function adapterOf(text: string): AdapterSource {
 
 /** The requested model, or the one the corpus in the folder was made with, or the one that `KVSPLICE_MODEL` names. */
 export async function chooseModel(
-  { model, quantize, context, adapter, encoding, device, deviceMemory, precision }: ModelOptions & { readonly precision?: Precision },
+  {
+    model,
+    quantize,
+    context,
+    adapter,
+    encoding,
+    device,
+    deviceMemory,
+    answerOn,
+    precision,
+  }: ModelOptions & { readonly precision?: Precision },
   folder: string | undefined,
 ): Promise<ModelChoice> {
   const corpus = folder === undefined ? undefined : await peekCorpus(folder);
@@ -146,7 +162,7 @@ export async function chooseModel(
     );
   const source = name ? { name: absolute(name), ...asked } : remembered && { ...remembered, ...asked };
   if (adapter && !source) throw new KvspliceError("bad_argument", "An adapter belongs to a model. Name the model too, with --model.");
-  return { source, precision: precision ?? corpus?.precision, encoding: encoding ?? corpus?.encoding, device, deviceMemory };
+  return { source, precision: precision ?? corpus?.precision, encoding: encoding ?? corpus?.encoding, device, deviceMemory, answerOn };
 }
 
 function absolute(name: string): string {
@@ -205,13 +221,14 @@ export async function openModel(options: LoadOptions): Promise<Model> {
   const { quantize, contextLength, adapters = [] } = options.source ?? {};
   const how = { ...(path !== undefined && { path }), quantize, contextLength, adapters: await fetchAdapters(adapters, options) };
   if (path !== undefined) tellNeeds(path, how);
-  const { precision, encoding, device, deviceMemory, activations, onIdentified } = options;
+  const { precision, encoding, device, deviceMemory, answerOn, activations, onIdentified } = options;
   const progress = loadingProgress(options);
   const chosen = {
     ...(precision !== undefined && { precision }),
     encoding,
     device,
     deviceMemory,
+    answerOn,
     ...(activations !== undefined && { activations }),
   };
   const onNotice = (notice: string) => void process.stderr.write(`${notice}\n`);

@@ -6,7 +6,7 @@ import { DEFAULT_ENCODING, type Encoding } from "./backend/cpu/encoding.js";
 import { arithmeticOf, encoderId, graphId } from "./backend/cpu/identity.js";
 import { type ModelThread, modelThread, ThreadBackend } from "./backend/thread/backend.js";
 import { mustHave } from "./backend/webgpu/lack.js";
-import { openDeviceEncoder } from "./backend/webgpu/open.js";
+import { openDevices } from "./backend/webgpu/open.js";
 import { DEFAULT_DEVICE, type DeviceChoice } from "./backend/webgpu/survey.js";
 import { defaultCacheDir } from "./cache-dir.js";
 import { CALIBRATION_TEXT, CALIBRATION_TOKENS } from "./calibration-text.js";
@@ -39,14 +39,15 @@ export type LoadOptions = {
    */
   readonly encoding?: Encoding | undefined;
   /**
-   * Where blocks are encoded: `cpu` (default), `webgpu`, or `auto`, which uses a graphics processor if `surveyDevices` would
-   * choose it. Answers are computed on the processor. Blocks are the same except for rounding and have the same keys
-   * (docs/gpu.md).
+   * What encodes blocks and computes answers: `cpu` (default), `webgpu`, or `auto`, which uses a graphics processor if
+   * `surveyDevices` would choose it. Blocks are the same except for rounding and have the same keys (docs/gpu.md).
    */
   readonly device?: DeviceChoice | undefined;
-  /** Bytes of the device's memory that encoding may use; a larger model is refused. No limit if omitted. */
+  /** Whether the device also computes answers (default), which takes its weights' memory once more, or the processor does. */
+  readonly answerOn?: "device" | "cpu" | undefined;
+  /** Bytes of the device's memory that may be used; a larger model is refused. No limit if omitted. */
   readonly deviceMemory?: number | undefined;
-  /** Called with a sentence if `auto` encodes on the processor, and if a device is lost, after which the processor encodes. */
+  /** Called with a sentence if `auto` chooses the processor, and if a device fails, for which the processor takes over. */
   readonly onNotice?: ((notice: string) => void) | undefined;
   /** How blocks are stored, which is part of their key; `int8` if omitted. docs/precision.md gives the cost of each. */
   readonly precision?: Precision;
@@ -72,7 +73,7 @@ export type LoadOptions = {
  *     await using other = await loadModel({ path: "Qwen2.5-0.5B-Instruct-Q4_K_M.gguf", contextLength: 8_192 });
  *
  * @throws KvspliceError `bad_model` if the file cannot be read or its kind is not supported, `bad_argument` if the device
- *   cannot encode this model.
+ *   cannot compute this model.
  */
 export async function loadModel(options: LoadOptions = {}): Promise<Model> {
   const path = options.path ?? (await defaultModelPath());
@@ -101,6 +102,7 @@ async function modelOf(path: string, file: ModelFile, thread: ModelThread, optio
     encoding = DEFAULT_ENCODING,
     device = DEFAULT_DEVICE,
     deviceMemory,
+    answerOn = "device",
     quantize,
     threads,
     onProgress,
@@ -123,7 +125,7 @@ async function modelOf(path: string, file: ModelFile, thread: ModelThread, optio
   await options.onIdentified?.(identity);
   if (device === "webgpu") mustHave({ spec, adapters, encoding });
   const calibration = encoding === "exact" ? undefined : own.tokenizer.encode(CALIBRATION_TEXT).slice(0, CALIBRATION_TOKENS);
-  const backend = await ThreadBackend.open(thread, {
+  const processor = await ThreadBackend.open(thread, {
     path,
     quantize,
     spec,
@@ -134,12 +136,12 @@ async function modelOf(path: string, file: ModelFile, thread: ModelThread, optio
     activations,
     threads,
   });
-  const encoder = await openDeviceEncoder(backend, {
+  const { backend, encoder } = await openDevices(processor, {
     device,
     spec,
     adapters,
     encoding,
-    encoder: { path, quantize, spec, id: graph, cacheDir, activations, memory: deviceMemory },
+    thread: { path, quantize, spec, id: graph, cacheDir, activations, memory: deviceMemory, answers: answerOn === "device" },
     sample: own.tokenizer.encode(CALIBRATION_TEXT).slice(0, SAMPLE_TOKENS),
     onNotice,
     onProgress,

@@ -18,8 +18,8 @@ import { roundedLinear } from "./w8a8.js";
 
 /**
  * What a graph is for: answers of up to `slots` prompts at once, what a prompt attends to, passes with an adapter, measuring
- * the inputs of linear layers, encoding blocks in 8 bits with these magnitudes, or encoding several blocks in one pass with
- * separate attention.
+ * the inputs of linear layers, encoding blocks in 8 bits with these magnitudes, or, with separate attention, encoding several
+ * blocks in one pass or answering over KV that is somewhere else.
  */
 export type Purpose =
   | { readonly kind: "answer"; readonly slots: number }
@@ -27,7 +27,7 @@ export type Purpose =
   | { readonly kind: "adapted" }
   | { readonly kind: "magnitudes" }
   | { readonly kind: "encode"; readonly adapted: boolean; readonly magnitudes: Magnitudes }
-  | { readonly kind: "batch"; readonly attention: (graph: GraphWriter, layers: readonly LayerSpec[]) => Attend };
+  | { readonly kind: "batch" | "remote"; readonly attention: (graph: GraphWriter, layers: readonly LayerSpec[]) => Attend };
 
 /** The largest magnitude of each channel of the input of a linear layer, `[columns]`, by `magnitudesName`. */
 export type Magnitudes = ReadonlyMap<string, Float32Array>;
@@ -73,6 +73,9 @@ export function adaptable({ feedForward }: LayerSpec): readonly Product[] {
  * A graph that encodes a batch has one slot and no head. Its tokens are those of several blocks, which `attention` keeps
  * apart, and `k.l.0` is K before the rotary embedding.
  *
+ * A remote graph has one slot, whose KV is inputs and outputs of `attention`. There and in a batch, the heads of queries are in
+ * the file's order.
+ *
  * An adapted graph has one slot, and a low-rank adapter on each linear layer except experts (LoRA, Hu et al. 2021): inputs
  * `a.l.p [columns, rank]` and `b.l.p [rank, rows]` for the products p of layer l (`PRODUCTS`).
  */
@@ -88,7 +91,7 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
   const embeddings = graph.input("embeddings", "float32", [1, "S", hidden]);
   const rotate = writeRotaries(graph, spec);
   const looks = purpose.kind === "look" ? new LooksWriter(graph, layers) : undefined;
-  const attend = purpose.kind === "batch" ? purpose.attention(graph, layers) : writeAttention(graph, tensors, layers, slots, looks?.add);
+  const attend = "attention" in purpose ? purpose.attention(graph, layers) : writeAttention(graph, tensors, layers, slots, looks?.add);
 
   let residual = times(embeddings, spec.embedding.scale);
   const first = layers[0]!.attention.before;
@@ -113,6 +116,7 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
     activations,
     product: productWriter(graph, activations, purpose),
     unturned: purpose.kind === "batch",
+    grouped: !("attention" in purpose),
   };
   for (const [i, layer] of layers.entries()) {
     const { attention, feedForward, residualScale } = layer;
@@ -142,6 +146,8 @@ type LayerWriter = {
   readonly product: ProductWriter;
   /** Whether keys are put out as they are before the rotary embedding. */
   readonly unturned: boolean;
+  /** Whether queries are ordered by their place in their group (`queriesByGroup`). */
+  readonly grouped: boolean;
 };
 
 /** One linear layer over several weights, which is product p of a layer. */
@@ -215,7 +221,7 @@ function writeRotaries(graph: GraphWriter, { rotaries }: ModelSpec): Rotate {
 }
 
 function attentionOf(
-  { graph, tensors, spec, slots, product, unturned }: LayerWriter,
+  { graph, tensors, spec, slots, product, unturned, grouped }: LayerWriter,
   index: number,
   layer: LayerSpec,
   input: string,
@@ -227,9 +233,9 @@ function attentionOf(
   const { hidden } = spec;
   const [queries, width] = [heads * headSize, kvHeads * headSize];
   const rotary = attention.rotary === undefined ? undefined : spec.rotaries[attention.rotary]!;
-  const byGroup = queriesByGroup(attention);
+  const byGroup = grouped ? queriesByGroup(attention) : undefined;
   const queryRows = rowsOf(query.pairs, queries, headSize, rotary?.dimensions);
-  const queryOrder = byGroup.map((row) => queryRows[row]!);
+  const queryOrder = byGroup?.map((row) => queryRows[row]!) ?? queryRows;
   const keyOrder = rowsOf(key.pairs, width, headSize, rotary?.dimensions);
   const qkv = product(index, "qkv", input, [
     { ...tensors.weight(query, queries, hidden), rowOrder: queryOrder },

@@ -2,7 +2,7 @@ import type { onnx as Onnx } from "onnx-proto";
 import onnxProto from "onnx-proto";
 
 const { onnx } = onnxProto as unknown as { onnx: typeof Onnx };
-const { FLOAT, UINT8, INT8, INT64 } = onnx.TensorProto.DataType;
+const { FLOAT, UINT8, INT8, INT32, INT64 } = onnx.TensorProto.DataType;
 const OPSET = 20;
 const CONTRIB_OPSET = 1;
 
@@ -12,7 +12,7 @@ const INLINE_BYTES = 1 << 16;
 export type Dimension = number | string;
 export type Attributes = Readonly<Record<string, number | readonly number[]>>;
 
-const ELEMENT_TYPES = { float32: FLOAT, uint8: UINT8, int8: INT8, int64: INT64 };
+const ELEMENT_TYPES = { float32: FLOAT, uint8: UINT8, int8: INT8, int32: INT32, int64: INT64 };
 
 export type WeightType = "float32" | "uint8" | "int8";
 
@@ -48,8 +48,8 @@ export class GraphWriter {
     return name;
   }
 
-  output(name: string, shape: readonly Dimension[]): void {
-    this.outputs.push(valueInfo(name, FLOAT, shape));
+  output(name: string, shape: readonly Dimension[], type: keyof typeof ELEMENT_TYPES = "float32"): void {
+    this.outputs.push(valueInfo(name, ELEMENT_TYPES[type], shape));
   }
 
   /** A weight with the given values. */
@@ -286,7 +286,7 @@ function attribute([name, value]: [string, number | readonly number[]]): Onnx.IA
 }
 
 /** Attributes that are real numbers even if the value happens to be an integer. */
-const REAL_ATTRIBUTES = new Set(["alpha", "epsilon"]);
+const REAL_ATTRIBUTES = new Set(["alpha", "epsilon", "scale"]);
 
 function valueInfo(name: string, elemType: number, shape: readonly Dimension[]): Onnx.IValueInfoProto {
   const dim = shape.map((size) => (typeof size === "number" ? { dimValue: size } : { dimParam: size }));

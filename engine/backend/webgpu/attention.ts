@@ -20,8 +20,8 @@ export function writeBatchAttention(graph: GraphWriter, layers: readonly LayerSp
     const { heads, kvHeads, headSize, scale, softCap } = layers[layer]!.attention;
     const group = heads / kvHeads;
     const factor = (scale * enlarged) / (softCap ?? 1);
-    const byHead = graph.node("Transpose", [apart(graph.node("Mul", [q, graph.real(factor)]), [group, kvHeads, headSize])], {
-      perm: [0, 3, 2, 1, 4],
+    const byHead = graph.node("Transpose", [apart(graph.node("Mul", [q, graph.real(factor)]), [kvHeads, group, headSize])], {
+      perm: [0, 2, 3, 1, 4],
     });
     // Queries that share a KV head are rows of one matrix, `[blocks, kv_heads, group * tokens, head_size]`.
     const queries = graph.node("Reshape", [byHead, graph.integers([0, 0, -1, headSize])]);
@@ -33,7 +33,7 @@ export function writeBatchAttention(graph: GraphWriter, layers: readonly LayerSp
     const attended = graph.node("MatMul", [shares, values]);
     const perHead = graph.node("Reshape", [attended, graph.integers([0, 0, group, -1, headSize])]);
     return graph.node("Reshape", [
-      graph.node("Transpose", [perHead], { perm: [0, 3, 2, 1, 4] }),
+      graph.node("Transpose", [perHead], { perm: [0, 3, 1, 2, 4] }),
       graph.integers([1, -1, heads * headSize]),
     ]);
   };

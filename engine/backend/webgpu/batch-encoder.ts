@@ -1,11 +1,21 @@
-import { Tensor } from "../../../runtime/index.js";
+import { type InferenceSession, Tensor } from "../../../runtime/index.js";
 import type { Block, Precision } from "../../kv/block.js";
 import { RotaryTable } from "../../kv/rotary.js";
+import type { ModelFile } from "../../model/files/model-file.js";
 import { kvFormOf, type ModelSpec, maskKinds } from "../../model/spec.js";
 import type { BlockItem } from "../backend.js";
 import { KvCache } from "../cpu/cache.js";
 import { Embedding } from "../cpu/embedding.js";
-import { type BatchSession, type BatchSessionOptions, openBatchSession } from "./session.js";
+import { type Room, roomWithin } from "./memory.js";
+import { type DeviceGraphOptions, deviceGraphs } from "./session.js";
+import { mustBeComputed } from "./valid.js";
+
+export type BatchEncoderOptions = DeviceGraphOptions & {
+  /** Bytes of the device's memory that may be used; no limit if omitted. */
+  readonly memory?: number | undefined;
+  /** Whether some of it is left for answers. */
+  readonly answers?: boolean | undefined;
+};
 
 /** Encodes batches of blocks on the device, in the current thread. */
 export class BatchEncoder {
@@ -15,29 +25,41 @@ export class BatchEncoder {
 
   private constructor(
     private readonly spec: ModelSpec,
-    private readonly opened: BatchSession,
-    { file }: BatchSessionOptions,
+    private readonly session: InferenceSession,
+    file: ModelFile,
+    private readonly room: Room,
   ) {
     this.embedding = new Embedding(file);
     this.tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
     this.rows = new KvCache(kvFormOf(spec), this.tables);
   }
 
-  /** @throws as `openBatchSession` does, and ONNX Runtime's error if there is no device */
-  static async open(options: BatchSessionOptions): Promise<BatchEncoder> {
-    return new BatchEncoder(options.spec, await openBatchSession(options), options);
+  /**
+   * @throws as `deviceGraphs` does, KvspliceError `bad_argument` if the model is larger than the memory, and ONNX Runtime's error if
+   *   there is no device
+   */
+  static async open({ memory, answers = false, ...options }: BatchEncoderOptions): Promise<BatchEncoder> {
+    const { file, spec } = options;
+    const graphs = await deviceGraphs(options);
+    const room = roomWithin(spec, memory, graphs.weightsBytes, answers);
+    return new BatchEncoder(spec, await graphs.open("blocks.onnx"), file, room);
   }
 
   /** Tokens of a batch, including padding, that fit in memory. */
   get mostTokens(): number {
-    return this.opened.mostTokens;
+    return this.room.mostTokens;
+  }
+
+  /** What is left for answers: see `Room`. */
+  get kvBytes(): number | undefined {
+    return this.room.kvBytes;
   }
 
   /** @throws if the device computes nothing valid: its results are not used */
   async encode(items: readonly BlockItem[], precision: Precision): Promise<Block[]> {
     const length = Math.max(...items.map(({ tokens }) => tokens.length));
     const feeds = { ...this.tokensOf(items, length), ...this.masksOf(items, length) };
-    const results = await this.opened.session.run(feeds);
+    const results = await this.session.run(feeds);
     return items.map((item, i) => {
       const from = i * length;
       this.rows.truncate(0);
@@ -59,7 +81,7 @@ export class BatchEncoder {
 
   async close(): Promise<void> {
     this.rows.free();
-    await this.opened.session.release();
+    await this.session.release();
   }
 
   /** Embeddings and angles, each block padded with copies of its last token, which none of its own tokens sees. */
@@ -108,10 +130,4 @@ export class BatchEncoder {
     });
     return feeds;
   }
-}
-
-/** A device that is lost or out of memory may return zeros or NaN. */
-function mustBeComputed(values: Float32Array): void {
-  if (values.every(Number.isFinite) && values.some((value) => value !== 0)) return;
-  throw new Error("The device returned no valid numbers.");
 }

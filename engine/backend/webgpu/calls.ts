@@ -1,17 +1,56 @@
+import pLimit from "p-limit";
+import type { Range } from "../../../plan/index.js";
+import type { Thread } from "../../../runtime/thread.js";
 import type { Block, Precision } from "../../kv/block.js";
 import type { Quantization } from "../../model/files/open.js";
-import type { BlockItem } from "../backend.js";
-import type { BatchSessionOptions } from "./session.js";
+import type { BlockItem, PassPart } from "../backend.js";
+import type { DeviceGraphOptions } from "./session.js";
 
 /** The model's files are opened in the thread. */
-export type EncoderOptions = Omit<BatchSessionOptions, "file" | "onProgress"> & {
+export type DeviceThreadOptions = Omit<DeviceGraphOptions, "file" | "onProgress"> & {
   readonly path: string;
   readonly quantize: Quantization | undefined;
+  /** Bytes of the device's memory that may be used; no limit if omitted. */
+  readonly memory?: number | undefined;
+  /** Whether answers are computed there too, which takes memory. */
+  readonly answers: boolean;
 };
 
-/** What the thread of a device does: the calls of `BatchEncoder`. It reports the progress of `open` (`LoadProgress`). */
 export type EncoderCalls = {
-  open(options: EncoderOptions): Promise<{ readonly mostTokens: number }>;
+  /** `kvBytes` are for prompts' KV and blocks: undefined is no limit, and with 0 the device does not answer. */
+  open(options: DeviceThreadOptions): Promise<{ readonly mostTokens: number; readonly kvBytes: number | undefined }>;
   encode(given: { readonly items: readonly BlockItem[]; readonly precision: Precision }): Promise<Block[]>;
   close(given: undefined): Promise<void>;
 };
+
+/** A prompt's KV, or a block on the device, by the number that the owner gave it. */
+export type Numbered = number;
+
+export type PromptCalls = {
+  /** Opens the sessions for passes over prompts. */
+  answer(given: undefined): Promise<void>;
+  /** Makes room for this many rows in total; a prompt begins with its first call. */
+  reserve(given: { readonly prompt: Numbered; readonly rows: number }): Promise<void>;
+  upload(given: { readonly number: Numbered; readonly block: Block }): Promise<void>;
+  drop(number: Numbered): void;
+  /** There must be room for the tokens `kept`. */
+  splice(given: {
+    readonly prompt: Numbered;
+    readonly block: Numbered;
+    readonly positions: Int32Array;
+    readonly kept: readonly Range[];
+  }): Promise<void>;
+  /** The logits of the last tokens. There must be room for all tokens. */
+  run(given: Omit<PassPart, "cache"> & { readonly prompt: Numbered }): Promise<Float32Array>;
+  extract(given: { readonly prompt: Numbered; readonly from: number; readonly to: number; readonly precision: Precision }): Promise<Block>;
+  truncate(given: { readonly prompt: Numbered; readonly length: number }): void;
+  free(prompt: Numbered): void;
+};
+
+/** What the thread of a device does: the calls of `BatchEncoder` and `PromptPasses`. It reports the progress of `open` (`LoadProgress`). */
+export type DeviceCalls = EncoderCalls & PromptCalls;
+
+export type DeviceThread = Pick<Thread<DeviceCalls>, "ask" | "tell">;
+
+/** All models of a process take turns: their sessions record commands for one device, which they share. */
+export const deviceTurns = pLimit(1);

@@ -1,10 +1,9 @@
 import { cancelledError } from "../../../plan/index.js";
-import { Thread } from "../../../runtime/thread.js";
+import type { Thread } from "../../../runtime/thread.js";
 import type { Block, Precision } from "../../kv/block.js";
-import type { LoadProgress } from "../../load-progress.js";
 import type { BlockEncoder, BlockItem, BlockOptions } from "../backend.js";
 import { batchOf, LONGEST_BLOCK, PassSize } from "./batch.js";
-import type { EncoderCalls, EncoderOptions } from "./calls.js";
+import { deviceTurns, type EncoderCalls } from "./calls.js";
 
 type Waiting = BlockOptions & {
   readonly item: BlockItem;
@@ -18,7 +17,7 @@ const AT_ONCE = 64;
 /** A device that fails this many blocks in a row, each alone in its pass, counts as lost. */
 const MOST_FAILURES = 2;
 
-type DeviceThread = Pick<Thread<EncoderCalls>, "ask" | "close">;
+type EncoderThread = Pick<Thread<EncoderCalls>, "ask" | "close">;
 
 /** Encodes blocks on the device, in a separate thread: blocks that gather during a pass form the next one. */
 export class DeviceEncoder implements BlockEncoder {
@@ -28,39 +27,18 @@ export class DeviceEncoder implements BlockEncoder {
   private running: Promise<void> | undefined;
   private failures = 0;
 
-  private constructor(
-    private readonly thread: DeviceThread,
+  /**
+   * @param thread in which the encoder has been opened; it is closed with this
+   * @param mostTokens of one pass that fit in memory
+   * @param onNotice called with a sentence for each block that the device fails, and when it is lost
+   */
+  constructor(
+    private readonly thread: EncoderThread,
     mostTokens: number,
     private readonly onNotice: (notice: string) => void,
   ) {
     this.size = new PassSize(mostTokens);
     this.longest = Math.min(LONGEST_BLOCK, mostTokens);
-  }
-
-  /**
-   * @param onNotice called with a sentence for each block that the device fails, and when it is lost
-   * @param onProgress called with the progress of building the graph
-   * @throws as `BatchEncoder.open` does
-   */
-  static async open(
-    options: EncoderOptions,
-    onNotice: (notice: string) => void,
-    onProgress: ((progress: LoadProgress) => void) | undefined,
-  ): Promise<DeviceEncoder> {
-    const program = new URL("./program.js", import.meta.url);
-    const thread = new Thread<EncoderCalls>(program, `encoding ${options.spec.name} on the device`, onProgress);
-    try {
-      return await DeviceEncoder.in(thread, options, onNotice);
-    } catch (error) {
-      await thread.close();
-      throw error;
-    }
-  }
-
-  /** Uses a thread that has already been started. */
-  static async in(thread: DeviceThread, options: EncoderOptions, onNotice: (notice: string) => void): Promise<DeviceEncoder> {
-    const { mostTokens } = await thread.ask("open", options);
-    return new DeviceEncoder(thread, mostTokens, onNotice);
   }
 
   get atOnce(): number {
@@ -103,10 +81,13 @@ export class DeviceEncoder implements BlockEncoder {
 
   private async pass(batch: readonly Waiting[], precision: Precision): Promise<void> {
     const tokens = batch.length * Math.max(...batch.map(({ item }) => item.tokens.length));
-    const start = performance.now();
     try {
-      const blocks = await this.thread.ask("encode", { items: batch.map(({ item }) => item), precision });
-      this.size.took(tokens, performance.now() - start);
+      const blocks = await deviceTurns(async () => {
+        const start = performance.now();
+        const made = await this.thread.ask("encode", { items: batch.map(({ item }) => item), precision });
+        this.size.took(tokens, performance.now() - start);
+        return made;
+      });
       this.failures = 0;
       batch.forEach(({ resolve }, i) => resolve(blocks[i]!));
     } catch (error) {

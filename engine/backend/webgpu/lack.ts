@@ -3,7 +3,7 @@ import type { Adapter } from "../../model/adapter/index.js";
 import type { ModelSpec } from "../../model/spec.js";
 import type { Encoding } from "../cpu/encoding.js";
 
-/** What to encode with. */
+/** What a device is to compute. */
 export type Wanted = { readonly spec: ModelSpec; readonly adapters: readonly Adapter[]; readonly encoding: Encoding };
 
 /** What the device's graph lacks, in a word or two; undefined if it supports everything. */
@@ -19,5 +19,5 @@ function lackOf({ spec, adapters, encoding }: Wanted): string | undefined {
 export function mustHave(wanted: Wanted): void {
   const lack = lackOf(wanted);
   if (lack === undefined) return;
-  throw new KvspliceError("bad_argument", `Devices cannot encode with ${lack}, which ${wanted.spec.name} needs here. Use --device cpu.`);
+  throw new KvspliceError("bad_argument", `Devices cannot compute ${lack}, which ${wanted.spec.name} needs here. Use --device cpu.`);
 }

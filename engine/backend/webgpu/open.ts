@@ -1,22 +1,29 @@
 import { KvspliceError } from "../../../plan/index.js";
+import { Thread } from "../../../runtime/thread.js";
 import type { Block } from "../../kv/block.js";
 import type { LoadProgress } from "../../load-progress.js";
-import type { Backend } from "../backend.js";
-import type { EncoderOptions } from "./calls.js";
+import type { Backend, BlockEncoder } from "../backend.js";
+import { type DeviceCalls, type DeviceThread, type DeviceThreadOptions, deviceTurns } from "./calls.js";
+import { DeviceBackend } from "./device-backend.js";
 import { DeviceEncoder } from "./device-encoder.js";
 import { mustHave, type Wanted } from "./lack.js";
+import { kvBytesOf } from "./memory.js";
+import { PromptDevice } from "./prompt-device.js";
 import { type DeviceChoice, surveyDevices } from "./survey.js";
 import { trial } from "./trial.js";
 
 export type DeviceOptions = Wanted & {
   readonly device: DeviceChoice;
-  readonly encoder: EncoderOptions;
+  readonly thread: DeviceThreadOptions;
   /** Number of tokens of text that the processor and the device must encode in the same way. */
   readonly sample: readonly number[];
   /** Called with a sentence if `auto` chooses the processor, and if the device fails. */
   readonly onNotice: (notice: string) => void;
   readonly onProgress: ((progress: LoadProgress) => void) | undefined;
 };
+
+/** What computes a model: `backend` answers, and `encoder` encodes blocks, if that is not the backend. */
+export type Devices = { readonly backend: Backend; readonly encoder: BlockEncoder | undefined };
 
 /**
  * Root mean square of the difference of a block's K, and of its V, between the device and the processor, relative to that of the
@@ -25,41 +32,54 @@ export type DeviceOptions = Wanted & {
 export const TOLERANCE = 0.2;
 
 /**
- * Opens an encoder of blocks on the chosen device; undefined if that is the processor.
+ * What computes on the chosen device.
+ * @param processor the model's backend on the processor, which does what the device cannot
  * @throws KvspliceError `bad_argument` if `webgpu` was requested but cannot be used
  */
-export async function openDeviceEncoder(backend: Backend, options: DeviceOptions): Promise<DeviceEncoder | undefined> {
+export async function openDevices(processor: Backend, options: DeviceOptions): Promise<Devices> {
   const { device, onNotice } = options;
+  const alone = { backend: processor, encoder: undefined };
   switch (device) {
     case "cpu":
-      return undefined;
+      return alone;
     case "webgpu":
-      return opened(backend, options);
+      return opened(processor, options);
     case "auto":
       try {
         mustHave(options);
         const { chosen, reason } = await surveyDevices();
-        if (chosen === "webgpu") return await opened(backend, options);
-        onNotice(`Documents are encoded on the processor. ${reason}`);
+        if (chosen === "webgpu") return await opened(processor, options);
+        onNotice(`Everything is computed on the processor. ${reason}`);
       } catch (error) {
         if (!(error instanceof KvspliceError)) throw error;
-        onNotice(`Documents are encoded on the processor. ${error.message}`);
+        onNotice(`Everything is computed on the processor. ${error.message}`);
       }
-      return undefined;
+      return alone;
   }
 }
 
-async function opened(backend: Backend, { device, encoder: options, sample, onNotice, onProgress }: DeviceOptions) {
+async function opened(processor: Backend, options: DeviceOptions): Promise<Devices> {
+  const { device, spec, onNotice } = options;
   const tried = device === "auto" ? undefined : await trial("webgpu"); // the survey of `auto` has already tried it
   if (tried && "error" in tried) throw unusable(tried.error);
-  const encoder = await DeviceEncoder.open(options, onNotice, onProgress).catch((error: unknown) => {
-    throw error instanceof KvspliceError ? error : unusable((error as Error).message);
-  });
+  const program = new URL("./program.js", import.meta.url);
+  const thread = new Thread<DeviceCalls>(program, `computing ${spec.name} on the device`, options.onProgress);
   try {
-    await mustAgree(backend, encoder, sample);
-    return encoder;
+    const room = await deviceTurns(() => thread.ask("open", options.thread)).catch((error: unknown) => {
+      throw error instanceof KvspliceError ? error : unusable((error as Error).message);
+    });
+    const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice);
+    const expected = await mustAgree(processor, encoder, options.sample);
+    if (!options.thread.answers) return { backend: processor, encoder };
+    if (room.kvBytes === 0) {
+      onNotice("Answers are computed on the processor: the device's memory has no room for prompts besides encoding.");
+      return { backend: processor, encoder };
+    }
+    const check = () => mustAnswerAlike(thread, options.sample, expected);
+    const prompts = new PromptDevice(thread, kvBytesOf(spec), room.kvBytes, check, onNotice);
+    return { backend: new DeviceBackend(prompts, processor), encoder };
   } catch (error) {
-    await encoder.close();
+    await thread.close();
     throw error;
   }
 }
@@ -67,28 +87,57 @@ async function opened(backend: Backend, { device, encoder: options, sample, onNo
 function unusable(why: string): KvspliceError {
   return new KvspliceError(
     "bad_argument",
-    `WebGPU does not work here: ${why}. kvsplice devices lists what is available; --device cpu encodes on the processor.`,
+    `WebGPU does not work here: ${why}. kvsplice devices lists what is available; --device cpu computes on the processor.`,
   );
 }
 
-/** A driver that computes something else would corrupt the store. */
-async function mustAgree(backend: Backend, encoder: DeviceEncoder, tokens: readonly number[]): Promise<void> {
+/**
+ * A driver that computes something else would corrupt the store.
+ * @returns the tokens' block, computed on the processor
+ */
+async function mustAgree(processor: Backend, encoder: BlockEncoder, tokens: readonly number[]): Promise<Block> {
   const positions = [...tokens.keys()];
   const found = await encoder.encode({ tokens, positions, from: 0 }, { precision: "float32", signal: new AbortController().signal });
   if (found === undefined) throw unusable("it failed to encode the first block");
-  const cache = backend.createCache();
+  const cache = processor.createCache();
   try {
     await cache.reserve(tokens.length);
-    await backend.run([{ cache, tokens, positions, logits: 0 }]);
-    const difference = differenceOf(await cache.extract(0, tokens.length, "float32"), found);
-    if (difference > TOLERANCE)
-      throw new KvspliceError(
-        "bad_argument",
-        `The device's KV differs from the processor's by ${(100 * difference).toFixed(0)} %, but rounding explains at most ${100 * TOLERANCE} %. Another version of its driver may be correct; use --device cpu.`,
-      );
+    await processor.run([{ cache, tokens, positions, logits: 0 }]);
+    const expected = await cache.extract(0, tokens.length, "float32");
+    mustBeNear(expected, found);
+    return expected;
   } finally {
     cache.free();
   }
+}
+
+/** Computes the tokens in a prompt, most of them at once and one after them, and splices their block into another. */
+async function mustAnswerAlike(thread: DeviceThread, tokens: readonly number[], expected: Block): Promise<void> {
+  const rows = tokens.length;
+  const positions = [...tokens.keys()];
+  const [computed, spliced, block] = [-1, -2, -1];
+  await thread.ask("reserve", { prompt: computed, rows });
+  for (const [from, to] of [
+    [0, rows - 1],
+    [rows - 1, rows],
+  ] as const)
+    await thread.ask("run", { prompt: computed, tokens: tokens.slice(from, to), positions: positions.slice(from, to), logits: 1 });
+  mustBeNear(expected, await thread.ask("extract", { prompt: computed, from: 0, to: rows, precision: "float32" }));
+  await thread.ask("upload", { number: block, block: expected });
+  await thread.ask("reserve", { prompt: spliced, rows });
+  await thread.ask("splice", { prompt: spliced, block, positions: Int32Array.from(positions), kept: [[0, rows]] });
+  mustBeNear(expected, await thread.ask("extract", { prompt: spliced, from: 0, to: rows, precision: "float32" }));
+  for (const prompt of [computed, spliced]) thread.tell("free", prompt);
+  thread.tell("drop", block);
+}
+
+function mustBeNear(expected: Block, found: Block): void {
+  const difference = differenceOf(expected, found);
+  if (difference <= TOLERANCE) return;
+  throw new KvspliceError(
+    "bad_argument",
+    `The device's KV differs from the processor's by ${(100 * difference).toFixed(0)} %, but rounding explains at most ${100 * TOLERANCE} %. Another version of its driver may be correct; use --device cpu.`,
+  );
 }
 
 /** The larger of K's and V's root mean square difference, relative to the first block's. */

@@ -1,29 +1,69 @@
 import { answer, moved } from "../../../runtime/thread.js";
-import { arraysOf } from "../../kv/block.js";
-import type { ModelFile } from "../../model/files/model-file.js";
+import { arraysOf, type Block } from "../../kv/block.js";
 import { openModelFile } from "../../model/files/open.js";
 import { BatchEncoder } from "./batch-encoder.js";
-import type { EncoderCalls } from "./calls.js";
+import type { DeviceCalls, Numbered } from "./calls.js";
+import { type DeviceBlock, type DeviceRows, PromptPasses } from "./prompt-passes.js";
+import type { DeviceGraphOptions } from "./session.js";
 
-// The program of a device's thread: its session is here.
-let file: ModelFile;
+// The program of a device's thread: its sessions, prompts and blocks are here.
+let options: DeviceGraphOptions;
 let encoder: BatchEncoder;
+let passes: PromptPasses;
+const prompts = new Map<Numbered, DeviceRows>();
+const blocks = new Map<Numbered, DeviceBlock>();
 
-const tell = answer<EncoderCalls>({
-  async open({ path, quantize, ...options }) {
-    file = openModelFile(path, { quantize });
-    encoder = await BatchEncoder.open({ ...options, file, onProgress: tell });
-    return { mostTokens: encoder.mostTokens };
+const bytesOf = (block: Block) => arraysOf(block).map(({ buffer }) => buffer as ArrayBuffer);
+
+const tell = answer<DeviceCalls>({
+  async open({ path, quantize, ...given }) {
+    options = { ...given, file: openModelFile(path, { quantize }), onProgress: tell };
+    encoder = await BatchEncoder.open({ ...options, ...given });
+    return { mostTokens: encoder.mostTokens, kvBytes: encoder.kvBytes };
   },
   async encode({ items, precision }) {
-    const blocks = await encoder.encode(items, precision);
-    return moved(
-      blocks,
-      blocks.flatMap((block) => arraysOf(block).map(({ buffer }) => buffer as ArrayBuffer)),
-    );
+    const made = await encoder.encode(items, precision);
+    return moved(made, made.flatMap(bytesOf));
+  },
+  async answer() {
+    passes = await PromptPasses.open(options);
+  },
+  async reserve({ prompt, rows }) {
+    prompts.set(prompt, await passes.grown(prompts.get(prompt) ?? passes.empty(), rows));
+  },
+  async upload({ number, block }) {
+    blocks.set(number, await passes.upload(block));
+  },
+  drop(number) {
+    const block = blocks.get(number);
+    if (block) passes.drop(block);
+    blocks.delete(number);
+  },
+  async splice({ prompt, block, positions, kept }) {
+    await passes.splice(prompts.get(prompt)!, blocks.get(block)!, positions, kept);
+  },
+  async run({ prompt, ...part }) {
+    const logits = await passes.run({ ...part, cache: prompts.get(prompt)! });
+    return moved(logits, [logits.buffer as ArrayBuffer]);
+  },
+  async extract({ prompt, from, to, precision }) {
+    const block = await passes.extract(prompts.get(prompt)!, from, to, precision);
+    return moved(block, bytesOf(block));
+  },
+  truncate({ prompt, length }) {
+    const rows = prompts.get(prompt);
+    if (rows) rows.length = Math.min(rows.length, length);
+  },
+  free(prompt) {
+    const rows = prompts.get(prompt);
+    if (rows) passes.free(rows);
+    prompts.delete(prompt);
   },
   async close() {
+    for (const rows of prompts.values()) passes.free(rows);
+    for (const block of blocks.values()) passes.drop(block);
+    await passes?.close();
     await encoder.close();
-    file.close();
+    options.file.close();
   },
 });

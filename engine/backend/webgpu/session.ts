@@ -2,7 +2,6 @@ import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { KvspliceError } from "../../../plan/index.js";
 import { env, InferenceSession } from "../../../runtime/index.js";
 import { makeFolder, storageError } from "../../../storage/index.js";
 import { type LoadProgress, timed } from "../../load-progress.js";
@@ -11,70 +10,61 @@ import { modelName } from "../../model/files/name.js";
 import type { ModelSpec } from "../../model/spec.js";
 import type { Activations } from "../cpu/activations.js";
 import { whileBuilding } from "../cpu/build.js";
-import { writeDecoder } from "../cpu/decoder.js";
+import { type Purpose, writeDecoder } from "../cpu/decoder.js";
 import { areGraphsSound, DEVICE_FILES, graphsFolder, WEIGHTS_FILE, writeManifest } from "../cpu/graph-folder.js";
 import { bytesOfWeight, GraphWriter, type WeightPlace } from "../cpu/onnx.js";
 import { WeightsFile } from "../cpu/weights-file.js";
 import { writeBatchAttention } from "./attention.js";
-import { LONGEST_BLOCK, MOST_TOKENS } from "./batch.js";
+import { writePromptAttention } from "./prompt-attention.js";
 
-/** Raise it with every change to what the device's graph computes. */
-const BATCH_VERSION = 1;
+/** Raise it with every change to what the device's graphs compute. */
+const GRAPHS_VERSION = 2;
 
-export type BatchSessionOptions = {
+export type DeviceGraphOptions = {
   readonly file: ModelFile;
   readonly spec: ModelSpec;
   /** The name of the processor's graphs of the model: `graphId`. */
   readonly id: string;
   readonly cacheDir: string;
   readonly activations: Activations;
-  /** Bytes of the device's memory that may be used; no limit if omitted. */
-  readonly memory?: number | undefined;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 };
 
-/** A session on the device, and how many tokens of a pass fit in memory. */
-export type BatchSession = { readonly session: InferenceSession; readonly mostTokens: number };
+/** A graph of a model for the device. */
+export type DeviceFile = (typeof DEVICE_FILES)[number];
 
-/**
- * Opens a session that encodes batches of blocks on the device. Its graph and weights, in the device's form, are built once and
- * kept in `cacheDir`.
- * @throws KvspliceError `bad_argument` if the model is larger than the memory, `bad_store` if its files cannot be stored
- */
-export async function openBatchSession(options: BatchSessionOptions): Promise<BatchSession> {
+/** What each of the graphs is for. */
+const PURPOSES: Readonly<Record<DeviceFile, Purpose>> = {
+  "prompt.onnx": { kind: "remote", attention: writePromptAttention({ masked: false }) },
+  "masked.onnx": { kind: "remote", attention: writePromptAttention({ masked: true }) },
+  "blocks.onnx": { kind: "batch", attention: writeBatchAttention },
+};
+
+export const ON_DEVICE = {
+  executionProviders: ["webgpu"],
+  enableMemPattern: false,
+  logSeverityLevel: 3, // shapes are always computed on the processor, which it would warn about
+} as const satisfies InferenceSession.SessionOptions;
+
+/** A model's graphs for the device, built once and kept in `cacheDir`. */
+export type DeviceGraphs = {
+  /** Bytes of the weights, which each session has on the device. */
+  readonly weightsBytes: number;
+  open(graph: DeviceFile): Promise<InferenceSession>;
+};
+
+/** @throws KvspliceError `bad_store` if the graphs and their weights, in the device's form, cannot be stored */
+export async function deviceGraphs(options: DeviceGraphOptions): Promise<DeviceGraphs> {
   const folder = await built(options);
-  const mostTokens = tokensWithin(options, statSync(join(folder, WEIGHTS_FILE)).size);
-  const session = await InferenceSession.create(join(folder, DEVICE_FILES[0]), {
-    executionProviders: ["webgpu"],
-    enableMemPattern: false,
-    logSeverityLevel: 3, // shapes are always computed on the processor, which it would warn about
-  });
-  return { session, mostTokens };
+  return {
+    weightsBytes: statSync(join(folder, WEIGHTS_FILE)).size,
+    open: (graph) => InferenceSession.create(join(folder, graph), ON_DEVICE),
+  };
 }
 
-/** Tokens of one pass that fit in memory in addition to the weights. */
-function tokensWithin({ spec, memory }: BatchSessionOptions, weightsBytes: number): number {
-  if (memory === undefined) return MOST_TOKENS;
-  const tokens = Math.floor((memory - weightsBytes) / bytesOfToken(spec));
-  if (tokens >= 1) return Math.min(tokens, MOST_TOKENS);
-  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
-  const message = `The weights of ${spec.name} take ${gigabytes(weightsBytes)} of the device's memory, but only ${gigabytes(memory)} may be used.`;
-  throw new KvspliceError("bad_argument", `${message} Raise --device-memory, use a smaller quantisation, or encode on the processor.`);
-}
-
-/** The most memory that a token of a pass takes on the device: several rows of the widest layer at once, and the KV of all layers. */
-function bytesOfToken({ hidden, layers }: ModelSpec): number {
-  const kv = layers.reduce((sum, { attention: { kvHeads, headSize } }) => sum + 2 * kvHeads * headSize, 0);
-  const widest = Math.max(
-    ...layers.map(({ attention: { heads, headSize }, feedForward: { width } }) => Math.max(4 * heads * headSize, 4 * width)),
-  );
-  const scores = 3 * Math.max(...layers.map(({ attention: { heads } }) => heads)) * LONGEST_BLOCK;
-  return Float32Array.BYTES_PER_ELEMENT * (4 * hidden + widest + kv + scores);
-}
-
-async function built(options: BatchSessionOptions): Promise<string> {
+async function built(options: DeviceGraphOptions): Promise<string> {
   const { file, id, cacheDir, onProgress } = options;
-  const name = createHash("sha256").update(`${id} webgpu ${BATCH_VERSION}`).digest("hex");
+  const name = createHash("sha256").update(`${id} webgpu ${GRAPHS_VERSION}`).digest("hex");
   const folder = join(graphsFolder(cacheDir), `${name}-onnxruntime-${env.versions.node}`);
   const isSound = () => areGraphsSound(folder, "sampled", DEVICE_FILES);
   if (await isSound()) return folder;
@@ -83,42 +73,55 @@ async function built(options: BatchSessionOptions): Promise<string> {
     makeFolder(graphsFolder(cacheDir), "Set KVSPLICE_CACHE_DIR to another folder.");
     await whileBuilding(folder, async () => ((await isSound()) ? undefined : build(folder, options)), waits);
   } catch (cause) {
-    throw storageError(cause, `the device's graph of ${file.path} into ${cacheDir}`, "set KVSPLICE_CACHE_DIR to a folder with enough room");
+    throw storageError(
+      cause,
+      `the device's graphs of ${file.path} into ${cacheDir}`,
+      "set KVSPLICE_CACHE_DIR to a folder with enough room",
+    );
   }
   return folder;
 }
 
-/** Writes graph and weights to a temporary place and renames them: they appear complete or not at all. */
-async function build(folder: string, { file, spec, activations, onProgress }: BatchSessionOptions): Promise<void> {
-  const graph = new GraphWriter();
-  writeDecoder(graph, file, spec, activations, { kind: "batch", attention: writeBatchAttention });
+/** Writes graphs and weights to a temporary place and renames them: they appear complete or not at all. */
+async function build(folder: string, { file, spec, activations, onProgress }: DeviceGraphOptions): Promise<void> {
   const draft = await mkdtemp(`${folder}.draft-`);
   try {
     const made = join(draft, "built");
     await mkdir(made);
-    const places = new Map<string, WeightPlace>();
-    const weights = new WeightsFile(join(made, WEIGHTS_FILE));
-    try {
-      const tell = timed("build", onProgress);
-      const total = graph.groups.flatMap((group) => group.weights).reduce((sum, info) => sum + bytesOfWeight(info), 0);
-      for (const { weights: infos, make } of graph.groups) {
-        tell(weights.size, total);
-        const values = make();
-        infos.forEach(({ name }, i) => void places.set(name, { offset: weights.append(values[i]!), length: values[i]!.byteLength }));
-      }
-      weights.sync();
-      tell(total, total);
-    } finally {
-      weights.close();
+    let places: readonly WeightPlace[] | undefined;
+    for (const name of DEVICE_FILES) {
+      const graph = new GraphWriter();
+      writeDecoder(graph, file, spec, activations, PURPOSES[name]);
+      places ??= placeWeights(join(made, WEIGHTS_FILE), graph, timed("build", onProgress));
+      const infos = graph.groups.flatMap(({ weights }) => weights);
+      const own = new Map(infos.map((info, i) => [info.name, places![i]!]));
+      await writeFile(
+        join(made, name),
+        graph.encode(WEIGHTS_FILE, (info) => own.get(info.name)!),
+      );
     }
-    await writeFile(
-      join(made, DEVICE_FILES[0]),
-      graph.encode(WEIGHTS_FILE, ({ name }) => places.get(name)!),
-    );
     await writeManifest(made, DEVICE_FILES, modelName(file.path, file.metadata), []);
     await rm(folder, { recursive: true, force: true });
     await rename(made, folder);
   } finally {
     await rm(draft, { recursive: true, force: true });
   }
+}
+
+/** Writes the weights of the first graph, which has all of them. */
+function placeWeights(path: string, graph: GraphWriter, tell: (done: number, total: number) => void): WeightPlace[] {
+  const places: WeightPlace[] = [];
+  const weights = new WeightsFile(path);
+  try {
+    const total = graph.groups.flatMap((group) => group.weights).reduce((sum, info) => sum + bytesOfWeight(info), 0);
+    for (const { make } of graph.groups) {
+      tell(weights.size, total);
+      for (const values of make()) places.push({ offset: weights.append(values), length: values.byteLength });
+    }
+    weights.sync();
+    tell(total, total);
+  } finally {
+    weights.close();
+  }
+  return places;
 }

@@ -9,7 +9,7 @@ export type DeviceChoice = DeviceName | "auto";
 
 export const DEVICES: readonly DeviceChoice[] = ["cpu", "webgpu", "auto"];
 
-/** Encoding on a graphics processor is new and not measured on a real one, so it must be requested. */
+/** Computing on a graphics processor is new and not measured on a real one, so it must be requested. */
 export const DEFAULT_DEVICE: DeviceChoice = "cpu";
 
 export type Survey = {
@@ -17,7 +17,7 @@ export type Survey = {
   readonly hardware: Hardware | undefined;
   /** Passes on the processor, and through WebGPU; undefined if that was not tried. */
   readonly trials: { readonly cpu: Trial | undefined; readonly webgpu: Trial | undefined };
-  /** What `auto` uses for encoding documents. */
+  /** What `auto` uses. */
   readonly chosen: DeviceName;
   /** Why, as a sentence. */
   readonly reason: string;

@@ -8,7 +8,7 @@ export type Ordered = {
   /** The source row of each row. */
   readonly rowOrder?: Int32Array;
   /** The source column of each column. */
-  readonly columnOrder?: Int32Array;
+  readonly columnOrder?: Int32Array | undefined;
 };
 
 /** How a matrix is laid out in ONNX Runtime's MatMulNBits, or that it must be floats. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { BlockItem } from "../../../engine/backend/backend.js";
-import type { EncoderCalls, EncoderOptions } from "../../../engine/backend/webgpu/calls.js";
+import type { EncoderCalls } from "../../../engine/backend/webgpu/calls.js";
 import { DeviceEncoder } from "../../../engine/backend/webgpu/device-encoder.js";
 import { mustHave } from "../../../engine/backend/webgpu/lack.js";
 import type { Engine } from "../../../engine/engine.js";
@@ -17,7 +17,7 @@ class FakeDevice {
 
   readonly ask = async (name: keyof EncoderCalls, given: unknown): Promise<never> => {
     const answers: Record<keyof EncoderCalls, () => unknown> = {
-      open: () => ({ mostTokens: 4096 }),
+      open: () => ({ mostTokens: 4096, kvBytes: undefined }),
       encode: () => this.encode((given as { items: readonly BlockItem[] }).items),
       close: () => (this.closed = true),
     };
@@ -42,7 +42,7 @@ const source = (first: number) => ({ tokens: [first, first + 1, first + 2] });
 const tokensOf = (block: Block) => Array.from({ length: block.tokens }, (_, i) => block.k[2 * i]);
 
 async function engineWith(device: FakeDevice, notices: string[] = []): Promise<{ engine: Engine; backend: FakeBackend }> {
-  const encoder = await DeviceEncoder.in(device, {} as EncoderOptions, (notice) => notices.push(notice));
+  const encoder = new DeviceEncoder(device, 4096, (notice) => notices.push(notice));
   const backend = new FakeBackend();
   return { backend, engine: fakeEngine(backend, { encoder }) };
 }
@@ -156,7 +156,7 @@ describe("a device is refused, and the error names what it lacks", () => {
     ["adapters", { ...wanted, adapters: [{} as never] }],
     ["the encoding w8a8", { ...wanted, encoding: "w8a8" as const }],
   ])("for %s", (lack, wanted) => {
-    expect(() => mustHave(wanted)).toThrow(`Devices cannot encode with ${lack}, which tiny needs here. Use --device cpu.`);
+    expect(() => mustHave(wanted)).toThrow(`Devices cannot compute ${lack}, which tiny needs here. Use --device cpu.`);
   });
 
   test("not for a dense model", () => {

@@ -129,7 +129,7 @@ describe.skipIf(!isThere)("a model that encodes on a device", () => {
   test.skipIf(hardware()?.gpus.length !== 0)("is not opened by auto without a graphics processor", async () => {
     await using model = await loadModel({ ...options, device: "auto" });
     expect(model.encodesAtOnce).toBe(1);
-    expect(notices.splice(0)).toEqual([expect.stringMatching(/^Documents are encoded on the processor\. There is no graphics processor/)]);
+    expect(notices.splice(0)).toEqual([expect.stringMatching(/^Everything is computed on the processor\. There is no graphics processor/)]);
   });
 });
 
@@ -148,7 +148,7 @@ test.runIf(process.platform === "linux")(
       const notices: string[] = [];
       await using model = await loadModel({ path, cacheDir: folder, device: "auto", onNotice: (notice) => notices.push(notice) });
       expect(model.encodesAtOnce).toBe(1);
-      expect(notices).toEqual([expect.stringMatching(/^Documents are encoded on the processor\. /)]);
+      expect(notices).toEqual([expect.stringMatching(/^Everything is computed on the processor\. /)]);
     } finally {
       for (const [name, value] of [
         ["VK_DRIVER_FILES", known.files],

@@ -1,0 +1,69 @@
+import type { KvspliceError } from "../../../plan/index.js";
+import type { KvForm } from "../../kv/form.js";
+import type { Backend, Cache, PassPart } from "../backend.js";
+import { DeviceCache } from "./device-cache.js";
+import type { PromptDevice } from "./prompt-device.js";
+
+/** Tokens of one prompt in a pass on the device: more do not make it faster, and masks and activations take memory. */
+const PASS_TOKENS = 1024;
+
+/**
+ * Answers on the device, one prompt per pass. The processor looks at what a prompt attends to, and takes over what the device
+ * fails.
+ */
+export class DeviceBackend implements Backend {
+  readonly slots = 1;
+  private prompts = 0;
+
+  constructor(
+    private readonly device: PromptDevice,
+    private readonly processor: Backend,
+  ) {}
+
+  get form(): KvForm {
+    return this.processor.form;
+  }
+
+  get encodesApart(): boolean {
+    return this.processor.encodesApart;
+  }
+
+  get mostSlots(): number {
+    return this.processor.mostSlots;
+  }
+
+  get failure(): KvspliceError | undefined {
+    return this.processor.failure;
+  }
+
+  widen(): void {
+    // Passes over several prompts have no graph yet.
+  }
+
+  passTokens(rows: number): number {
+    return this.device.isLost ? this.processor.passTokens(rows) : PASS_TOKENS;
+  }
+
+  createCache(): Cache {
+    return new DeviceCache(this.prompts++, this.device, this.processor);
+  }
+
+  async run(parts: readonly PassPart[]): Promise<Float32Array[]> {
+    const logits: Float32Array[] = [];
+    for (const { cache, ...part } of parts) logits.push(await ownCache(cache).run(part));
+    return logits;
+  }
+
+  look({ cache, ...part }: PassPart, asks: readonly number[]): Promise<Float32Array> {
+    return ownCache(cache).read((rows) => this.processor.look({ ...part, cache: rows }, asks));
+  }
+
+  close(): Promise<void> {
+    return this.processor.close();
+  }
+}
+
+function ownCache(cache: Cache): DeviceCache {
+  if (cache instanceof DeviceCache) return cache;
+  throw new Error("This cache belongs to another backend.");
+}

@@ -1,0 +1,220 @@
+import { keptRuns, type Range } from "../../../plan/index.js";
+import type { Block, Precision } from "../../kv/block.js";
+import type { Backend, Cache, PassPart } from "../backend.js";
+import type { Numbered } from "./calls.js";
+import { DeviceFailure, type PromptDevice } from "./prompt-device.js";
+
+/** What some rows were made from: a spliced block, or computed tokens. */
+type Made =
+  | { readonly kind: "block"; readonly block: Block; readonly positions: Int32Array; readonly omit: readonly Range[] }
+  | ({ readonly kind: "tokens" } & Pick<PassPart, "tokens" | "positions" | "visible">);
+
+/**
+ * The KV of a prompt on the device. It remembers what its rows were made from: if the device fails or is full, the processor
+ * makes them again, and continues until the cache is emptied.
+ */
+export class DeviceCache implements Cache {
+  private rows = 0;
+  private room = 0;
+  /** What the rows on the device were made from, in order. */
+  private made: readonly Made[] = [];
+  /** The rows on the processor, once it has taken over. */
+  private moved: Cache | undefined;
+  private turn: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly number: Numbered,
+    private readonly device: PromptDevice,
+    private readonly processor: Backend,
+  ) {}
+
+  get length(): number {
+    return this.rows;
+  }
+
+  get capacity(): number {
+    return this.room;
+  }
+
+  reserve(tokens: number): Promise<void> {
+    return this.somewhere(
+      () => this.grow(tokens),
+      async (cache) => {
+        await cache.reserve(tokens);
+        this.room = cache.capacity;
+      },
+    );
+  }
+
+  async splice(block: Block, positions: Int32Array, omit: readonly Range[] = []): Promise<void> {
+    const kept = keptRuns(block.tokens, omit);
+    this.rows += lengthOf(kept);
+    const made: Made = { kind: "block", block, positions, omit };
+    await this.somewhere(
+      () => this.add(made, () => this.device.splice(this.number, block, positions, kept)),
+      (cache) => cache.splice(block, positions, omit),
+    );
+  }
+
+  extract(from: number, to: number, precision: Precision): Promise<Block> {
+    return this.somewhere(
+      () => this.device.extract(this.number, from, to, precision),
+      (cache) => cache.extract(from, to, precision),
+    );
+  }
+
+  truncate(length: number): void {
+    if (length >= this.rows) return;
+    this.rows = length;
+    void this.inTurn(async () => {
+      this.made = firstRows(this.made, length);
+      if (!this.moved) return this.device.truncate(this.number, length);
+      this.moved.truncate(length);
+      if (length > 0 || this.device.isLost) return;
+      // The next prompt may be computed on the device again.
+      this.moved.free();
+      this.moved = undefined;
+      this.room = 0;
+    });
+  }
+
+  free(): void {
+    void this.inTurn(async () => {
+      this.made = [];
+      if (this.moved) this.moved.free();
+      else this.device.free(this.number);
+    });
+  }
+
+  /** One pass over this prompt: see `Backend.run`. */
+  async run(part: Omit<PassPart, "cache">): Promise<Float32Array> {
+    const { tokens, positions, visible } = part;
+    const logits = await this.somewhere(
+      () => this.add({ kind: "tokens", tokens, positions, visible }, () => this.device.run(this.number, part)),
+      async (cache) => (await this.processor.run([{ ...part, cache }]))[0]!,
+    );
+    this.rows += tokens.length;
+    return logits;
+  }
+
+  /** Lets the processor read the rows, which are made there for it if they are on the device. */
+  read<T>(use: (cache: Cache) => Promise<T>): Promise<T> {
+    return this.inTurn(async () => {
+      if (this.moved) return use(this.moved);
+      const copy = await this.copied();
+      try {
+        return await use(copy);
+      } finally {
+        copy.free();
+      }
+    });
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.turn.then(work);
+    this.turn = done.catch(() => undefined);
+    return done;
+  }
+
+  private somewhere<T>(onDevice: () => Promise<T>, onProcessor: (cache: Cache) => T | Promise<T>): Promise<T> {
+    return this.inTurn(async () => {
+      if (!this.moved) {
+        try {
+          return await onDevice();
+        } catch (error) {
+          if (!(error instanceof DeviceFailure)) throw error;
+          this.moved = await this.copied();
+          this.made = [];
+          this.device.free(this.number);
+        }
+      }
+      return onProcessor(this.moved);
+    });
+  }
+
+  /** Makes rows on the device. */
+  private async add<T>(made: Made, make: () => Promise<T>): Promise<T> {
+    const rows = this.made.reduce((sum, each) => sum + rowsOf(each), rowsOf(made));
+    if (rows > this.room) await this.grow(Math.max(rows, 2 * this.room));
+    const result = await make();
+    this.made = [...this.made, made];
+    return result;
+  }
+
+  private async grow(rows: number): Promise<void> {
+    if (rows <= this.room) return;
+    await this.device.reserve(this.number, rows);
+    this.room = rows;
+  }
+
+  /** The rows, made on the processor. */
+  private async copied(): Promise<Cache> {
+    const cache = this.processor.createCache();
+    try {
+      await cache.reserve(this.room);
+      for (const made of this.made) {
+        if (made.kind === "block") await cache.splice(made.block, made.positions, made.omit);
+        else await this.recompute(cache, made);
+      }
+      return cache;
+    } catch (error) {
+      cache.free();
+      throw error;
+    }
+  }
+
+  private async recompute(cache: Cache, { tokens, positions, visible }: Extract<Made, { kind: "tokens" }>): Promise<void> {
+    for (let from = 0; from < tokens.length; ) {
+      const to = Math.min(tokens.length, from + this.processor.passTokens(cache.length));
+      await this.processor.run([
+        {
+          cache,
+          tokens: tokens.slice(from, to),
+          positions: positions.slice(from, to),
+          visible: visible && { ...visible, counts: visible.counts.slice(from, to) },
+          logits: 0,
+        },
+      ]);
+      from = to;
+    }
+  }
+}
+
+function lengthOf(runs: readonly Range[]): number {
+  return runs.reduce((sum, [start, end]) => sum + end - start, 0);
+}
+
+function rowsOf(made: Made): number {
+  return made.kind === "tokens" ? made.tokens.length : lengthOf(keptRuns(made.block.tokens, made.omit));
+}
+
+/** What the first rows were made from. */
+function firstRows(all: readonly Made[], length: number): readonly Made[] {
+  const first: Made[] = [];
+  let left = length;
+  for (const made of all) {
+    const rows = Math.min(left, rowsOf(made));
+    if (rows === 0) break;
+    first.push(rows === rowsOf(made) ? made : shortened(made, rows));
+    left -= rows;
+  }
+  return first;
+}
+
+function shortened(made: Made, rows: number): Made {
+  if (made.kind === "tokens") {
+    const { kind, tokens, positions, visible } = made;
+    return {
+      kind,
+      tokens: tokens.slice(0, rows),
+      positions: positions.slice(0, rows),
+      visible: visible && { ...visible, counts: visible.counts.slice(0, rows) },
+    };
+  }
+  let left = rows;
+  for (const [start, end] of keptRuns(made.block.tokens, made.omit)) {
+    if (left <= end - start) return { ...made, omit: [...made.omit, [start + left, made.block.tokens]] };
+    left -= end - start;
+  }
+  return made;
+}

@@ -1,0 +1,53 @@
+import { KvspliceError } from "../../../plan/index.js";
+import type { ModelSpec } from "../../model/spec.js";
+import { LONGEST_BLOCK, MOST_TOKENS } from "./batch.js";
+import { needsNoMask } from "./prompt-attention.js";
+
+/** Prompts' KV on a device must have room for this many tokens, or answers are not computed there. */
+const LEAST_ROWS = 1024;
+
+/** How much a device's memory has room for, in addition to the weights. */
+export type Room = {
+  /** Tokens of one pass over blocks, including padding. */
+  readonly mostTokens: number;
+  /** Bytes of prompts' KV and blocks: no limit if undefined, and with 0 the device does not answer. */
+  readonly kvBytes: number | undefined;
+};
+
+/**
+ * Shares a device's memory between encoding and answering; encoding has all of it if answering would not fit as well.
+ * @param memory bytes that may be used; no limit if undefined
+ * @param weightsBytes which each session has
+ * @throws KvspliceError `bad_argument` if there is not even enough for encoding
+ */
+export function roomWithin(spec: ModelSpec, memory: number | undefined, weightsBytes: number, answers: boolean): Room {
+  if (memory === undefined) return { mostTokens: MOST_TOKENS, kvBytes: answers ? undefined : 0 };
+  const most = (bytes: number) => Math.min(MOST_TOKENS, Math.floor(bytes / bytesOfToken(spec)));
+  // Blocks, prompts, and prompts with a mask.
+  const sessions = needsNoMask(spec.layers) ? 3 : 2;
+  const half = (memory - sessions * weightsBytes) / 2;
+  if (answers && half >= LEAST_ROWS * kvBytesOf(spec)) return { mostTokens: most(half), kvBytes: half };
+  const mostTokens = most(memory - weightsBytes);
+  if (mostTokens >= 1) return { mostTokens, kvBytes: 0 };
+  const message = `The weights of ${spec.name} take ${gigabytes(weightsBytes)} of the device's memory, but only ${gigabytes(memory)} may be used.`;
+  throw new KvspliceError("bad_argument", `${message} Raise --device-memory, use a smaller quantisation, or encode on the processor.`);
+}
+
+/** Bytes of the KV of one token on a device. */
+export function kvBytesOf({ layers }: ModelSpec): number {
+  return Float32Array.BYTES_PER_ELEMENT * layers.reduce((sum, { attention: { kvHeads, headSize } }) => sum + 2 * kvHeads * headSize, 0);
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(2)} GB`;
+}
+
+/** The most memory that a token of a pass takes on the device: several rows of the widest layer at once, and the KV of all layers. */
+function bytesOfToken(spec: ModelSpec): number {
+  const { hidden, layers } = spec;
+  const widest = Math.max(
+    ...layers.map(({ attention: { heads, headSize }, feedForward: { width } }) => Math.max(4 * heads * headSize, 4 * width)),
+  );
+  const scores = 3 * Math.max(...layers.map(({ attention: { heads } }) => heads)) * LONGEST_BLOCK;
+  return Float32Array.BYTES_PER_ELEMENT * (4 * hidden + widest + scores) + kvBytesOf(spec);
+}

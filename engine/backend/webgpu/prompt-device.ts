@@ -1,0 +1,157 @@
+import type { Range } from "../../../plan/index.js";
+import { type Block, blockBytes, copyBlock, type Precision } from "../../kv/block.js";
+import type { PassPart } from "../backend.js";
+import { type DeviceThread, deviceTurns, type Numbered } from "./calls.js";
+
+/** The device failed, or has no memory left: the processor takes over. */
+export class DeviceFailure extends Error {}
+
+/** A device that fails this many times in a row counts as lost. */
+const MOST_FAILURES = 2;
+
+/** Bytes of blocks that stay on the device if its memory has no limit; otherwise half of what is for KV. */
+const BLOCK_BYTES = 2 ** 30;
+
+/** The prompts and blocks on a device, and the passes over them; it is opened on first use. */
+export class PromptDevice {
+  private opening: Promise<void> | undefined;
+  private failures = 0;
+  private wasFull = false;
+  private numbers = 0;
+  /** Rows of each prompt's buffers. */
+  private readonly rooms = new Map<Numbered, number>();
+  /** Bytes of each block, the one used longest ago first. */
+  private readonly blocks = new Map<Numbered, number>();
+  private readonly numberOf = new WeakMap<Block, Numbered>();
+
+  /**
+   * @param rowBytes of the KV of one token
+   * @param kvBytes for prompts' KV and blocks; no limit if undefined
+   * @param check tries the device once it is open; a rejection means that it must not be used
+   * @param onNotice called with a sentence when the device fails, is full, or is lost
+   */
+  constructor(
+    private readonly thread: DeviceThread,
+    private readonly rowBytes: number,
+    private readonly kvBytes: number | undefined,
+    private readonly check: (thread: DeviceThread) => Promise<void>,
+    private readonly onNotice: (notice: string) => void,
+  ) {}
+
+  /** Whether the processor does everything from now on. */
+  get isLost(): boolean {
+    return this.failures >= MOST_FAILURES;
+  }
+
+  /** @throws DeviceFailure, like all of the following */
+  async reserve(prompt: Numbered, rows: number): Promise<void> {
+    await this.attempt(async () => {
+      const before = this.rooms.get(prompt) ?? 0;
+      this.mustFit(rows * this.rowBytes); // in addition to the present ones, which are copied
+      await this.thread.ask("reserve", { prompt, rows });
+      this.rooms.set(prompt, Math.max(before, rows));
+    });
+  }
+
+  splice(prompt: Numbered, block: Block, positions: Int32Array, kept: readonly Range[]): Promise<void> {
+    return this.attempt(async () => this.thread.ask("splice", { prompt, block: await this.held(block), positions, kept }));
+  }
+
+  run(prompt: Numbered, { tokens, positions, visible, logits }: Omit<PassPart, "cache">): Promise<Float32Array> {
+    return this.attempt(async () => {
+      const found = await this.thread.ask("run", { prompt, tokens, positions, visible, logits });
+      this.failures = 0;
+      return found;
+    });
+  }
+
+  extract(prompt: Numbered, from: number, to: number, precision: Precision): Promise<Block> {
+    return this.attempt(() => this.thread.ask("extract", { prompt, from, to, precision }));
+  }
+
+  truncate(prompt: Numbered, length: number): void {
+    this.thread.tell("truncate", { prompt, length });
+  }
+
+  free(prompt: Numbered): void {
+    if (this.rooms.delete(prompt)) this.thread.tell("free", prompt);
+  }
+
+  private async attempt<T>(work: () => Promise<T>): Promise<T> {
+    if (this.isLost) throw new DeviceFailure();
+    return deviceTurns(async () => {
+      try {
+        await (this.opening ??= this.open());
+        return await work();
+      } catch (cause) {
+        if (cause instanceof DeviceFailure) throw cause;
+        this.fail((cause as Error).message.trim());
+        throw new DeviceFailure("", { cause });
+      }
+    });
+  }
+
+  private async open(): Promise<void> {
+    try {
+      await this.thread.ask("answer", undefined);
+      await this.check(this.thread);
+    } catch (error) {
+      this.failures = MOST_FAILURES - 1; // trying again would end in the same way
+      throw error;
+    }
+  }
+
+  private fail(why: string): void {
+    this.failures++;
+    this.onNotice(
+      this.isLost
+        ? `The device is lost, and the processor computes all answers from now on: ${why}`
+        : `The device failed, so the processor computes the answer: ${why}`,
+    );
+  }
+
+  /** The number of a block on the device, where it is from now on. */
+  private async held(block: Block): Promise<Numbered> {
+    const known = this.numberOf.get(block);
+    const bytes = known === undefined ? undefined : this.blocks.get(known);
+    if (known !== undefined && bytes !== undefined) {
+      this.blocks.delete(known);
+      this.blocks.set(known, bytes);
+      return known;
+    }
+    const number = this.numbers++;
+    const size = block.precision === "float16" ? 2 * blockBytes(block) : blockBytes(block);
+    const most = this.kvBytes === undefined ? BLOCK_BYTES : this.kvBytes / 2;
+    while (this.blocks.size > 0 && this.used(this.blocks.values()) + size > most) this.dropOldest();
+    this.mustFit(size);
+    // In a message, the whole memory of its arrays would be copied.
+    const copy = copyBlock(block, new ArrayBuffer(blockBytes(block)));
+    await this.thread.ask("upload", { number, block: copy }, [copy.k.buffer as ArrayBuffer]);
+    this.numberOf.set(block, number);
+    this.blocks.set(number, size);
+    return number;
+  }
+
+  /** Drops blocks until this many bytes fit. */
+  private mustFit(bytes: number): void {
+    if (this.kvBytes === undefined) return;
+    const prompts = this.rowBytes * this.used(this.rooms.values());
+    while (this.blocks.size > 0 && prompts + this.used(this.blocks.values()) + bytes > this.kvBytes) this.dropOldest();
+    if (prompts + bytes <= this.kvBytes) return;
+    if (!this.wasFull) this.onNotice("The device's memory is full, so the processor computes an answer; this is not reported again.");
+    this.wasFull = true;
+    throw new DeviceFailure();
+  }
+
+  private used(sizes: Iterable<number>): number {
+    let sum = 0;
+    for (const size of sizes) sum += size;
+    return sum;
+  }
+
+  private dropOldest(): void {
+    const [oldest] = this.blocks.keys();
+    this.blocks.delete(oldest!);
+    this.thread.tell("drop", oldest!);
+  }
+}

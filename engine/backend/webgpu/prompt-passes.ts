@@ -1,0 +1,275 @@
+import type { Range } from "../../../plan/index.js";
+import { InferenceSession, Tensor } from "../../../runtime/index.js";
+import { allocateBlock, type Block, GROUP_TOKENS, type Precision } from "../../kv/block.js";
+import { type KvForm, layerOffsets, widthOf } from "../../kv/form.js";
+import { RotaryTable } from "../../kv/rotary.js";
+import { kvFormOf, type MaskKind, type ModelSpec, maskKinds } from "../../model/spec.js";
+import type { PassPart } from "../backend.js";
+import { KvCache } from "../cpu/cache.js";
+import { Embedding } from "../cpu/embedding.js";
+import { Buffers, integers, type Upload } from "./buffers.js";
+import { needsNoMask } from "./prompt-attention.js";
+import { type DeviceGraphOptions, type DeviceGraphs, deviceGraphs, ON_DEVICE } from "./session.js";
+import { type HeldPrecision, spliceGraph, unitsOf } from "./splice-graph.js";
+import { mustBeComputed } from "./valid.js";
+
+/** A score that no other comes near: with infinite ones, rows of which a kernel's tile shows none would give NaN. */
+const UNSEEN = -1e30;
+
+/** The KV of one prompt on the device: per layer `[1, heads, capacity, head_size]`, and the position of each row. */
+export type DeviceRows = {
+  readonly keys: readonly Tensor[];
+  readonly values: readonly Tensor[];
+  readonly capacity: number;
+  length: number;
+  positions: Int32Array;
+};
+
+/** A block on the device, as it is stored. */
+export type DeviceBlock = { readonly tokens: number; readonly precision: HeldPrecision; readonly arrays: Readonly<Record<string, Upload>> };
+
+/** A part of a pass over rows on the device. */
+export type DevicePart = Omit<PassPart, "cache"> & { readonly cache: DeviceRows };
+
+/** Keeps the KV of prompts in the device's memory and computes passes over them, in the current thread. */
+export class PromptPasses {
+  private readonly form: KvForm;
+  private readonly kinds: readonly MaskKind[];
+  private readonly embedding: Embedding;
+  private readonly tables: readonly RotaryTable[];
+  private readonly sessions = new Map<string, Promise<InferenceSession>>();
+
+  private constructor(
+    private readonly spec: ModelSpec,
+    private readonly graphs: DeviceGraphs,
+    private readonly buffers: Buffers,
+    { file }: DeviceGraphOptions,
+  ) {
+    this.form = kvFormOf(spec);
+    this.kinds = maskKinds(spec.layers).kinds;
+    this.embedding = new Embedding(file);
+    this.tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
+  }
+
+  /** @throws as `deviceGraphs` does, and ONNX Runtime's error if there is no device */
+  static async open(options: DeviceGraphOptions): Promise<PromptPasses> {
+    return new PromptPasses(options.spec, await deviceGraphs(options), await Buffers.open(), options);
+  }
+
+  /** No rows, and no memory. */
+  empty(): DeviceRows {
+    return { keys: [], values: [], capacity: 0, length: 0, positions: new Int32Array(0) };
+  }
+
+  /** The same rows in buffers with this capacity; the given ones are freed. */
+  async grown(rows: DeviceRows, capacity: number): Promise<DeviceRows> {
+    const made: Tensor[] = [];
+    try {
+      for (const [i, { heads, headSize }] of this.form.layers.entries()) {
+        for (const old of [rows.keys[i], rows.values[i]]) {
+          const dims = [1, heads, capacity, headSize];
+          made.push(old && rows.length > 0 ? await this.buffers.extended(old, capacity) : await this.buffers.zeros(dims));
+        }
+      }
+    } catch (error) {
+      for (const buffer of made) buffer.dispose();
+      throw error;
+    }
+    const positions = new Int32Array(capacity);
+    positions.set(rows.positions.subarray(0, rows.length));
+    const grown = {
+      keys: made.filter((_, i) => i % 2 === 0),
+      values: made.filter((_, i) => i % 2 === 1),
+      capacity,
+      length: rows.length,
+      positions,
+    };
+    this.free(rows);
+    return grown;
+  }
+
+  free({ keys, values }: DeviceRows): void {
+    for (const buffer of [...keys, ...values]) buffer.dispose();
+  }
+
+  /** A copy of a block in the device's memory. */
+  async upload(block: Block): Promise<DeviceBlock> {
+    const { layers } = this.form;
+    const { widths, heads } = layerOffsets(layers);
+    const units = unitsOf(layers);
+    const { tokens } = block;
+    const held = block.precision === "float16" ? this.widened(block) : block;
+    const [rows, headRows] = [widths.at(-1)! / units.width, heads.at(-1)! / units.heads];
+    const arrays: Record<string, Upload> = {};
+    try {
+      for (const name of ["k", "v"] as const) arrays[name] = await this.buffers.upload(held[name], [rows, tokens * units.width]);
+      if (held.precision === "int8") {
+        const groups = Math.ceil(tokens / GROUP_TOKENS);
+        arrays["kScales"] = await this.buffers.upload(held.kScales, [rows, groups * units.width]);
+        arrays["vScales"] = await this.buffers.upload(held.vScales, [headRows, tokens * units.heads]);
+      }
+    } catch (error) {
+      this.drop({ tokens, precision: held.precision, arrays });
+      throw error;
+    }
+    return { tokens, precision: held.precision, arrays };
+  }
+
+  drop({ arrays }: DeviceBlock): void {
+    for (const upload of Object.values(arrays)) upload.free();
+  }
+
+  /** Puts a block's tokens after the rows, except those left out: see `Cache.splice`. There must be room. */
+  async splice(rows: DeviceRows, block: DeviceBlock, positions: Int32Array, kept: readonly Range[]): Promise<void> {
+    const written = new Int32Array(block.tokens).fill(rows.capacity);
+    let row = rows.length;
+    for (const [start, end] of kept) for (let token = start; token < end; token++) written[token] = row++;
+    const feeds: Record<string, Tensor> = { written: new Tensor("int32", written, [1, 1, block.tokens, 1]) };
+    for (const [name, { tensor }] of Object.entries(block.arrays)) feeds[name] = tensor;
+    if (block.precision === "int8") {
+      const groups = Int32Array.from({ length: block.tokens }, (_, token) => Math.floor(token / GROUP_TOKENS));
+      feeds["groups"] = new Tensor("int32", groups, [groups.length]);
+    }
+    this.addAngles([...positions], feeds);
+    const fetches = this.addBuffers(rows, feeds);
+    const session = await this.session(`splice ${block.precision}`, () =>
+      InferenceSession.create(spliceGraph(this.form.layers, this.spec.rotaries, block.precision), {
+        ...ON_DEVICE,
+        // Otherwise ONNX Runtime quantises the values again between the operators that move them.
+        extra: { session: { disable_quant_qdq: "1" } },
+      }),
+    );
+    await session.run(feeds, fetches);
+    for (const [start, end] of kept) {
+      rows.positions.set(positions.subarray(start, end), rows.length);
+      rows.length += end - start;
+    }
+  }
+
+  /**
+   * One forward pass; the rows of its tokens are added. There must be room.
+   * @returns logits `[logits, vocabulary]` of its last tokens
+   * @throws if the device computes nothing valid
+   */
+  async run({ cache: rows, tokens, positions, visible, logits }: DevicePart): Promise<Float32Array> {
+    const { hidden, vocabulary } = this.spec;
+    const [count, total] = [tokens.length, rows.length + tokens.length];
+    const embeddings = new Float32Array(count * hidden);
+    this.embedding.gather(tokens, embeddings);
+    // The graph always computes some logits; what nobody needs is not fetched.
+    const wanted = Array.from({ length: Math.max(1, logits) }, (_, i) => count - Math.max(1, logits) + i);
+    const feeds: Record<string, Tensor> = {
+      embeddings: new Tensor("float32", embeddings, [1, count, hidden]),
+      rows: integers(wanted),
+      last: new Tensor("int32", Int32Array.of(total - 1), [1]),
+      total: new Tensor("int32", Int32Array.of(total), [1]),
+    };
+    this.addAngles(positions, feeds);
+    const seesAll = !visible || visible.counts.every((seen) => seen >= visible.shared);
+    const file = needsNoMask(this.spec.layers) && seesAll ? "prompt.onnx" : "masked.onnx";
+    const session = await this.session(file, () => this.graphs.open(file));
+    if (file === "masked.onnx") this.addMasks({ cache: rows, tokens, positions, visible, logits }, session, feeds);
+    const fetches: Record<string, Tensor | null> = this.addBuffers(rows, feeds);
+    if (logits > 0) fetches["logits"] = null;
+    const results = await session.run(feeds, fetches);
+    const found = logits > 0 ? (results["logits"]!.data as Float32Array) : new Float32Array(0);
+    if (logits > 0) mustBeComputed(found.subarray(-vocabulary));
+    rows.positions.set(positions, rows.length);
+    rows.length = total;
+    return found;
+  }
+
+  /**
+   * Rows `[from, to)` as a block: K without the rotary embedding.
+   * @throws if the device returns nothing valid
+   */
+  async extract(rows: DeviceRows, from: number, to: number, precision: Precision): Promise<Block> {
+    const cache = new KvCache(this.form, this.tables);
+    cache.reserve(to - from);
+    for (const [layer, { heads, headSize }] of this.form.layers.entries()) {
+      const own = cache.rows(layer, 0, to - from);
+      for (const [name, buffer] of [
+        ["k", rows.keys[layer]!],
+        ["v", rows.values[layer]!],
+      ] as const) {
+        own[name].set(await this.buffers.read(buffer, from, to));
+        mustBeComputed(own[name].subarray(-heads * headSize));
+      }
+    }
+    cache.append([...rows.positions.subarray(from, to)]);
+    return cache.extract(0, to - from, precision);
+  }
+
+  async close(): Promise<void> {
+    for (const session of this.sessions.values()) await (await session.catch(() => undefined))?.release();
+    await this.buffers.close();
+  }
+
+  private session(name: string, open: () => Promise<InferenceSession>): Promise<InferenceSession> {
+    const session = this.sessions.get(name) ?? open();
+    this.sessions.set(name, session);
+    return session;
+  }
+
+  private addAngles(positions: readonly number[], feeds: Record<string, Tensor>): void {
+    this.tables.forEach((table, r) => {
+      const angles = { cos: new Float32Array(positions.length * table.half), sin: new Float32Array(positions.length * table.half) };
+      positions.forEach((position, i) => {
+        const row = table.row(position);
+        angles.cos.set(row.subarray(0, table.half), i * table.half);
+        angles.sin.set(row.subarray(table.half), i * table.half);
+      });
+      for (const name of ["cos", "sin"] as const)
+        feeds[`${name}.${r}`] = new Tensor("float32", angles[name], [positions.length, table.half]);
+    });
+  }
+
+  /** The buffers as inputs; returns them as outputs, which are written in place. */
+  private addBuffers({ keys, values }: DeviceRows, feeds: Record<string, Tensor>): Record<string, Tensor> {
+    const fetches: Record<string, Tensor> = {};
+    keys.forEach((buffer, layer) => (feeds[`keys.${layer}`] = fetches[`k.${layer}`] = buffer));
+    values.forEach((buffer, layer) => (feeds[`values.${layer}`] = fetches[`v.${layer}`] = buffer));
+    return fetches;
+  }
+
+  private addMasks(part: DevicePart, session: InferenceSession, feeds: Record<string, Tensor>): void {
+    const { cache: rows, tokens } = part;
+    this.kinds.forEach((kind, m) => (feeds[`mask.${m}`] = maskOf(part, kind)));
+    if (!session.inputNames.includes("written")) return;
+    const written = Int32Array.from(tokens, (_, i) => rows.length + i);
+    feeds["written"] = new Tensor("int32", written, [1, 1, tokens.length, 1]);
+    feeds["all"] = integers([rows.length + tokens.length]);
+  }
+
+  /** A block in float32. */
+  private widened(block: Block): Block & { readonly precision: "float32" } {
+    const cache = new KvCache(this.form, this.tables);
+    cache.splice(block, new Int32Array(block.tokens)); // at position 0 nothing is rotated
+    const wide = allocateBlock(this.form.layers, block.tokens);
+    let at = 0;
+    for (const [layer, form] of this.form.layers.entries()) {
+      const { k, v } = cache.rows(layer, 0, block.tokens);
+      wide.k.set(k, at);
+      wide.v.set(v, at);
+      at += block.tokens * widthOf(form);
+    }
+    return wide;
+  }
+}
+
+/** `[1, 1, tokens, rows]`: 0 if a token sees a row. */
+function maskOf({ cache, tokens, positions, visible }: DevicePart, { window }: MaskKind): Tensor {
+  const [count, before] = [tokens.length, cache.length];
+  const total = before + count;
+  const mask = new Float32Array(count * total);
+  for (let i = 0; i < count; i++) {
+    const row = mask.subarray(i * total, (i + 1) * total);
+    if (visible) row.fill(UNSEEN, visible.counts[i]!, visible.shared);
+    row.fill(UNSEEN, before + i + 1);
+    if (window === undefined) continue;
+    const last = positions[i]! - window;
+    for (let column = 0; column < before; column++) if (cache.positions[column]! <= last) row[column] = UNSEEN;
+    for (let own = 0; own < i; own++) if (positions[own]! <= last) row[before + own] = UNSEEN;
+  }
+  return new Tensor("float32", mask, [1, 1, count, total]);
+}

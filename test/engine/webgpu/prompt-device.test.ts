@@ -1,0 +1,202 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import type { Backend, Cache } from "../../../engine/backend/backend.js";
+import { CpuBackend } from "../../../engine/backend/cpu/backend.js";
+import { DeviceBackend } from "../../../engine/backend/webgpu/device-backend.js";
+import { kvBytesOf, roomWithin } from "../../../engine/backend/webgpu/memory.js";
+import { PromptDevice } from "../../../engine/backend/webgpu/prompt-device.js";
+import { type Block, blockBytes } from "../../../engine/kv/block.js";
+import { readSpec } from "../../../engine/model/arch/index.js";
+import { openModelFile } from "../../../engine/model/files/open.js";
+import { withRunner } from "../../support/engine/models/computed.js";
+import { writeTiny } from "../../support/engine/models/tiny-file.js";
+import { PROMPT, TINY_MODELS } from "../../support/engine/models/tiny-models.js";
+import { largestDifference } from "../../support/engine/reference.js";
+import { SimulatedDevice } from "../../support/engine/webgpu/simulated-device.js";
+
+const folder = mkdtempSync(join(tmpdir(), "kvsplice-prompts-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const path = join(folder, "tiny.gguf");
+writeTiny(path, TINY_MODELS["qwen3"]!);
+const file = openModelFile(path);
+const spec = readSpec(file);
+afterAll(() => file.close());
+
+type Made = {
+  readonly backend: DeviceBackend;
+  readonly processor: Backend;
+  readonly device: SimulatedDevice;
+  readonly notices: readonly string[];
+};
+
+type Options = { readonly kvBytes?: number; readonly fails?: (name: string, call: number) => boolean; readonly refused?: boolean };
+
+async function withDevice<T>({ kvBytes, fails, refused }: Options, use: (made: Made) => Promise<T>): Promise<T> {
+  return withRunner(file, spec, "float32", async (runner, createCache) => {
+    const processor = await CpuBackend.open({
+      path,
+      quantize: undefined,
+      spec,
+      id: "tiny",
+      adapters: [],
+      cacheDir: folder,
+      activations: "float32",
+    });
+    const notices: string[] = [];
+    const device = new SimulatedDevice(runner, createCache, (name, call) => {
+      if (fails?.(name, call)) throw new Error("device lost");
+    });
+    const check = async () => {
+      if (refused) throw new Error("it computes something else");
+    };
+    const prompts = new PromptDevice(device, kvBytesOf(spec), kvBytes, check, (notice) => notices.push(notice));
+    try {
+      return await use({ backend: new DeviceBackend(prompts, processor), processor, device, notices });
+    } finally {
+      await processor.close();
+    }
+  });
+}
+
+const upTo = (count: number, from = 0) => Int32Array.from({ length: count }, (_, i) => from + i);
+
+async function blockOf(backend: Backend, tokens: readonly number[]): Promise<Block> {
+  const cache = backend.createCache();
+  await cache.reserve(tokens.length);
+  await backend.run([{ cache, tokens, positions: [...upTo(tokens.length)], logits: 0 }]);
+  const block = await cache.extract(0, tokens.length, "int8");
+  cache.free();
+  return block;
+}
+
+/** Everything that a cache does; returns what was computed. */
+async function prompted(backend: Backend, [one, two]: readonly [Block, Block]): Promise<Float32Array> {
+  const cache: Cache = backend.createCache();
+  await cache.reserve(12);
+  await Promise.all([cache.splice(one, upTo(8, 3), [[2, 4]]), cache.splice(two, upTo(6, 20))]);
+  const tokens = PROMPT.slice(20, 26);
+  const positions = [...upTo(6, 40)];
+  const first = await backend.run([{ cache, tokens, positions, visible: { counts: [2, 4, 6, 8, 10, 12], shared: 12 }, logits: 6 }]);
+  cache.truncate(15);
+  cache.truncate(9); // within the second block
+  await cache.splice(one, upTo(8, 60), [[0, 7]]);
+  const found = await backend.run([{ cache, tokens: tokens.slice(0, 3), positions: [70, 71, 75], logits: 2 }]);
+  const looks = await backend.look({ cache, tokens: tokens.slice(3, 5), positions: [80, 81], logits: 0 }, [1, 2]);
+  const kept = await cache.extract(2, 12, "float32");
+  expect(cache.length).toBe(13);
+  cache.free();
+  return Float32Array.from([...first[0]!, ...found[0]!, ...looks, ...(kept.k as Float32Array), ...(kept.v as Float32Array)]);
+}
+
+const blocksOf = async (backend: Backend) =>
+  [await blockOf(backend, PROMPT.slice(0, 8)), await blockOf(backend, PROMPT.slice(8, 14))] as const;
+
+describe("prompts on a device", () => {
+  test("are computed there, except what they attend to, and freed", async () => {
+    await withDevice({}, async ({ backend, processor, device, notices }) => {
+      const blocks = await blocksOf(processor);
+      expect(largestDifference(await prompted(backend, blocks), await prompted(processor, blocks))).toBeLessThan(1e-4);
+      await new Promise(setImmediate);
+      expect(device.held).toEqual({ prompts: 0, blocks: 2 });
+      expect(device.asked.filter((name) => name === "run")).toHaveLength(2);
+      expect(notices).toEqual([]);
+    });
+  });
+
+  test("are continued by the processor with the same results, whichever call fails", async () => {
+    await withDevice({}, async ({ backend, processor, device }) => {
+      const blocks = await blocksOf(processor);
+      const expected = await prompted(processor, blocks);
+      await prompted(backend, blocks);
+      const calls = device.asked.filter((name) => name !== "free" && name !== "truncate").length;
+      expect(calls).toBeGreaterThan(8);
+      for (let failing = 0; failing < calls; failing++) {
+        let call = -1;
+        await withDevice({ fails: (name) => name !== "free" && name !== "truncate" && ++call === failing }, async (made) => {
+          const found = await prompted(made.backend, await blocksOf(made.processor));
+          expect(largestDifference(found, expected)).toBeLessThan(1e-4);
+          expect(made.notices).toEqual([expect.stringMatching(/^The device (failed|is lost).* device lost$/)]);
+        });
+      }
+    });
+  });
+
+  test("are computed on the device again after one failure, and never again after two in a row", async () => {
+    let failing = 1;
+    await withDevice({ fails: (name) => name === "run" && failing-- > 0 }, async ({ backend, processor, device, notices }) => {
+      const pass = { tokens: [5, 6], positions: [0, 1], logits: 1 };
+      const [expected] = await processor.run([{ ...pass, cache: processor.createCache() }]);
+      const passes = async () => {
+        const cache = backend.createCache();
+        await cache.reserve(4);
+        expect(largestDifference((await backend.run([{ ...pass, cache }]))[0]!, expected!)).toBeLessThan(1e-4);
+        return device.asked.filter((name) => name === "run").length;
+      };
+      expect(await passes()).toBe(1);
+      expect(await passes()).toBe(2);
+      failing = 2;
+      expect(await passes()).toBe(3);
+      expect(await passes()).toBe(4);
+      failing = 0;
+      expect(await passes()).toBe(4);
+      expect(notices.map((notice) => notice.split(",")[0])).toEqual(["The device failed", "The device failed", "The device is lost"]);
+    });
+  });
+
+  test("return to the device when a cache that the processor took over is emptied", async () => {
+    let failing = true;
+    await withDevice({ fails: (name) => name === "run" && failing }, async ({ backend, device }) => {
+      const cache = backend.createCache();
+      await cache.reserve(4);
+      const pass = { cache, tokens: [5, 6], positions: [0, 1], logits: 1 };
+      const [moved] = await backend.run([pass]);
+      failing = false;
+      cache.truncate(0);
+      await cache.reserve(4);
+      const [again] = await backend.run([pass]);
+      expect(device.asked.filter((name) => name === "run")).toHaveLength(2);
+      expect(largestDifference(again!, moved!)).toBeLessThan(1e-4);
+    });
+  });
+
+  test("are all computed on the processor if the device does not compute the same, and a notice says so", async () => {
+    await withDevice({ refused: true }, async ({ backend, processor, device, notices }) => {
+      const blocks = await blocksOf(processor);
+      await prompted(backend, blocks);
+      await prompted(backend, blocks);
+      expect(device.asked).toEqual(["answer"]);
+      expect(notices).toEqual([expect.stringMatching(/^The device is lost, .*: it computes something else$/)]);
+    });
+  });
+
+  test("keep the blocks used last within the memory, and go to the processor if there is no room, which is said once", async () => {
+    const row = kvBytesOf(spec);
+    await withDevice({ kvBytes: 40 * row }, async ({ backend, processor, device, notices }) => {
+      const blocks = await blocksOf(processor);
+      const cache = backend.createCache();
+      await cache.reserve(30);
+      for (const block of [...blocks, ...blocks]) await cache.splice(block, upTo(block.tokens));
+      expect(device.asked.filter((name) => name === "upload")).toHaveLength(2);
+      expect(blockBytes(blocks[0])).toBeLessThan(10 * row);
+      for (let i = 0; i < 2; i++) {
+        const other = backend.createCache();
+        await other.reserve(12);
+        await other.splice(blocks[0], upTo(8));
+        expect(other.length).toBe(8);
+      }
+      expect(device.held).toEqual({ prompts: 1, blocks: 0 });
+      expect(notices).toEqual([expect.stringMatching(/^The device's memory is full/)]);
+    });
+  });
+});
+
+test("a limit on a device's memory is shared between encoding and answering, or all for encoding if both do not fit", () => {
+  const weights = 100e6;
+  expect(roomWithin(spec, undefined, weights, true)).toEqual({ mostTokens: 4096, kvBytes: undefined });
+  expect(roomWithin(spec, undefined, weights, false)).toEqual({ mostTokens: 4096, kvBytes: 0 });
+  expect(roomWithin(spec, 700e6, weights, true)).toMatchObject({ kvBytes: 200e6 });
+  expect(roomWithin(spec, 301e6, weights, true)).toMatchObject({ kvBytes: 0 });
+  expect(roomWithin(spec, 700e6, weights, false).mostTokens).toBeGreaterThanOrEqual(roomWithin(spec, 700e6, weights, true).mostTokens);
+});
