@@ -3,10 +3,7 @@ import type { Tokenizer } from "@huggingface/tokenizers";
 import { KvspliceError, Pace } from "../../plan/index.js";
 import type { Embedder, EmbedOptions } from "./embedder.js";
 import type { EncoderFiles } from "./folder.js";
-import type { EncoderNames, EncoderOutput, EncoderSession, TokenInput } from "./session.js";
-
-/** Tokens in one pass: enough to amortise reading the weights. */
-const BATCH_TOKENS = 256;
+import type { EncoderNames, EncoderSessions, PassOptions } from "./session.js";
 
 /** Characters split into word pieces in one step, which takes a few milliseconds. */
 const READ_AT_ONCE = 2_048;
@@ -32,41 +29,43 @@ export class SentenceEncoder implements Embedder {
 
   private constructor(
     private readonly files: EncoderFiles,
-    private readonly session: EncoderSession,
+    private readonly sessions: EncoderSessions,
     private readonly tokenizer: Tokenizer,
     readonly dimensions: number,
     readonly floor: number | undefined,
   ) {
     this.id = files.id;
     this.name = files.name;
-    this.output = outputOf(session.names);
+    this.output = outputOf(sessions.names);
     this.frame = frameOf(tokenizer);
   }
 
   /** @throws Error if it outputs no token vectors */
   static async start(
     files: EncoderFiles,
-    session: EncoderSession,
+    sessions: EncoderSessions,
     tokenizer: Tokenizer,
     floor: number | undefined,
   ): Promise<SentenceEncoder> {
-    const probe = new SentenceEncoder(files, session, tokenizer, 0, floor);
-    const ids = [...probe.frame.first, files.padId, ...probe.frame.last];
-    const { dims } = await probe.run([{ text: 0, ids }], ids.length);
-    if (dims.length !== 3) throw new Error(`its output ${probe.output} has the shape ${dims.join(" x ")}`);
-    return new SentenceEncoder(files, session, tokenizer, dims[2]!, floor);
+    const probe = new SentenceEncoder(files, sessions, tokenizer, 0, floor);
+    const { length } = await probe.vectorOf([...probe.frame.first, files.padId, ...probe.frame.last]);
+    return new SentenceEncoder(files, sessions, tokenizer, length, floor);
   }
 
+  /** A vector depends on its text alone: many encoders round the activations of a pass together, so each window has its own. */
   async embed(texts: readonly string[], options: EmbedOptions = {}): Promise<Float32Array[]> {
-    const { signal } = options;
-    const sums = texts.map(() => new Float32Array(this.dimensions));
+    const { signal, as } = options;
     const windows = await this.windowsOf(texts, options);
-    windows.sort((a, b) => a.ids.length - b.ids.length);
-    for (const batch of batchesOf(windows)) {
-      if (signal?.aborted) throw new KvspliceError("cancelled", "Embedding was cancelled.", { cause: signal.reason });
-      await this.addBatch(batch, sums);
+    const passes = { signal, urgent: as === "question" };
+    const ends = await Promise.allSettled(windows.map(({ ids }) => this.vectorOf(ids, passes)));
+    if (signal?.aborted) throw new KvspliceError("cancelled", "Embedding was cancelled.", { cause: signal.reason });
+    const sums = texts.map(() => new Float32Array(this.dimensions));
+    for (const [index, end] of ends.entries()) {
+      if (end.status === "rejected") throw end.reason;
+      const sum = sums[windows[index]!.text]!;
+      for (let i = 0; i < sum.length; i++) sum[i]! += end.value[i]!;
     }
-    for (const sum of sums) normalise(sum);
+    for (const sum of sums) normalise(sum); // so that the sum is a mean
     return sums;
   }
 
@@ -75,7 +74,7 @@ export class SentenceEncoder implements Embedder {
   }
 
   async close(): Promise<void> {
-    await this.session.close();
+    await this.sessions.close();
   }
 
   private async windowsOf(texts: readonly string[], { signal, mostTokens = Infinity, as }: EmbedOptions): Promise<Window[]> {
@@ -99,34 +98,8 @@ export class SentenceEncoder implements Embedder {
     return windows;
   }
 
-  /** Adds the windows' vectors to their texts' sums; normalising at the end makes the sum equivalent to a mean. */
-  private async addBatch(windows: readonly Window[], sums: readonly Float32Array[]): Promise<void> {
-    const length = Math.max(...windows.map((window) => window.ids.length));
-    const { data } = await this.run(windows, length);
-    const { dimensions } = this;
-    windows.forEach((window, row) => {
-      const sum = sums[window.text]!;
-      const begin = row * length * dimensions;
-      const counted = this.files.pooling === "first" ? 1 : window.ids.length;
-      for (let i = 0; i < counted * dimensions; i++) sum[i % dimensions]! += data[begin + i]!;
-    });
-  }
-
-  private async run(windows: readonly Window[], length: number): Promise<EncoderOutput> {
-    const shape = [windows.length, length];
-    const ids = new BigInt64Array(windows.length * length).fill(BigInt(this.files.padId));
-    const mask = new BigInt64Array(windows.length * length);
-    windows.forEach((window, row) => {
-      window.ids.forEach((id, column) => (ids[row * length + column] = BigInt(id)));
-      mask.fill(1n, row * length, row * length + window.ids.length);
-    });
-    const inputs: Record<string, TokenInput> = {
-      input_ids: { data: ids, dims: shape },
-      attention_mask: { data: mask, dims: shape },
-      token_type_ids: { data: new BigInt64Array(ids.length), dims: shape },
-    };
-    const known = Object.entries(inputs).filter(([name]) => this.session.names.inputs.includes(name));
-    return this.session.run(Object.fromEntries(known), this.output);
+  private vectorOf(ids: readonly number[], options?: PassOptions): Promise<Float32Array> {
+    return this.sessions.pool({ ids, output: this.output, pooling: this.files.pooling }, options);
   }
 }
 
@@ -163,16 +136,6 @@ function* partsOf(text: string): Generator<string> {
 function lastSpace(text: string, start: number, end: number): number {
   for (let at = end - 1; at > start; at--) if (/\s/.test(text[at]!)) return at;
   return start;
-}
-
-/** Adjacent windows with few enough tokens in total, counting each as long as the longest. */
-function* batchesOf(windows: readonly Window[]): Generator<readonly Window[]> {
-  let start = 0;
-  for (let end = 1; end <= windows.length; end++) {
-    if (end < windows.length && windows[end]!.ids.length * (end + 1 - start) <= BATCH_TOKENS) continue;
-    yield windows.slice(start, end);
-    start = end;
-  }
 }
 
 function normalise(vector: Float32Array): void {

@@ -9,13 +9,13 @@ import type { Embedder } from "./embedder.js";
 import { SentenceEncoder } from "./encoder.js";
 import { ENCODER_MODELS, readEncoderFolder } from "./folder.js";
 import { MINILM_FLOOR, minilmFiles } from "./minilm.js";
-import { EncoderSession } from "./session.js";
+import { EncoderSessions } from "./session.js";
 
 /** Which encoder to open, and how. */
 export type EmbedderOptions = {
   /** A folder with an ONNX and its `tokenizer.json`, the ONNX itself, or `hf:OWNER/NAME`; by default the included all-MiniLM-L6-v2. */
   readonly name?: string | undefined;
-  /** Threads within one pass; by default onnxruntime chooses. */
+  /** Most texts read at once, each with one thread; by default as many as the process may use cores, but at most 12. */
   readonly threads?: number;
   readonly signal?: AbortSignal | undefined;
   /** Called while files are downloaded. */
@@ -37,7 +37,7 @@ export async function loadEmbedder(options: EmbedderOptions = {}): Promise<Embed
   const files = name === undefined ? minilmFiles() : await readEncoderFolder(await pullEncoder(name, ENCODER_MODELS, options));
   try {
     const [session, tokenizer] = await Promise.allSettled([
-      EncoderSession.open(files.model, threads),
+      EncoderSessions.open(files.model, threads),
       readFile(files.tokenizer, "utf8").then((json) => new Tokenizer(JSON.parse(json), {})),
     ]);
     if (session.status === "rejected") throw session.reason;

@@ -1,4 +1,4 @@
-import { InferenceSession, Tensor, usableCores } from "../../runtime/index.js";
+import { InferenceSession, Tensor } from "../../runtime/index.js";
 import { answer, moved } from "../../runtime/thread.js";
 import type { EncoderCalls } from "./session.js";
 
@@ -6,16 +6,26 @@ import type { EncoderCalls } from "./session.js";
 let session: InferenceSession;
 
 answer<EncoderCalls>({
-  async open({ model, threads }) {
-    session = await InferenceSession.create(model, { intraOpNumThreads: threads ?? usableCores() });
-    return { inputs: session.inputNames, outputs: session.outputNames };
+  async open({ model }) {
+    session = await InferenceSession.create(model, { intraOpNumThreads: 1 });
+    return { outputs: session.outputNames };
   },
-  async run({ inputs, output }) {
-    const feeds = Object.fromEntries(Object.entries(inputs).map(([name, { data, dims }]) => [name, new Tensor("int64", data, dims)]));
-    const { [output]: tensor } = await session.run(feeds, [output]);
-    // A copy: ONNX Runtime's own memory cannot be transferred.
-    const data = Float32Array.from(tensor!.data as Float32Array);
-    return moved({ data, dims: tensor!.dims }, [data.buffer]);
+  async pool({ ids, output, pooling }) {
+    const dims = [1, ids.length];
+    const inputs = {
+      input_ids: BigInt64Array.from(ids, BigInt),
+      attention_mask: new BigInt64Array(ids.length).fill(1n),
+      token_type_ids: new BigInt64Array(ids.length),
+    };
+    const known = Object.entries(inputs).filter(([name]) => session.inputNames.includes(name));
+    const feeds = Object.fromEntries(known.map(([name, data]) => [name, new Tensor("int64", data, dims)]));
+    const tensor = (await session.run(feeds, [output]))[output]!;
+    if (tensor.dims.length !== 3) throw new Error(`its output ${output} has the shape ${tensor.dims.join(" x ")}`);
+    const [tokens, dimensions] = [pooling === "first" ? 1 : ids.length, tensor.dims[2]!];
+    const vectors = tensor.data as Float32Array;
+    const sum = new Float32Array(dimensions);
+    for (let token = 0; token < tokens; token++) for (let i = 0; i < dimensions; i++) sum[i]! += vectors[token * dimensions + i]!;
+    return moved(sum, [sum.buffer]);
   },
   close: () => session.release(),
 });
