@@ -1,13 +1,14 @@
 /**
  * Answering on a device through WebGPU compared with the processor: ms for the passes of an answer, on the device alone (10 documents of
  * 130 tokens spliced after they were transferred, and once they are there; a question of 25 tokens over them; the same with a mask, as
- * linking has; one token of an answer; a prompt of 2,048 tokens without any blocks), and for whole answers of the model, on the device
+ * linking has; one token of an answer, and of four at once; a prompt of 2,048 tokens without any blocks), and for whole answers of the model, on the device
  * and on the processor: the first token over the documents in an order that is new each time, and each further token. Documents and
  * question are arbitrary tokens. `--quick` uses smaller ones, to try the program with only a driver that computes on the processor.
  *
  *     npx tsx bench/device-answer.ts [FILE.gguf] [--quick] [--json] [--device-only]
  */
 import { parseArgs } from "node:util";
+import { PROMPT_SLOTS } from "../engine/backend/webgpu/prompt-attention.js";
 import { PromptPasses } from "../engine/backend/webgpu/prompt-passes.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { loadModel, type Model, openStore, type Plan, surveyDevices } from "../engine/index.js";
@@ -59,24 +60,28 @@ async function passes(): Promise<Record<string, Series>> {
   });
   const rows = await device.grown(device.empty(), Math.max(long, documents * length + asked + steps + 8));
   const pass = (tokens: number, masked = false) =>
-    device.run({
-      cache: rows,
-      tokens: tokensOf(tokens, 5),
-      positions: positionsFrom(rows.length, tokens),
-      visible: masked ? { counts: positionsFrom(0, tokens).map((i) => Math.min(i, rows.length)), shared: rows.length } : undefined,
-      logits: 1,
-    });
+    device.run([
+      {
+        cache: rows,
+        tokens: tokensOf(tokens, 5),
+        positions: positionsFrom(rows.length, tokens),
+        visible: masked ? { counts: positionsFrom(0, tokens).map((i) => Math.min(i, rows.length)), shared: rows.length } : undefined,
+        logits: 1,
+      },
+    ]);
   const found: Record<string, Series> = {};
   found["prefill"] = await timesOf(async () => {
     rows.length = 0;
     for (let done = 0; done < long; ) {
       const tokens = Math.min(PASS, long - done);
-      await device.run({
-        cache: rows,
-        tokens: tokensOf(tokens, done),
-        positions: positionsFrom(done, tokens),
-        logits: done + tokens === long ? 1 : 0,
-      });
+      await device.run([
+        {
+          cache: rows,
+          tokens: tokensOf(tokens, done),
+          positions: positionsFrom(done, tokens),
+          logits: done + tokens === long ? 1 : 0,
+        },
+      ]);
       done += tokens;
     }
   });
@@ -106,7 +111,17 @@ async function passes(): Promise<Record<string, Series>> {
   found["question"] = await timesOf(() => after(asked));
   found["masked question"] = await timesOf(() => after(asked, true));
   found["step"] = await timesOf(() => after(1), steps);
-  device.free(rows);
+  await device.widen();
+  const others = await Promise.all(new Array(PROMPT_SLOTS - 1).fill(0).map(() => device.grown(device.empty(), over + 1)));
+  for (const other of others) {
+    for (let i = 0; i < documents; i++) await device.splice(other, held, Int32Array.from(positionsFrom(i * length, length)), [[0, length]]);
+  }
+  const together = [rows, ...others];
+  found[`step of ${PROMPT_SLOTS} answers`] = await timesOf(async () => {
+    for (const each of together) each.length = over;
+    await device.run(together.map((cache) => ({ cache, tokens: tokensOf(1, 5), positions: [over], logits: 1 })));
+  }, steps);
+  for (const each of together) device.free(each);
   device.drop(held);
   await device.close();
   return found;

@@ -18,8 +18,11 @@ export const MAGNITUDES_FILE = "magnitudes.onnx";
 /** The graphs that encode blocks in 8 bits, with separate weights, also in a common order. */
 export const ENCODER_FILES = ["encoder.onnx", "adapted-encoder.onnx"] as const;
 
-/** The graphs for a device, with separate weights, also in a common order: passes over a prompt, the same with a mask, and over blocks. */
-export const DEVICE_FILES = ["prompt.onnx", "masked.onnx", "blocks.onnx"] as const;
+/**
+ * The graphs for a device, with separate weights, also in a common order: passes over a prompt, the same with a mask, over
+ * several prompts, and over blocks.
+ */
+export const DEVICE_FILES = ["prompt.onnx", "masked.onnx", "several.onnx", "blocks.onnx"] as const;
 
 export type GraphFile = (typeof GRAPH_FILES | typeof ENCODER_FILES | typeof DEVICE_FILES)[number];
 

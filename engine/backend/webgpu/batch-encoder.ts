@@ -27,7 +27,7 @@ export class BatchEncoder {
     private readonly spec: ModelSpec,
     private readonly session: InferenceSession,
     file: ModelFile,
-    private readonly room: Room,
+    readonly room: Room,
   ) {
     this.embedding = new Embedding(file);
     this.tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
@@ -43,16 +43,6 @@ export class BatchEncoder {
     const graphs = await deviceGraphs(options);
     const room = roomWithin(spec, memory, graphs.weightsBytes, answers);
     return new BatchEncoder(spec, await graphs.open("blocks.onnx"), file, room);
-  }
-
-  /** Tokens of a batch, including padding, that fit in memory. */
-  get mostTokens(): number {
-    return this.room.mostTokens;
-  }
-
-  /** What is left for answers: see `Room`. */
-  get kvBytes(): number | undefined {
-    return this.room.kvBytes;
   }
 
   /** @throws if the device computes nothing valid: its results are not used */

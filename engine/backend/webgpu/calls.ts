@@ -4,6 +4,7 @@ import type { Thread } from "../../../runtime/thread.js";
 import type { Block, Precision } from "../../kv/block.js";
 import type { Quantization } from "../../model/files/open.js";
 import type { BlockItem, PassPart } from "../backend.js";
+import type { Room } from "./memory.js";
 import type { DeviceGraphOptions } from "./session.js";
 
 /** The model's files are opened in the thread. */
@@ -17,14 +18,17 @@ export type DeviceThreadOptions = Omit<DeviceGraphOptions, "file" | "onProgress"
 };
 
 export type EncoderCalls = {
-  /** `kvBytes` are for prompts' KV and blocks: undefined is no limit, and with 0 the device does not answer. */
-  open(options: DeviceThreadOptions): Promise<{ readonly mostTokens: number; readonly kvBytes: number | undefined }>;
+  /** How much there is room for: see `Room`. */
+  open(options: DeviceThreadOptions): Promise<Room>;
   encode(given: { readonly items: readonly BlockItem[]; readonly precision: Precision }): Promise<Block[]>;
   close(given: undefined): Promise<void>;
 };
 
 /** A prompt's KV, or a block on the device, by the number that the owner gave it. */
 export type Numbered = number;
+
+/** A part of a pass over one of the device's prompts. */
+export type NumberedPart = Pick<PassPart, "tokens" | "positions" | "visible" | "logits"> & { readonly prompt: Numbered };
 
 export type PromptCalls = {
   /** Opens the sessions for passes over prompts. */
@@ -40,8 +44,10 @@ export type PromptCalls = {
     readonly positions: Int32Array;
     readonly kept: readonly Range[];
   }): Promise<void>;
-  /** The logits of the last tokens. There must be room for all tokens. */
-  run(given: Omit<PassPart, "cache"> & { readonly prompt: Numbered }): Promise<Float32Array>;
+  /** Prepares passes over several prompts. */
+  widen(given: undefined): Promise<void>;
+  /** Logits for each part: see `PromptPasses.run`. There must be room for all tokens. */
+  run(parts: readonly NumberedPart[]): Promise<Float32Array[]>;
   extract(given: { readonly prompt: Numbered; readonly from: number; readonly to: number; readonly precision: Precision }): Promise<Block>;
   truncate(given: { readonly prompt: Numbered; readonly length: number }): void;
   free(prompt: Numbered): void;

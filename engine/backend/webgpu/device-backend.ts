@@ -8,11 +8,10 @@ import type { PromptDevice } from "./prompt-device.js";
 const PASS_TOKENS = 1024;
 
 /**
- * Answers on the device, one prompt per pass. The processor looks at what a prompt attends to, and takes over what the device
+ * Answers on the device. The processor looks at what a prompt attends to, and takes over what the device
  * fails.
  */
 export class DeviceBackend implements Backend {
-  readonly slots = 1;
   private prompts = 0;
 
   constructor(
@@ -28,6 +27,10 @@ export class DeviceBackend implements Backend {
     return this.processor.encodesApart;
   }
 
+  get slots(): number {
+    return this.device.isLost ? this.processor.slots : this.device.slots;
+  }
+
   get mostSlots(): number {
     return this.processor.mostSlots;
   }
@@ -37,7 +40,8 @@ export class DeviceBackend implements Backend {
   }
 
   widen(): void {
-    // Passes over several prompts have no graph yet.
+    if (this.device.isLost) this.processor.widen();
+    else this.device.widen();
   }
 
   passTokens(rows: number): number {
@@ -48,10 +52,12 @@ export class DeviceBackend implements Backend {
     return new DeviceCache(this.prompts++, this.device, this.processor);
   }
 
-  async run(parts: readonly PassPart[]): Promise<Float32Array[]> {
-    const logits: Float32Array[] = [];
-    for (const { cache, ...part } of parts) logits.push(await ownCache(cache).run(part));
-    return logits;
+  run(parts: readonly PassPart[]): Promise<Float32Array[]> {
+    return DeviceCache.run(
+      parts.map((part) => ({ ...part, cache: ownCache(part.cache) })),
+      this.device,
+      this.processor,
+    );
   }
 
   look({ cache, ...part }: PassPart, asks: readonly number[]): Promise<Float32Array> {

@@ -9,6 +9,9 @@ type Made =
   | { readonly kind: "block"; readonly block: Block; readonly positions: Int32Array; readonly omit: readonly Range[] }
   | ({ readonly kind: "tokens" } & Pick<PassPart, "tokens" | "positions" | "visible">);
 
+/** A part of a pass over one of these caches. */
+type Part = PassPart & { readonly cache: DeviceCache };
+
 /**
  * The KV of a prompt on the device. It remembers what its rows were made from: if the device fails or is full, the processor
  * makes them again, and continues until the cache is emptied.
@@ -49,9 +52,12 @@ export class DeviceCache implements Cache {
   async splice(block: Block, positions: Int32Array, omit: readonly Range[] = []): Promise<void> {
     const kept = keptRuns(block.tokens, omit);
     this.rows += lengthOf(kept);
-    const made: Made = { kind: "block", block, positions, omit };
     await this.somewhere(
-      () => this.add(made, () => this.device.splice(this.number, block, positions, kept)),
+      async () => {
+        await this.makeRoom(lengthOf(kept));
+        await this.device.splice(this.number, block, positions, kept);
+        this.made = [...this.made, { kind: "block", block, positions, omit }];
+      },
       (cache) => cache.splice(block, positions, omit),
     );
   }
@@ -86,15 +92,36 @@ export class DeviceCache implements Cache {
     });
   }
 
-  /** One pass over this prompt: see `Backend.run`. */
-  async run(part: Omit<PassPart, "cache">): Promise<Float32Array> {
-    const { tokens, positions, visible } = part;
-    const logits = await this.somewhere(
-      () => this.add({ kind: "tokens", tokens, positions, visible }, () => this.device.run(this.number, part)),
-      async (cache) => (await this.processor.run([{ ...part, cache }]))[0]!,
-    );
-    this.rows += tokens.length;
-    return logits;
+  /** One pass over prompts, each of a different cache of this kind: see `Backend.run`. */
+  static async run(parts: readonly Part[], device: PromptDevice, processor: Backend): Promise<Float32Array[]> {
+    const leaves = await Promise.all(parts.map(({ cache }) => cache.enter()));
+    try {
+      const logits = new Map<Part, Float32Array>();
+      const there = parts.filter(({ cache }) => !cache.moved);
+      try {
+        for (const { cache, tokens } of there) await cache.makeRoom(tokens.length);
+        const found = there.length > 0 ? await device.run(there.map(({ cache, ...part }) => ({ ...part, prompt: cache.number }))) : [];
+        there.forEach((part, i) => {
+          const { cache, tokens, positions, visible } = part;
+          cache.made = [...cache.made, { kind: "tokens", tokens, positions, visible }];
+          logits.set(part, found[i]!);
+        });
+      } catch (error) {
+        if (!(error instanceof DeviceFailure)) throw error;
+        for (const { cache } of there) await cache.move();
+      }
+      const others = parts.filter((part) => !logits.has(part));
+      for (let from = 0; from < others.length; ) {
+        const some = others.slice(from, from + processor.slots);
+        const found = await processor.run(some.map((part) => ({ ...part, cache: part.cache.moved! })));
+        some.forEach((part, i) => void logits.set(part, found[i]!));
+        from += some.length;
+      }
+      for (const { cache, tokens } of parts) cache.rows += tokens.length;
+      return parts.map((part) => logits.get(part)!);
+    } finally {
+      for (const leave of leaves) leave();
+    }
   }
 
   /** Lets the processor read the rows, which are made there for it if they are on the device. */
@@ -123,22 +150,28 @@ export class DeviceCache implements Cache {
           return await onDevice();
         } catch (error) {
           if (!(error instanceof DeviceFailure)) throw error;
-          this.moved = await this.copied();
-          this.made = [];
-          this.device.free(this.number);
+          await this.move();
         }
       }
-      return onProcessor(this.moved);
+      return onProcessor(this.moved!);
     });
   }
 
-  /** Makes rows on the device. */
-  private async add<T>(made: Made, make: () => Promise<T>): Promise<T> {
-    const rows = this.made.reduce((sum, each) => sum + rowsOf(each), rowsOf(made));
+  /** Waits for this cache's turn, which lasts until the returned function is called. */
+  private enter(): Promise<() => void> {
+    return new Promise((entered) => void this.inTurn(() => new Promise<void>((leave) => entered(leave))));
+  }
+
+  private async move(): Promise<void> {
+    this.moved = await this.copied();
+    this.made = [];
+    this.device.free(this.number);
+  }
+
+  /** Makes room for rows on the device. */
+  private async makeRoom(more: number): Promise<void> {
+    const rows = this.made.reduce((sum, each) => sum + rowsOf(each), more);
     if (rows > this.room) await this.grow(Math.max(rows, 2 * this.room));
-    const result = await make();
-    this.made = [...this.made, made];
-    return result;
   }
 
   private async grow(rows: number): Promise<void> {

@@ -12,6 +12,8 @@ export type Room = {
   readonly mostTokens: number;
   /** Bytes of prompts' KV and blocks: no limit if undefined, and with 0 the device does not answer. */
   readonly kvBytes: number | undefined;
+  /** Whether there is room for the session over several prompts. */
+  readonly several: boolean;
 };
 
 /**
@@ -21,14 +23,16 @@ export type Room = {
  * @throws KvspliceError `bad_argument` if there is not even enough for encoding
  */
 export function roomWithin(spec: ModelSpec, memory: number | undefined, weightsBytes: number, answers: boolean): Room {
-  if (memory === undefined) return { mostTokens: MOST_TOKENS, kvBytes: answers ? undefined : 0 };
+  if (memory === undefined) return { mostTokens: MOST_TOKENS, kvBytes: answers ? undefined : 0, several: true };
   const most = (bytes: number) => Math.min(MOST_TOKENS, Math.floor(bytes / bytesOfToken(spec)));
-  // Blocks, prompts, and prompts with a mask.
+  // For blocks, a prompt, and a prompt with a mask.
   const sessions = needsNoMask(spec.layers) ? 3 : 2;
-  const half = (memory - sessions * weightsBytes) / 2;
-  if (answers && half >= LEAST_ROWS * kvBytesOf(spec)) return { mostTokens: most(half), kvBytes: half };
+  for (const several of answers ? [true, false] : []) {
+    const half = (memory - (several ? sessions + 1 : sessions) * weightsBytes) / 2;
+    if (half >= LEAST_ROWS * kvBytesOf(spec)) return { mostTokens: most(half), kvBytes: half, several };
+  }
   const mostTokens = most(memory - weightsBytes);
-  if (mostTokens >= 1) return { mostTokens, kvBytes: 0 };
+  if (mostTokens >= 1) return { mostTokens, kvBytes: 0, several: false };
   const message = `The weights of ${spec.name} take ${gigabytes(weightsBytes)} of the device's memory, but only ${gigabytes(memory)} may be used.`;
   throw new KvspliceError("bad_argument", `${message} Raise --device-memory, use a smaller quantisation, or encode on the processor.`);
 }

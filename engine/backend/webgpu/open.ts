@@ -76,7 +76,7 @@ async function opened(processor: Backend, options: DeviceOptions): Promise<Devic
       return { backend: processor, encoder };
     }
     const check = () => mustAnswerAlike(thread, options.sample, expected);
-    const prompts = new PromptDevice(thread, kvBytesOf(spec), room.kvBytes, check, onNotice);
+    const prompts = new PromptDevice(thread, kvBytesOf(spec), room, check, onNotice);
     return { backend: new DeviceBackend(prompts, processor), encoder };
   } catch (error) {
     await thread.close();
@@ -121,7 +121,9 @@ async function mustAnswerAlike(thread: DeviceThread, tokens: readonly number[], 
     [0, rows - 1],
     [rows - 1, rows],
   ] as const)
-    await thread.ask("run", { prompt: computed, tokens: tokens.slice(from, to), positions: positions.slice(from, to), logits: 1 });
+    await thread.ask("run", [
+      { prompt: computed, tokens: tokens.slice(from, to), positions: positions.slice(from, to), visible: undefined, logits: 1 },
+    ]);
   mustBeNear(expected, await thread.ask("extract", { prompt: computed, from: 0, to: rows, precision: "float32" }));
   await thread.ask("upload", { number: block, block: expected });
   await thread.ask("reserve", { prompt: spliced, rows });

@@ -19,7 +19,7 @@ const tell = answer<DeviceCalls>({
   async open({ path, quantize, ...given }) {
     options = { ...given, file: openModelFile(path, { quantize }), onProgress: tell };
     encoder = await BatchEncoder.open({ ...options, ...given });
-    return { mostTokens: encoder.mostTokens, kvBytes: encoder.kvBytes };
+    return encoder.room;
   },
   async encode({ items, precision }) {
     const made = await encoder.encode(items, precision);
@@ -42,9 +42,15 @@ const tell = answer<DeviceCalls>({
   async splice({ prompt, block, positions, kept }) {
     await passes.splice(prompts.get(prompt)!, blocks.get(block)!, positions, kept);
   },
-  async run({ prompt, ...part }) {
-    const logits = await passes.run({ ...part, cache: prompts.get(prompt)! });
-    return moved(logits, [logits.buffer as ArrayBuffer]);
+  async widen() {
+    await passes.widen();
+  },
+  async run(parts) {
+    const logits = await passes.run(parts.map(({ prompt, ...part }) => ({ ...part, cache: prompts.get(prompt)! })));
+    return moved(
+      logits,
+      logits.map(({ buffer }) => buffer as ArrayBuffer),
+    );
   },
   async extract({ prompt, from, to, precision }) {
     const block = await passes.extract(prompts.get(prompt)!, from, to, precision);

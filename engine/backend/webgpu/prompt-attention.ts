@@ -15,37 +15,61 @@ function isFused({ attention: { headSize, softCap } }: LayerSpec): boolean {
   return softCap === undefined && headSize % FUSED_MULTIPLE === 0;
 }
 
-/**
- * Writes the attention of one prompt whose KV is in buffers with room for C rows: inputs `keys.l`, `values.l`
- * `[1, kv_heads, C, head_size]`, K after the rotary embedding. `total [1]` of their rows count, including those of the
- * pass; `last [1]` is the last of them. The outputs `k.l`, `v.l` must be the same buffers: the pass's rows are written to their
- * places, and no other row is moved.
- *
- * If masked, `mask.m [1, 1, S, total]` is added to the scores of the layers of kind m; otherwise each token sees all rows before
- * it. Layers without a fused kernel also need `written [1, 1, S, 1]`, the pass's rows, and `all [1]`, which is `total`.
- */
-export function writePromptAttention({ masked }: { readonly masked: boolean }) {
-  return (graph: GraphWriter, layers: readonly LayerSpec[]): Attend => {
-    const [last, total] = [graph.input("last", "int32", [1]), graph.input("total", "int32", [1])];
-    const { kinds, ofLayer } = maskKinds(layers);
-    const masks = masked ? kinds.map((_, m) => graph.input(`mask.${m}`, "float32", [1, 1, "S", "N"])) : undefined;
-    const apart = masks && !layers.every(isFused) ? writeApart(graph, layers) : undefined;
+/** Prompts in a pass over several. */
+export const PROMPT_SLOTS = 4;
 
-    return (layer, q, k, v, enlarged) => {
-      const { heads, kvHeads, headSize, scale } = layers[layer]!.attention;
-      const shape = [1, kvHeads, "C", headSize];
-      const [keys, values] = [graph.input(`keys.${layer}`, "float32", shape), graph.input(`values.${layer}`, "float32", shape)];
-      for (const name of ["k", "v"]) graph.output(`${name}.${layer}`, shape);
-      const mask = masks?.[ofLayer[layer]!];
-      if (apart && !isFused(layers[layer]!)) return apart(layer, q, { k, v, keys, values }, mask!, enlarged);
-      const [result] = graph.fresh(1) as [string];
-      return graph.contrib(
-        "GroupQueryAttention",
-        [q, k, v, keys, values, last, total, ...(mask === undefined ? [] : ["", "", "", mask])],
-        { num_heads: heads, kv_num_heads: kvHeads, scale: scale * enlarged },
-        [result, `k.${layer}`, `v.${layer}`],
-      );
+/** Name of the output for a buffer that is also an input: both must be the same buffer. */
+export function written(buffer: string): string {
+  return `${buffer}.written`;
+}
+
+/**
+ * Writes the attention of prompts whose KV is in buffers with room for C_i rows: slot i has S_i tokens in this pass, one slot
+ * after the other (with several slots, `counts [slots]`), and buffers `keys.l.i`, `values.l.i` `[1, kv_heads, C_i, head_size]`, K after
+ * the rotary embedding. `total.i [1]` of their rows count, including those of the pass; `last.i [1]` is the last of them. The
+ * outputs (`written`) must be the same buffers: the pass's rows are written to their places, and no other row is moved.
+ *
+ * If masked, `mask.m.i [1, 1, S_i, total.i]` is added to the scores of the layers of kind m; otherwise each token sees all rows
+ * before it. Layers without a fused kernel also need `rows.i [1, 1, S_i, 1]`, the pass's rows, and `all.i [1]`, which is `total.i`.
+ */
+export function writePromptAttention({ slots, masked }: { readonly slots: number; readonly masked: boolean }) {
+  return (graph: GraphWriter, layers: readonly LayerSpec[]): Attend => {
+    const each = Array.from({ length: slots }, (_, slot) => writeSlot(graph, layers, slot, masked));
+    if (slots === 1) return each[0]!;
+    const counts = graph.input("counts", "int64", [slots]);
+    const apart = (values: string) => {
+      const parts = graph.fresh(slots);
+      graph.node("Split", [values, counts], { axis: 1 }, parts);
+      return parts;
     };
+    return (layer, q, k, v, enlarged) => {
+      const [queries, keys, values] = [apart(q), apart(k), apart(v)] as const;
+      const attended = each.map((attend, slot) => attend(layer, queries[slot]!, keys[slot]!, values[slot]!, enlarged));
+      return graph.node("Concat", attended, { axis: 1 });
+    };
+  };
+}
+
+function writeSlot(graph: GraphWriter, layers: readonly LayerSpec[], slot: number, masked: boolean): Attend {
+  const [last, total] = [graph.input(`last.${slot}`, "int32", [1]), graph.input(`total.${slot}`, "int32", [1])];
+  const { kinds, ofLayer } = maskKinds(layers);
+  const masks = masked ? kinds.map((_, m) => graph.input(`mask.${m}.${slot}`, "float32", [1, 1, `S${slot}`, `N${slot}`])) : undefined;
+  const apart = masks && !layers.every(isFused) ? writeApart(graph, layers, slot) : undefined;
+
+  return (layer, q, k, v, enlarged) => {
+    const { heads, kvHeads, headSize, scale } = layers[layer]!.attention;
+    const shape = [1, kvHeads, `C${slot}`, headSize];
+    const [keys, values] = ["keys", "values"].map((name) => graph.input(`${name}.${layer}.${slot}`, "float32", shape)) as [string, string];
+    for (const buffer of [keys, values]) graph.output(written(buffer), shape);
+    const mask = masks?.[ofLayer[layer]!];
+    if (apart && !isFused(layers[layer]!)) return apart(layer, q, { k, v, keys, values }, mask!, enlarged);
+    const [result] = graph.fresh(1) as [string];
+    return graph.contrib(
+      "GroupQueryAttention",
+      [q, k, v, keys, values, last, total, ...(mask === undefined ? [] : ["", "", "", mask])],
+      { num_heads: heads, kv_num_heads: kvHeads, scale: scale * enlarged },
+      [result, written(keys), written(values)],
+    );
   };
 }
 
@@ -53,8 +77,9 @@ export function writePromptAttention({ masked }: { readonly masked: boolean }) {
 type LayerKv = { readonly k: string; readonly v: string; readonly keys: string; readonly values: string };
 
 /** Attention as products and a softmax. */
-function writeApart(graph: GraphWriter, layers: readonly LayerSpec[]) {
-  const [rows, all] = [graph.input("written", "int32", [1, 1, "S", 1]), graph.input("all", "int64", [1])];
+function writeApart(graph: GraphWriter, layers: readonly LayerSpec[], slot: number) {
+  const rows = graph.input(`rows.${slot}`, "int32", [1, 1, `S${slot}`, 1]);
+  const all = graph.input(`all.${slot}`, "int64", [1]);
   const used = (buffer: string) => graph.node("Slice", [buffer, graph.integers([0]), all, graph.integers([2])]);
 
   return (layer: number, q: string, { k, v, keys, values }: LayerKv, mask: string, enlarged: number): string => {
@@ -70,14 +95,14 @@ function writeApart(graph: GraphWriter, layers: readonly LayerSpec[]) {
       graph.node("Transpose", [grouped], { perm: [1, 2, 0, 3] }),
       graph.integers([1, kvHeads, -1, headSize]),
     ]);
-    const allKeys = used(write(byHead(k), keys, `k.${layer}`));
+    const allKeys = used(write(byHead(k), keys));
     const products = graph.node("MatMul", [queries, graph.node("Transpose", [allKeys], { perm: [0, 1, 3, 2] })]);
     const capped = softCap === undefined ? products : graph.node("Mul", [graph.node("Tanh", [products]), graph.real(softCap)]);
     // `[kv_heads, group, S, N]`, so that the mask applies to all heads.
     const perToken = graph.node("Concat", [graph.integers([kvHeads, group, -1]), all], { axis: 0 });
     const shares = graph.node("Softmax", [graph.node("Add", [graph.node("Reshape", [capped, perToken]), mask])], { axis: -1 });
     const perHead = graph.node("Concat", [graph.integers([1, kvHeads, -1]), all], { axis: 0 });
-    const allValues = used(write(byHead(v), values, `v.${layer}`));
+    const allValues = used(write(byHead(v), values));
     const attended = graph.node("MatMul", [graph.node("Reshape", [shares, perHead]), allValues]);
     const apart = graph.node("Reshape", [attended, graph.integers([kvHeads, group, -1, headSize])]);
     return graph.node("Reshape", [graph.node("Transpose", [apart], { perm: [2, 0, 1, 3] }), graph.integers([1, -1, heads * headSize])]);
@@ -85,12 +110,12 @@ function writeApart(graph: GraphWriter, layers: readonly LayerSpec[]) {
 }
 
 /**
- * Writes rows `[1, heads, T, head_size]` into a buffer `[1, heads, C, head_size]`, in place if the output is the same buffer:
+ * Writes rows `[1, heads, T, head_size]` into a buffer `[1, heads, C, head_size]`, in place if the output (`written`) is the same buffer:
  * token i into row `rows [1, 1, T, 1]` i. Rows beyond the buffer are left out.
  */
 export function writeRows(graph: GraphWriter, rows: string, { kvHeads, headSize }: Pick<AttentionSpec, "kvHeads" | "headSize">) {
-  return (values: string, buffer: string, output: string): string => {
+  return (values: string, buffer: string): string => {
     const places = graph.node("Expand", [rows, graph.integers([1, kvHeads, 1, headSize])]);
-    return graph.node("ScatterElements", [buffer, places, values], { axis: 2 }, [output]);
+    return graph.node("ScatterElements", [buffer, places, values], { axis: 2 }, [written(buffer)]);
   };
 }

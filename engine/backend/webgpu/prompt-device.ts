@@ -1,7 +1,8 @@
 import type { Range } from "../../../plan/index.js";
 import { type Block, blockBytes, copyBlock, type Precision } from "../../kv/block.js";
-import type { PassPart } from "../backend.js";
-import { type DeviceThread, deviceTurns, type Numbered } from "./calls.js";
+import { type DeviceThread, deviceTurns, type Numbered, type NumberedPart } from "./calls.js";
+import type { Room } from "./memory.js";
+import { PROMPT_SLOTS } from "./prompt-attention.js";
 
 /** The device failed, or has no memory left: the processor takes over. */
 export class DeviceFailure extends Error {}
@@ -18,6 +19,7 @@ export class PromptDevice {
   private failures = 0;
   private wasFull = false;
   private numbers = 0;
+  private several: "closed" | "opening" | "open" = "closed";
   /** Rows of each prompt's buffers. */
   private readonly rooms = new Map<Numbered, number>();
   /** Bytes of each block, the one used longest ago first. */
@@ -26,14 +28,13 @@ export class PromptDevice {
 
   /**
    * @param rowBytes of the KV of one token
-   * @param kvBytes for prompts' KV and blocks; no limit if undefined
    * @param check tries the device once it is open; a rejection means that it must not be used
    * @param onNotice called with a sentence when the device fails, is full, or is lost
    */
   constructor(
     private readonly thread: DeviceThread,
     private readonly rowBytes: number,
-    private readonly kvBytes: number | undefined,
+    private readonly room: Pick<Room, "kvBytes" | "several">,
     private readonly check: (thread: DeviceThread) => Promise<void>,
     private readonly onNotice: (notice: string) => void,
   ) {}
@@ -41,6 +42,21 @@ export class PromptDevice {
   /** Whether the processor does everything from now on. */
   get isLost(): boolean {
     return this.failures >= MOST_FAILURES;
+  }
+
+  /** Maximum prompts in a pass at present. */
+  get slots(): number {
+    return this.several === "open" ? PROMPT_SLOTS : 1;
+  }
+
+  /** Prepares passes over several prompts, if there is room for that. */
+  widen(): void {
+    if (this.several !== "closed" || !this.room.several || this.isLost) return;
+    this.several = "opening";
+    deviceTurns(() => this.thread.ask("widen", undefined)).then(
+      () => (this.several = "open"),
+      () => undefined, // then it stays one at a time
+    );
   }
 
   /** @throws DeviceFailure, like all of the following */
@@ -57,9 +73,10 @@ export class PromptDevice {
     return this.attempt(async () => this.thread.ask("splice", { prompt, block: await this.held(block), positions, kept }));
   }
 
-  run(prompt: Numbered, { tokens, positions, visible, logits }: Omit<PassPart, "cache">): Promise<Float32Array> {
+  /** Logits for each part: see `PromptPasses.run`. */
+  run(parts: readonly NumberedPart[]): Promise<Float32Array[]> {
     return this.attempt(async () => {
-      const found = await this.thread.ask("run", { prompt, tokens, positions, visible, logits });
+      const found = await this.thread.ask("run", parts);
       this.failures = 0;
       return found;
     });
@@ -121,7 +138,7 @@ export class PromptDevice {
     }
     const number = this.numbers++;
     const size = block.precision === "float16" ? 2 * blockBytes(block) : blockBytes(block);
-    const most = this.kvBytes === undefined ? BLOCK_BYTES : this.kvBytes / 2;
+    const most = this.room.kvBytes === undefined ? BLOCK_BYTES : this.room.kvBytes / 2;
     while (this.blocks.size > 0 && this.used(this.blocks.values()) + size > most) this.dropOldest();
     this.mustFit(size);
     // In a message, the whole memory of its arrays would be copied.
@@ -134,10 +151,10 @@ export class PromptDevice {
 
   /** Drops blocks until this many bytes fit. */
   private mustFit(bytes: number): void {
-    if (this.kvBytes === undefined) return;
+    if (this.room.kvBytes === undefined) return;
     const prompts = this.rowBytes * this.used(this.rooms.values());
-    while (this.blocks.size > 0 && prompts + this.used(this.blocks.values()) + bytes > this.kvBytes) this.dropOldest();
-    if (prompts + bytes <= this.kvBytes) return;
+    while (this.blocks.size > 0 && prompts + this.used(this.blocks.values()) + bytes > this.room.kvBytes) this.dropOldest();
+    if (prompts + bytes <= this.room.kvBytes) return;
     if (!this.wasFull) this.onNotice("The device's memory is full, so the processor computes an answer; this is not reported again.");
     this.wasFull = true;
     throw new DeviceFailure();

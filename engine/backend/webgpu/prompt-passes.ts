@@ -8,7 +8,7 @@ import type { PassPart } from "../backend.js";
 import { KvCache } from "../cpu/cache.js";
 import { Embedding } from "../cpu/embedding.js";
 import { Buffers, integers, type Upload } from "./buffers.js";
-import { needsNoMask } from "./prompt-attention.js";
+import { needsNoMask, PROMPT_SLOTS, written } from "./prompt-attention.js";
 import { type DeviceGraphOptions, type DeviceGraphs, deviceGraphs, ON_DEVICE } from "./session.js";
 import { type HeldPrecision, spliceGraph, unitsOf } from "./splice-graph.js";
 import { mustBeComputed } from "./valid.js";
@@ -38,6 +38,8 @@ export class PromptPasses {
   private readonly embedding: Embedding;
   private readonly tables: readonly RotaryTable[];
   private readonly sessions = new Map<string, Promise<InferenceSession>>();
+  /** For slots that no prompt uses. */
+  private idle: DeviceRows | undefined;
 
   private constructor(
     private readonly spec: ModelSpec,
@@ -121,17 +123,17 @@ export class PromptPasses {
 
   /** Puts a block's tokens after the rows, except those left out: see `Cache.splice`. There must be room. */
   async splice(rows: DeviceRows, block: DeviceBlock, positions: Int32Array, kept: readonly Range[]): Promise<void> {
-    const written = new Int32Array(block.tokens).fill(rows.capacity);
+    const places = new Int32Array(block.tokens).fill(rows.capacity);
     let row = rows.length;
-    for (const [start, end] of kept) for (let token = start; token < end; token++) written[token] = row++;
-    const feeds: Record<string, Tensor> = { written: new Tensor("int32", written, [1, 1, block.tokens, 1]) };
+    for (const [start, end] of kept) for (let token = start; token < end; token++) places[token] = row++;
+    const feeds: Record<string, Tensor> = { rows: new Tensor("int32", places, [1, 1, block.tokens, 1]) };
     for (const [name, { tensor }] of Object.entries(block.arrays)) feeds[name] = tensor;
     if (block.precision === "int8") {
       const groups = Int32Array.from({ length: block.tokens }, (_, token) => Math.floor(token / GROUP_TOKENS));
       feeds["groups"] = new Tensor("int32", groups, [groups.length]);
     }
     this.addAngles([...positions], feeds);
-    const fetches = this.addBuffers(rows, feeds);
+    const fetches = this.addBuffers(rows, 0, feeds);
     const session = await this.session(`splice ${block.precision}`, () =>
       InferenceSession.create(spliceGraph(this.form.layers, this.spec.rotaries, block.precision), {
         ...ON_DEVICE,
@@ -146,37 +148,58 @@ export class PromptPasses {
     }
   }
 
+  /** Prepares passes over several prompts. */
+  async widen(): Promise<void> {
+    await this.session("several.onnx", () => this.graphs.open("several.onnx"));
+    this.idle ??= await this.grown(this.empty(), 1);
+  }
+
   /**
-   * One forward pass; the rows of its tokens are added. There must be room.
-   * @returns logits `[logits, vocabulary]` of its last tokens
+   * One forward pass over at most `PROMPT_SLOTS` parts with different rows, after `widen` if there are several; the rows of their tokens
+   * are added. There must be room.
+   * @returns for each part logits `[part.logits, vocabulary]` of its last tokens
    * @throws if the device computes nothing valid
    */
-  async run({ cache: rows, tokens, positions, visible, logits }: DevicePart): Promise<Float32Array> {
-    const { hidden, vocabulary } = this.spec;
-    const [count, total] = [tokens.length, rows.length + tokens.length];
-    const embeddings = new Float32Array(count * hidden);
-    this.embedding.gather(tokens, embeddings);
-    // The graph always computes some logits; what nobody needs is not fetched.
-    const wanted = Array.from({ length: Math.max(1, logits) }, (_, i) => count - Math.max(1, logits) + i);
-    const feeds: Record<string, Tensor> = {
-      embeddings: new Tensor("float32", embeddings, [1, count, hidden]),
-      rows: integers(wanted),
-      last: new Tensor("int32", Int32Array.of(total - 1), [1]),
-      total: new Tensor("int32", Int32Array.of(total), [1]),
-    };
-    this.addAngles(positions, feeds);
-    const seesAll = !visible || visible.counts.every((seen) => seen >= visible.shared);
-    const file = needsNoMask(this.spec.layers) && seesAll ? "prompt.onnx" : "masked.onnx";
+  async run(parts: readonly DevicePart[]): Promise<Float32Array[]> {
+    const plain = needsNoMask(this.spec.layers);
+    if (parts.length > 1 && plain && !parts.every(seesAll)) {
+      const results: Float32Array[] = [];
+      for (const part of parts) results.push(...(await this.run([part])));
+      return results;
+    }
+    const file = parts.length > 1 ? "several.onnx" : plain && seesAll(parts[0]!) ? "prompt.onnx" : "masked.onnx";
     const session = await this.session(file, () => this.graphs.open(file));
-    if (file === "masked.onnx") this.addMasks({ cache: rows, tokens, positions, visible, logits }, session, feeds);
-    const fetches: Record<string, Tensor | null> = this.addBuffers(rows, feeds);
-    if (logits > 0) fetches["logits"] = null;
+    const slots = parts.length === 1 ? parts : [...parts, ...this.unused(PROMPT_SLOTS - parts.length, parts[0]!)];
+    const tokens = slots.flatMap((part) => part.tokens);
+    const embeddings = new Float32Array(tokens.length * this.spec.hidden);
+    this.embedding.gather(tokens, embeddings);
+    const rows = lastRows(slots);
+    const feeds: Record<string, Tensor> = {
+      embeddings: new Tensor("float32", embeddings, [1, tokens.length, this.spec.hidden]),
+      // The graph always computes some logits; if nobody needs any, they are not fetched.
+      rows: integers(rows.length > 0 ? rows : [0]),
+    };
+    if (slots.length > 1) feeds["counts"] = integers(slots.map((part) => part.tokens.length));
+    this.addAngles(
+      slots.flatMap(({ positions }) => positions),
+      feeds,
+    );
+    const fetches: Record<string, Tensor | null> = {};
+    slots.forEach((part, slot) => {
+      Object.assign(fetches, this.addBuffers(part.cache, slot, feeds));
+      this.addPart(part, slot, session, feeds);
+    });
+    if (rows.length > 0) fetches["logits"] = null;
     const results = await session.run(feeds, fetches);
-    const found = logits > 0 ? (results["logits"]!.data as Float32Array) : new Float32Array(0);
-    if (logits > 0) mustBeComputed(found.subarray(-vocabulary));
-    rows.positions.set(positions, rows.length);
-    rows.length = total;
-    return found;
+    const found = rows.length > 0 ? (results["logits"]!.data as Float32Array) : new Float32Array(0);
+    let at = 0;
+    return parts.map(({ cache, positions, logits }) => {
+      const own = found.slice(at, (at += logits * this.spec.vocabulary));
+      if (logits > 0) mustBeComputed(own.subarray(-this.spec.vocabulary));
+      cache.positions.set(positions, cache.length);
+      cache.length += positions.length;
+      return own;
+    });
   }
 
   /**
@@ -201,6 +224,7 @@ export class PromptPasses {
   }
 
   async close(): Promise<void> {
+    if (this.idle) this.free(this.idle);
     for (const session of this.sessions.values()) await (await session.catch(() => undefined))?.release();
     await this.buffers.close();
   }
@@ -225,20 +249,34 @@ export class PromptPasses {
   }
 
   /** The buffers as inputs; returns them as outputs, which are written in place. */
-  private addBuffers({ keys, values }: DeviceRows, feeds: Record<string, Tensor>): Record<string, Tensor> {
+  private addBuffers(rows: DeviceRows, slot: number, feeds: Record<string, Tensor>): Record<string, Tensor> {
     const fetches: Record<string, Tensor> = {};
-    keys.forEach((buffer, layer) => (feeds[`keys.${layer}`] = fetches[`k.${layer}`] = buffer));
-    values.forEach((buffer, layer) => (feeds[`values.${layer}`] = fetches[`v.${layer}`] = buffer));
+    for (const name of ["keys", "values"] as const)
+      rows[name].forEach((buffer, layer) => {
+        feeds[`${name}.${layer}.${slot}`] = fetches[written(`${name}.${layer}.${slot}`)] = buffer;
+      });
     return fetches;
   }
 
-  private addMasks(part: DevicePart, session: InferenceSession, feeds: Record<string, Tensor>): void {
-    const { cache: rows, tokens } = part;
-    this.kinds.forEach((kind, m) => (feeds[`mask.${m}`] = maskOf(part, kind)));
-    if (!session.inputNames.includes("written")) return;
-    const written = Int32Array.from(tokens, (_, i) => rows.length + i);
-    feeds["written"] = new Tensor("int32", written, [1, 1, tokens.length, 1]);
-    feeds["all"] = integers([rows.length + tokens.length]);
+  private addPart(part: DevicePart, slot: number, session: InferenceSession, feeds: Record<string, Tensor>): void {
+    const { cache, tokens } = part;
+    const total = cache.length + tokens.length;
+    feeds[`last.${slot}`] = new Tensor("int32", Int32Array.of(total - 1), [1]);
+    feeds[`total.${slot}`] = new Tensor("int32", Int32Array.of(total), [1]);
+    this.kinds.forEach((kind, m) => {
+      const name = `mask.${m}.${slot}`;
+      if (session.inputNames.includes(name)) feeds[name] = maskOf(part, kind);
+    });
+    if (!session.inputNames.includes(`rows.${slot}`)) return;
+    const rows = Int32Array.from(tokens, (_, i) => cache.length + i);
+    feeds[`rows.${slot}`] = new Tensor("int32", rows, [1, 1, tokens.length, 1]);
+    feeds[`all.${slot}`] = integers([total]);
+  }
+
+  /** Parts for slots that no prompt uses: one token each, in rows that nobody reads. */
+  private unused(count: number, { tokens, positions }: DevicePart): readonly DevicePart[] {
+    const part = { cache: this.idle!, tokens: tokens.slice(0, 1), positions: positions.slice(0, 1), logits: 0 };
+    return new Array<DevicePart>(count).fill(part);
   }
 
   /** A block in float32. */
@@ -255,6 +293,21 @@ export class PromptPasses {
     }
     return wide;
   }
+}
+
+function seesAll({ visible }: DevicePart): boolean {
+  return !visible || visible.counts.every((count) => count >= visible.shared);
+}
+
+/** The rows of a pass whose logits are needed. */
+function lastRows(parts: readonly DevicePart[]): number[] {
+  const rows: number[] = [];
+  let end = 0;
+  for (const { tokens, logits } of parts) {
+    end += tokens.length;
+    for (let row = end - logits; row < end; row++) rows.push(row);
+  }
+  return rows;
 }
 
 /** `[1, 1, tokens, rows]`: 0 if a token sees a row. */

@@ -15,10 +15,10 @@ import { areGraphsSound, DEVICE_FILES, graphsFolder, WEIGHTS_FILE, writeManifest
 import { bytesOfWeight, GraphWriter, type WeightPlace } from "../cpu/onnx.js";
 import { WeightsFile } from "../cpu/weights-file.js";
 import { writeBatchAttention } from "./attention.js";
-import { writePromptAttention } from "./prompt-attention.js";
+import { needsNoMask, PROMPT_SLOTS, writePromptAttention } from "./prompt-attention.js";
 
 /** Raise it with every change to what the device's graphs compute. */
-const GRAPHS_VERSION = 2;
+const GRAPHS_VERSION = 3;
 
 export type DeviceGraphOptions = {
   readonly file: ModelFile;
@@ -34,11 +34,15 @@ export type DeviceGraphOptions = {
 export type DeviceFile = (typeof DEVICE_FILES)[number];
 
 /** What each of the graphs is for. */
-const PURPOSES: Readonly<Record<DeviceFile, Purpose>> = {
-  "prompt.onnx": { kind: "remote", attention: writePromptAttention({ masked: false }) },
-  "masked.onnx": { kind: "remote", attention: writePromptAttention({ masked: true }) },
-  "blocks.onnx": { kind: "batch", attention: writeBatchAttention },
-};
+function purposesOf({ layers }: ModelSpec): Readonly<Record<DeviceFile, Purpose>> {
+  const prompts = (slots: number, masked: boolean): Purpose => ({ kind: "remote", attention: writePromptAttention({ slots, masked }) });
+  return {
+    "prompt.onnx": prompts(1, false),
+    "masked.onnx": prompts(1, true),
+    "several.onnx": prompts(PROMPT_SLOTS, !needsNoMask(layers)),
+    "blocks.onnx": { kind: "batch", attention: writeBatchAttention },
+  };
+}
 
 export const ON_DEVICE = {
   executionProviders: ["webgpu"],
@@ -91,7 +95,7 @@ async function build(folder: string, { file, spec, activations, onProgress }: De
     let places: readonly WeightPlace[] | undefined;
     for (const name of DEVICE_FILES) {
       const graph = new GraphWriter();
-      writeDecoder(graph, file, spec, activations, PURPOSES[name]);
+      writeDecoder(graph, file, spec, activations, purposesOf(spec)[name]);
       places ??= placeWeights(join(made, WEIGHTS_FILE), graph, timed("build", onProgress));
       const infos = graph.groups.flatMap(({ weights }) => weights);
       const own = new Map(infos.map((info, i) => [info.name, places![i]!]));

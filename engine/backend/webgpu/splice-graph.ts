@@ -25,15 +25,15 @@ function divisor(a: number, b: number): number {
 /**
  * Writes the graph that puts a block's KV to its place in a prompt: inputs `k`, `v` `[units, T * unit]`, as int8 with `kScales`
  * `[units, groups * unit]` and `vScales [head units, T * heads unit]`, or as float32; for int8, `groups [T]`, the group of each token; per
- * kind of rotary embedding `cos.r`, `sin.r` `[T, dimensions / 2]` of the tokens' positions; `written [1, 1, T, 1]`, the row of each
- * token, beyond the buffers for those left out; and buffers `keys.l`, `values.l` `[1, heads, C, head_size]`, which are also the
- * outputs `k.l`, `v.l`.
+ * kind of rotary embedding `cos.r`, `sin.r` `[T, dimensions / 2]` of the tokens' positions; `rows [1, 1, T, 1]`, the row of each
+ * token, beyond the buffers for those left out; and buffers `keys.l.0`, `values.l.0` `[1, heads, C, head_size]`, which are also
+ * outputs (`written`).
  */
 export function spliceGraph(layers: readonly LayerForm[], rotaries: readonly RotarySpec[], precision: HeldPrecision): Uint8Array {
   const graph = new GraphWriter();
   const unit = unitsOf(layers);
   const offsets = layerOffsets(layers);
-  const rows = graph.input("written", "int32", [1, 1, "T", 1]);
+  const rows = graph.input("rows", "int32", [1, 1, "T", 1]);
   const tables = rotaries.map(({ dimensions }, r) =>
     ["cos", "sin"].map((name) => graph.input(`${name}.${r}`, "float32", ["T", dimensions / 2])),
   );
@@ -85,12 +85,14 @@ export function spliceGraph(layers: readonly LayerForm[], rotaries: readonly Rot
     const all = graph.node("Transpose", [widened], { perm: [0, 2, 1, 3] });
     const write = writeRows(graph, rows, { kvHeads: heads, headSize });
     those.forEach(({ rotary }, i) => {
-      const layer = from + i;
       const shape = [1, heads, "C", headSize];
-      const buffers = { k: graph.input(`keys.${layer}`, "float32", shape), v: graph.input(`values.${layer}`, "float32", shape) };
-      write(layerOf(turned.get(rotary)!, i), buffers.k, `k.${layer}`);
-      write(layerOf(all, i), buffers.v, `v.${layer}`);
-      for (const name of ["k", "v"]) graph.output(`${name}.${layer}`, shape);
+      for (const [name, rows] of [
+        ["keys", turned.get(rotary)!],
+        ["values", all],
+      ] as const) {
+        const buffer = graph.input(`${name}.${from + i}.0`, "float32", shape);
+        graph.output(write(layerOf(rows, i), buffer), shape);
+      }
     });
   }
   return graph.encodeWhole();

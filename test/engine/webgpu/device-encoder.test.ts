@@ -17,7 +17,7 @@ class FakeDevice {
 
   readonly ask = async (name: keyof EncoderCalls, given: unknown): Promise<never> => {
     const answers: Record<keyof EncoderCalls, () => unknown> = {
-      open: () => ({ mostTokens: 4096, kvBytes: undefined }),
+      open: () => ({ mostTokens: 4096, kvBytes: undefined, several: true }),
       encode: () => this.encode((given as { items: readonly BlockItem[] }).items),
       close: () => (this.closed = true),
     };

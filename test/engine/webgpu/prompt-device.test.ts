@@ -51,7 +51,7 @@ async function withDevice<T>({ kvBytes, fails, refused }: Options, use: (made: M
     const check = async () => {
       if (refused) throw new Error("it computes something else");
     };
-    const prompts = new PromptDevice(device, kvBytesOf(spec), kvBytes, check, (notice) => notices.push(notice));
+    const prompts = new PromptDevice(device, kvBytesOf(spec), { kvBytes, several: true }, check, (notice) => notices.push(notice));
     try {
       return await use({ backend: new DeviceBackend(prompts, processor), processor, device, notices });
     } finally {
@@ -145,6 +145,43 @@ describe("prompts on a device", () => {
     });
   });
 
+  test("are computed together, on the device or on the processor, whatever moved before", async () => {
+    let failing = 0;
+    await withDevice({ fails: (name) => name === "run" && failing-- > 0 }, async ({ backend, processor, device }) => {
+      const widened = async () => {
+        backend.widen();
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      };
+      const caches = [0, 1, 2].map(() => backend.createCache());
+      const passes = async (at: number) => {
+        const parts = caches.map((cache, i) => ({ cache, tokens: [5 + at, 6 + i], positions: [at, at + 1], logits: 1 }));
+        return backend.run(parts);
+      };
+      const expected: Float32Array[][] = [];
+      const own = caches.map(() => processor.createCache());
+      for (const at of [0, 2, 4, 6]) {
+        const found: Float32Array[] = [];
+        for (const [i, cache] of own.entries())
+          found.push((await processor.run([{ cache, tokens: [5 + at, 6 + i], positions: [at, at + 1], logits: 1 }]))[0]!.slice());
+        expected.push(found);
+      }
+      const mustEqual = (found: readonly Float32Array[], step: number) =>
+        found.forEach((logits, i) => expect(largestDifference(logits, expected[step]![i]!)).toBeLessThan(1e-4));
+      await Promise.all(caches.map((cache) => cache.reserve(8)));
+      await widened();
+      expect(backend.slots).toBeGreaterThan(1);
+      mustEqual(await passes(0), 0);
+      expect(device.asked.filter((name) => name === "run")).toHaveLength(1);
+      failing = 1;
+      mustEqual([...(await backend.run([{ cache: caches[0]!, tokens: [7, 6], positions: [2, 3], logits: 1 }]))], 1);
+      const others = caches.slice(1).map((cache, i) => ({ cache, tokens: [7, 7 + i], positions: [2, 3], logits: 1 }));
+      (await backend.run(others)).forEach((logits, i) => expect(largestDifference(logits, expected[1]![i + 1]!)).toBeLessThan(1e-4));
+      mustEqual(await passes(4), 2);
+      failing = 2;
+      mustEqual(await passes(6), 3);
+    });
+  });
+
   test("return to the device when a cache that the processor took over is emptied", async () => {
     let failing = true;
     await withDevice({ fails: (name) => name === "run" && failing }, async ({ backend, device }) => {
@@ -194,9 +231,10 @@ describe("prompts on a device", () => {
 
 test("a limit on a device's memory is shared between encoding and answering, or all for encoding if both do not fit", () => {
   const weights = 100e6;
-  expect(roomWithin(spec, undefined, weights, true)).toEqual({ mostTokens: 4096, kvBytes: undefined });
-  expect(roomWithin(spec, undefined, weights, false)).toEqual({ mostTokens: 4096, kvBytes: 0 });
-  expect(roomWithin(spec, 700e6, weights, true)).toMatchObject({ kvBytes: 200e6 });
+  expect(roomWithin(spec, undefined, weights, true)).toEqual({ mostTokens: 4096, kvBytes: undefined, several: true });
+  expect(roomWithin(spec, undefined, weights, false).kvBytes).toBe(0);
+  expect(roomWithin(spec, 800e6, weights, true)).toMatchObject({ kvBytes: 200e6, several: true });
+  expect(roomWithin(spec, 401e6, weights, true)).toMatchObject({ kvBytes: 50.5e6, several: false });
   expect(roomWithin(spec, 301e6, weights, true)).toMatchObject({ kvBytes: 0 });
-  expect(roomWithin(spec, 700e6, weights, false).mostTokens).toBeGreaterThanOrEqual(roomWithin(spec, 700e6, weights, true).mostTokens);
+  expect(roomWithin(spec, 800e6, weights, false).mostTokens).toBeGreaterThanOrEqual(roomWithin(spec, 800e6, weights, true).mostTokens);
 });

@@ -41,7 +41,13 @@ export class SimulatedDevice {
       const values = this.blocks.get(block)!;
       this.prompts.get(prompt)!.splice(values, positions, keptRuns(values.tokens, kept)); // what is not kept is left out
     },
-    run: async ({ prompt, ...part }) => (await this.runner.run([{ ...part, cache: this.prompts.get(prompt)! }]))[0]!.slice(),
+    widen: () => undefined,
+    run: async (parts) => {
+      const logits: Float32Array[] = [];
+      for (const { prompt, ...part } of parts)
+        logits.push((await this.runner.run([{ ...part, cache: this.prompts.get(prompt)! }]))[0]!.slice());
+      return logits;
+    },
     extract: ({ prompt, from, to, precision }) => this.prompts.get(prompt)!.extract(from, to, precision),
     truncate: ({ prompt, length }) => this.prompts.get(prompt)?.truncate(length),
     free: (prompt) => void this.prompts.delete(prompt),
