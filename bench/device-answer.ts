@@ -9,7 +9,7 @@
  */
 import { parseArgs } from "node:util";
 import { PROMPT_SLOTS } from "../engine/backend/webgpu/prompt-attention.js";
-import { PromptPasses } from "../engine/backend/webgpu/prompt-passes.js";
+import { type DeviceRows, PromptPasses } from "../engine/backend/webgpu/prompt-passes.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { loadModel, type Model, openStore, type Plan, surveyDevices } from "../engine/index.js";
 import { readSpec } from "../engine/model/arch/index.js";
@@ -112,8 +112,10 @@ async function passes(): Promise<Record<string, Series>> {
   found["masked question"] = await timesOf(() => after(asked, true));
   found["step"] = await timesOf(() => after(1), steps);
   await device.widen();
-  const others = await Promise.all(new Array(PROMPT_SLOTS - 1).fill(0).map(() => device.grown(device.empty(), over + 1)));
-  for (const other of others) {
+  const others: DeviceRows[] = [];
+  for (let prompt = 1; prompt < PROMPT_SLOTS; prompt++) {
+    const other = await device.grown(device.empty(), over + 1);
+    others.push(other);
     for (let i = 0; i < documents; i++) await device.splice(other, held, Int32Array.from(positionsFrom(i * length, length)), [[0, length]]);
   }
   const together = [rows, ...others];

@@ -56,7 +56,7 @@ export type PromptCalls = {
 /** What the thread of a device does: the calls of `BatchEncoder` and `PromptPasses`. It reports the progress of `open` (`LoadProgress`). */
 export type DeviceCalls = EncoderCalls & PromptCalls;
 
-export type DeviceThread = Pick<Thread<DeviceCalls>, "ask" | "tell">;
+export type DeviceThread = Pick<Thread<DeviceCalls>, "ask">;
 
 /** All models of a process take turns: their sessions record commands for one device, which they share. */
 export const deviceTurns = pLimit(1);

@@ -57,7 +57,7 @@ export class DeviceEncoder implements BlockEncoder {
 
   async close(): Promise<void> {
     await this.running;
-    await this.thread.ask("close", undefined).catch(() => undefined); // a thread that has ended has freed its memory
+    await deviceTurns(() => this.thread.ask("close", undefined)).catch(() => undefined); // a thread that has ended has freed its memory
     await this.thread.close();
   }
 

@@ -129,8 +129,8 @@ async function mustAnswerAlike(thread: DeviceThread, tokens: readonly number[], 
   await thread.ask("reserve", { prompt: spliced, rows });
   await thread.ask("splice", { prompt: spliced, block, positions: Int32Array.from(positions), kept: [[0, rows]] });
   mustBeNear(expected, await thread.ask("extract", { prompt: spliced, from: 0, to: rows, precision: "float32" }));
-  for (const prompt of [computed, spliced]) thread.tell("free", prompt);
-  thread.tell("drop", block);
+  for (const prompt of [computed, spliced]) await thread.ask("free", prompt);
+  await thread.ask("drop", block);
 }
 
 function mustBeNear(expected: Block, found: Block): void {

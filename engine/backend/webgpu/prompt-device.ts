@@ -1,6 +1,6 @@
 import type { Range } from "../../../plan/index.js";
 import { type Block, blockBytes, copyBlock, type Precision } from "../../kv/block.js";
-import { type DeviceThread, deviceTurns, type Numbered, type NumberedPart } from "./calls.js";
+import { type DeviceCalls, type DeviceThread, deviceTurns, type Numbered, type NumberedPart } from "./calls.js";
 import type { Room } from "./memory.js";
 import { PROMPT_SLOTS } from "./prompt-attention.js";
 
@@ -87,11 +87,16 @@ export class PromptDevice {
   }
 
   truncate(prompt: Numbered, length: number): void {
-    this.thread.tell("truncate", { prompt, length });
+    this.tell("truncate", { prompt, length });
   }
 
   free(prompt: Numbered): void {
-    if (this.rooms.delete(prompt)) this.thread.tell("free", prompt);
+    if (this.rooms.delete(prompt)) this.tell("free", prompt);
+  }
+
+  /** Calls that cannot fail while the thread lives. They too wait for the present pass, of any model. */
+  private tell<N extends "truncate" | "free" | "drop">(name: N, given: Parameters<DeviceCalls[N]>[0]): void {
+    deviceTurns(() => this.thread.ask(name, given)).catch(() => undefined);
   }
 
   private async attempt<T>(work: () => Promise<T>): Promise<T> {
@@ -169,6 +174,6 @@ export class PromptDevice {
   private dropOldest(): void {
     const [oldest] = this.blocks.keys();
     this.blocks.delete(oldest!);
-    this.thread.tell("drop", oldest!);
+    this.tell("drop", oldest!);
   }
 }

@@ -26,8 +26,6 @@ export class SimulatedDevice {
     return (await this.calls[name as keyof PromptCalls](given as never)) as never;
   };
 
-  readonly tell = (name: keyof DeviceCalls, given: unknown): void => void this.ask(name, given).catch(() => undefined);
-
   private readonly calls: { readonly [Name in keyof PromptCalls]: (given: Parameters<PromptCalls[Name]>[0]) => unknown } = {
     answer: () => undefined,
     reserve: ({ prompt, rows }) => {
