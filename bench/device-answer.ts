@@ -9,7 +9,7 @@
  */
 import { parseArgs } from "node:util";
 import { PROMPT_SLOTS } from "../engine/backend/webgpu/prompt-attention.js";
-import { type DeviceRows, PromptPasses } from "../engine/backend/webgpu/prompt-passes.js";
+import { type DeviceBlock, type DeviceRows, type DeviceSplice, PromptPasses } from "../engine/backend/webgpu/prompt-passes.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { loadModel, type Model, openStore, type Plan, surveyDevices } from "../engine/index.js";
 import { readSpec } from "../engine/model/arch/index.js";
@@ -86,21 +86,21 @@ async function passes(): Promise<Record<string, Series>> {
     }
   });
   const block = await device.extract(rows, 0, length, "int8");
-  const spliced = async (held: Awaited<ReturnType<typeof device.upload>>, at: number) =>
-    device.splice(rows, held, Int32Array.from(positionsFrom(at, length)), [[0, length]]);
+  const splicesOf = (blocks: readonly DeviceBlock[]): DeviceSplice[] =>
+    blocks.map((block, i) => ({ block, positions: Int32Array.from(positionsFrom(i * length, length)), kept: [[0, length]] }));
   found["splice, transferred"] = await timesOf(async () => {
     rows.length = 0;
-    for (let i = 0; i < documents; i++) {
-      const held = await device.upload(block);
-      await spliced(held, i * length);
-      device.drop(held);
-    }
+    const transferred: DeviceBlock[] = [];
+    for (let i = 0; i < documents; i++) transferred.push(await device.upload(block));
+    await device.splice(rows, splicesOf(transferred));
     await device.extract(rows, 0, 1, "float32"); // waits until it is done
+    transferred.forEach((each) => void device.drop(each));
   });
-  const held = await device.upload(block);
+  const held: DeviceBlock[] = [];
+  for (let i = 0; i < documents; i++) held.push(await device.upload(block));
   found["splice"] = await timesOf(async () => {
     rows.length = 0;
-    for (let i = 0; i < documents; i++) await spliced(held, i * length);
+    await device.splice(rows, splicesOf(held));
     await device.extract(rows, 0, 1, "float32");
   });
   const over = documents * length;
@@ -116,7 +116,7 @@ async function passes(): Promise<Record<string, Series>> {
   for (let prompt = 1; prompt < PROMPT_SLOTS; prompt++) {
     const other = await device.grown(device.empty(), over + 1);
     others.push(other);
-    for (let i = 0; i < documents; i++) await device.splice(other, held, Int32Array.from(positionsFrom(i * length, length)), [[0, length]]);
+    await device.splice(other, splicesOf(held));
   }
   const together = [rows, ...others];
   found[`step of ${PROMPT_SLOTS} answers`] = await timesOf(async () => {
@@ -124,7 +124,7 @@ async function passes(): Promise<Record<string, Series>> {
     await device.run(together.map((cache) => ({ cache, tokens: tokensOf(1, 5), positions: [over], logits: 1 })));
   }, steps);
   for (const each of together) device.free(each);
-  device.drop(held);
+  held.forEach((each) => void device.drop(each));
   await device.close();
   return found;
 }

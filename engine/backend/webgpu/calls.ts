@@ -37,12 +37,10 @@ export type PromptCalls = {
   reserve(given: { readonly prompt: Numbered; readonly rows: number }): Promise<void>;
   upload(given: { readonly number: Numbered; readonly block: Block }): Promise<void>;
   drop(number: Numbered): void;
-  /** There must be room for the tokens `kept`. */
+  /** Splices blocks one after the other. There must be room for the tokens `kept`. */
   splice(given: {
     readonly prompt: Numbered;
-    readonly block: Numbered;
-    readonly positions: Int32Array;
-    readonly kept: readonly Range[];
+    readonly splices: readonly { readonly block: Numbered; readonly positions: Int32Array; readonly kept: readonly Range[] }[];
   }): Promise<void>;
   /** Prepares passes over several prompts. */
   widen(given: undefined): Promise<void>;

@@ -4,10 +4,15 @@ import type { Backend, Cache, PassPart } from "../backend.js";
 import type { Numbered } from "./calls.js";
 import { DeviceFailure, type PromptDevice } from "./prompt-device.js";
 
+type MadeOfBlock = {
+  readonly kind: "block";
+  readonly block: Block;
+  readonly positions: Int32Array;
+  readonly omit: readonly Range[];
+};
+
 /** What some rows were made from: a spliced block, or computed tokens. */
-type Made =
-  | { readonly kind: "block"; readonly block: Block; readonly positions: Int32Array; readonly omit: readonly Range[] }
-  | ({ readonly kind: "tokens" } & Pick<PassPart, "tokens" | "positions" | "visible">);
+type Made = MadeOfBlock | ({ readonly kind: "tokens" } & Pick<PassPart, "tokens" | "positions" | "visible">);
 
 /** A part of a pass over one of these caches. */
 type Part = PassPart & { readonly cache: DeviceCache };
@@ -24,6 +29,8 @@ export class DeviceCache implements Cache {
   /** The rows on the processor, once it has taken over. */
   private moved: Cache | undefined;
   private turn: Promise<unknown> = Promise.resolve();
+  /** Splices that wait for the same turn, which are done together if nothing comes in between. */
+  private splicing: { readonly all: MadeOfBlock[]; readonly done: Promise<void>; readonly turn: Promise<unknown> } | undefined;
 
   constructor(
     private readonly number: Numbered,
@@ -49,17 +56,26 @@ export class DeviceCache implements Cache {
     );
   }
 
-  async splice(block: Block, positions: Int32Array, omit: readonly Range[] = []): Promise<void> {
-    const kept = keptRuns(block.tokens, omit);
-    this.rows += lengthOf(kept);
-    await this.somewhere(
-      async () => {
-        await this.makeRoom(lengthOf(kept));
-        await this.device.splice(this.number, block, positions, kept);
-        this.made = [...this.made, { kind: "block", block, positions, omit }];
-      },
-      (cache) => cache.splice(block, positions, omit),
-    );
+  splice(block: Block, positions: Int32Array, omit: readonly Range[] = []): Promise<void> {
+    const made: MadeOfBlock = { kind: "block", block, positions, omit };
+    this.rows += rowsOf(made);
+    const last = this.splicing;
+    if (last && last.turn === this.turn) {
+      last.all.push(made); // it has not begun yet
+      return last.done;
+    }
+    const all = [made];
+    const done = this.inTurn(() => {
+      this.splicing = undefined;
+      return this.here(
+        () => this.spliceAll(all),
+        async (cache) => {
+          for (const each of all) await cache.splice(each.block, each.positions, each.omit);
+        },
+      );
+    });
+    this.splicing = { all, done, turn: this.turn };
+    return done;
   }
 
   extract(from: number, to: number, precision: Precision): Promise<Block> {
@@ -144,22 +160,31 @@ export class DeviceCache implements Cache {
   }
 
   private somewhere<T>(onDevice: () => Promise<T>, onProcessor: (cache: Cache) => T | Promise<T>): Promise<T> {
-    return this.inTurn(async () => {
-      if (!this.moved) {
-        try {
-          return await onDevice();
-        } catch (error) {
-          if (!(error instanceof DeviceFailure)) throw error;
-          await this.move();
-        }
+    return this.inTurn(() => this.here(onDevice, onProcessor));
+  }
+
+  private async here<T>(onDevice: () => Promise<T>, onProcessor: (cache: Cache) => T | Promise<T>): Promise<T> {
+    if (!this.moved) {
+      try {
+        return await onDevice();
+      } catch (error) {
+        if (!(error instanceof DeviceFailure)) throw error;
+        await this.move();
       }
-      return onProcessor(this.moved!);
-    });
+    }
+    return onProcessor(this.moved!);
   }
 
   /** Waits for this cache's turn, which lasts until the returned function is called. */
   private enter(): Promise<() => void> {
     return new Promise((entered) => void this.inTurn(() => new Promise<void>((leave) => entered(leave))));
+  }
+
+  private async spliceAll(all: readonly MadeOfBlock[]): Promise<void> {
+    await this.makeRoom(all.reduce((sum, made) => sum + rowsOf(made), 0));
+    const splices = all.map(({ block, positions, omit }) => ({ block, positions, kept: keptRuns(block.tokens, omit) }));
+    await this.device.splice(this.number, splices);
+    this.made = [...this.made, ...all];
   }
 
   private async move(): Promise<void> {

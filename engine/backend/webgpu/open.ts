@@ -127,7 +127,7 @@ async function mustAnswerAlike(thread: DeviceThread, tokens: readonly number[], 
   mustBeNear(expected, await thread.ask("extract", { prompt: computed, from: 0, to: rows, precision: "float32" }));
   await thread.ask("upload", { number: block, block: expected });
   await thread.ask("reserve", { prompt: spliced, rows });
-  await thread.ask("splice", { prompt: spliced, block, positions: Int32Array.from(positions), kept: [[0, rows]] });
+  await thread.ask("splice", { prompt: spliced, splices: [{ block, positions: Int32Array.from(positions), kept: [[0, rows]] }] });
   mustBeNear(expected, await thread.ask("extract", { prompt: spliced, from: 0, to: rows, precision: "float32" }));
   for (const prompt of [computed, spliced]) await thread.ask("free", prompt);
   await thread.ask("drop", block);

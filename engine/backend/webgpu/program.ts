@@ -39,8 +39,11 @@ const tell = answer<DeviceCalls>({
     if (block) passes.drop(block);
     blocks.delete(number);
   },
-  async splice({ prompt, block, positions, kept }) {
-    await passes.splice(prompts.get(prompt)!, blocks.get(block)!, positions, kept);
+  async splice({ prompt, splices }) {
+    await passes.splice(
+      prompts.get(prompt)!,
+      splices.map((each) => ({ ...each, block: blocks.get(each.block)! })),
+    );
   },
   async widen() {
     await passes.widen();

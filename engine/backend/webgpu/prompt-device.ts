@@ -13,6 +13,17 @@ const MOST_FAILURES = 2;
 /** Bytes of blocks that stay on the device if its memory has no limit; otherwise half of what is for KV. */
 const BLOCK_BYTES = 2 ** 30;
 
+/** Bytes of the KV, in float32, that is spliced at once: there are several copies of it. */
+const SPLICE_BYTES = 2 ** 28;
+
+/** A block, the position of each token, and which of them are spliced. */
+export type Splice = { readonly block: Block; readonly positions: Int32Array; readonly kept: readonly Range[] };
+
+/** Bytes of a block on the device. */
+function sizeOf(block: Block): number {
+  return block.precision === "float16" ? 2 * blockBytes(block) : blockBytes(block);
+}
+
 /** The prompts and blocks on a device, and the passes over them; it is opened on first use. */
 export class PromptDevice {
   private opening: Promise<void> | undefined;
@@ -69,8 +80,18 @@ export class PromptDevice {
     });
   }
 
-  splice(prompt: Numbered, block: Block, positions: Int32Array, kept: readonly Range[]): Promise<void> {
-    return this.attempt(async () => this.thread.ask("splice", { prompt, block: await this.held(block), positions, kept }));
+  /** Splices blocks one after the other, as many at once as is good. */
+  splice(prompt: Numbered, splices: readonly Splice[]): Promise<void> {
+    return this.attempt(async () => {
+      for (let from = 0; from < splices.length; ) {
+        const some = this.firstOf(splices.slice(from));
+        const numbers: Numbered[] = [];
+        for (const { block } of some) numbers.push(await this.held(block)); // those used last are dropped last
+        const given = some.map(({ positions, kept }, i) => ({ block: numbers[i]!, positions, kept }));
+        await this.thread.ask("splice", { prompt, splices: given });
+        from += some.length;
+      }
+    });
   }
 
   /** Logits for each part: see `PromptPasses.run`. */
@@ -132,6 +153,20 @@ export class PromptDevice {
     );
   }
 
+  /** As many splices as may be done at once, at least one: all their blocks are on the device. */
+  private firstOf(splices: readonly Splice[]): readonly Splice[] {
+    const { kvBytes } = this.room;
+    const prompts = this.rowBytes * this.used(this.rooms.values());
+    const most = kvBytes === undefined ? BLOCK_BYTES : Math.min(kvBytes / 2, kvBytes - prompts);
+    let [tokens, bytes] = [0, 0];
+    const beyond = splices.findIndex(({ block }, i) => {
+      tokens += block.tokens;
+      bytes += sizeOf(block);
+      return i > 0 && (bytes > most || tokens * this.rowBytes > SPLICE_BYTES);
+    });
+    return beyond < 0 ? splices : splices.slice(0, beyond);
+  }
+
   /** The number of a block on the device, where it is from now on. */
   private async held(block: Block): Promise<Numbered> {
     const known = this.numberOf.get(block);
@@ -142,7 +177,7 @@ export class PromptDevice {
       return known;
     }
     const number = this.numbers++;
-    const size = block.precision === "float16" ? 2 * blockBytes(block) : blockBytes(block);
+    const size = sizeOf(block);
     const most = this.room.kvBytes === undefined ? BLOCK_BYTES : this.room.kvBytes / 2;
     while (this.blocks.size > 0 && this.used(this.blocks.values()) + size > most) this.dropOldest();
     this.mustFit(size);

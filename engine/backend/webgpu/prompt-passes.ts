@@ -1,6 +1,6 @@
 import type { Range } from "../../../plan/index.js";
 import { InferenceSession, Tensor } from "../../../runtime/index.js";
-import { allocateBlock, type Block, GROUP_TOKENS, type Precision } from "../../kv/block.js";
+import { allocateBlock, type Block, emptyBlock, GROUP_TOKENS, type Precision } from "../../kv/block.js";
 import { type KvForm, layerOffsets, widthOf } from "../../kv/form.js";
 import { RotaryTable } from "../../kv/rotary.js";
 import { kvFormOf, type MaskKind, type ModelSpec, maskKinds } from "../../model/spec.js";
@@ -10,7 +10,7 @@ import { Embedding } from "../cpu/embedding.js";
 import { Buffers, integers, type Upload } from "./buffers.js";
 import { needsNoMask, PROMPT_SLOTS, written } from "./prompt-attention.js";
 import { type DeviceGraphOptions, type DeviceGraphs, deviceGraphs, ON_DEVICE } from "./session.js";
-import { type HeldPrecision, spliceGraph, unitsOf } from "./splice-graph.js";
+import { blockInput, type HeldPrecision, SPLICE_SIZES, spliceGraph, unitsOf } from "./splice-graph.js";
 import { mustBeComputed } from "./valid.js";
 
 /** A score that no other comes near: with infinite ones, rows of which a kernel's tile shows none would give NaN. */
@@ -28,6 +28,9 @@ export type DeviceRows = {
 /** A block on the device, as it is stored. */
 export type DeviceBlock = { readonly tokens: number; readonly precision: HeldPrecision; readonly arrays: Readonly<Record<string, Upload>> };
 
+/** A block to be spliced: token i for `positions[i]`, only the tokens `kept`. */
+export type DeviceSplice = { readonly block: DeviceBlock; readonly positions: Int32Array; readonly kept: readonly Range[] };
+
 /** A part of a pass over rows on the device. */
 export type DevicePart = Omit<PassPart, "cache"> & { readonly cache: DeviceRows };
 
@@ -38,6 +41,8 @@ export class PromptPasses {
   private readonly embedding: Embedding;
   private readonly tables: readonly RotaryTable[];
   private readonly sessions = new Map<string, Promise<InferenceSession>>();
+  /** For blocks that a graph has and a splice does not. */
+  private readonly nothings = new Map<HeldPrecision, DeviceBlock>();
   /** For slots that no prompt uses. */
   private idle: DeviceRows | undefined;
 
@@ -121,31 +126,61 @@ export class PromptPasses {
     for (const upload of Object.values(arrays)) upload.free();
   }
 
-  /** Puts a block's tokens after the rows, except those left out: see `Cache.splice`. There must be room. */
-  async splice(rows: DeviceRows, block: DeviceBlock, positions: Int32Array, kept: readonly Range[]): Promise<void> {
-    const places = new Int32Array(block.tokens).fill(rows.capacity);
-    let row = rows.length;
-    for (const [start, end] of kept) for (let token = start; token < end; token++) places[token] = row++;
-    const feeds: Record<string, Tensor> = { rows: new Tensor("int32", places, [1, 1, block.tokens, 1]) };
-    for (const [name, { tensor }] of Object.entries(block.arrays)) feeds[name] = tensor;
-    if (block.precision === "int8") {
-      const groups = Int32Array.from({ length: block.tokens }, (_, token) => Math.floor(token / GROUP_TOKENS));
-      feeds["groups"] = new Tensor("int32", groups, [groups.length]);
+  /** Puts blocks' tokens after the rows, one block after the other, except those left out: see `Cache.splice`. There must be room. */
+  async splice(rows: DeviceRows, splices: readonly DeviceSplice[]): Promise<void> {
+    const most = SPLICE_SIZES.at(-1)!;
+    for (let from = 0; from < splices.length; ) {
+      const { precision } = splices[from]!.block;
+      const differs = splices.findIndex(({ block }, i) => i > from && block.precision !== precision);
+      const to = Math.min(from + most, differs < 0 ? splices.length : differs);
+      await this.spliceAlike(rows, splices.slice(from, to), precision);
+      from = to;
     }
-    this.addAngles([...positions], feeds);
-    const fetches = this.addBuffers(rows, 0, feeds);
-    const session = await this.session(`splice ${block.precision}`, () =>
-      InferenceSession.create(spliceGraph(this.form.layers, this.spec.rotaries, block.precision), {
+  }
+
+  private async spliceAlike(rows: DeviceRows, splices: readonly DeviceSplice[], precision: HeldPrecision): Promise<void> {
+    const blocks = SPLICE_SIZES.find((size) => size >= splices.length)!;
+    const name = `splice ${precision} ${blocks}`;
+    const session = await this.session(name, () =>
+      InferenceSession.create(spliceGraph(this.form.layers, this.spec.rotaries, { precision, blocks }), {
         ...ON_DEVICE,
         // Otherwise ONNX Runtime quantises the values again between the operators that move them.
         extra: { session: { disable_quant_qdq: "1" } },
       }),
     );
-    await session.run(feeds, fetches);
-    for (const [start, end] of kept) {
-      rows.positions.set(positions.subarray(start, end), rows.length);
-      rows.length += end - start;
+    const missing = blocks - splices.length;
+    const all = [...splices, ...new Array<DeviceSplice>(missing).fill(missing > 0 ? await this.nothing(precision) : splices[0]!)];
+    const feeds: Record<string, Tensor> = {};
+    const places: number[] = [];
+    let row = rows.length;
+    all.forEach(({ block, kept }, i) => {
+      const own = new Int32Array(block.tokens).fill(rows.capacity);
+      for (const [start, end] of kept) for (let token = start; token < end; token++) own[token] = row++;
+      places.push(...own);
+      for (const [array, { tensor }] of Object.entries(block.arrays)) feeds[blockInput(array, i)] = tensor;
+      if (precision === "float32") return;
+      const groups = Int32Array.from(own, (_, token) => Math.floor(token / GROUP_TOKENS));
+      feeds[blockInput("groups", i)] = new Tensor("int32", groups, [groups.length]);
+    });
+    feeds["rows"] = new Tensor("int32", Int32Array.from(places), [1, 1, places.length, 1]);
+    this.addAngles(
+      all.flatMap(({ positions }) => [...positions]),
+      feeds,
+    );
+    await session.run(feeds, this.addBuffers(rows, 0, feeds));
+    for (const { positions, kept } of splices) {
+      for (const [start, end] of kept) {
+        rows.positions.set(positions.subarray(start, end), rows.length);
+        rows.length += end - start;
+      }
     }
+  }
+
+  /** A block of one token, which is left out, for graphs with more blocks than there are. */
+  private async nothing(precision: HeldPrecision): Promise<DeviceSplice> {
+    let block = this.nothings.get(precision);
+    if (!block) this.nothings.set(precision, (block = await this.upload(emptyBlock(this.form.layers, 1, precision))));
+    return { block, positions: new Int32Array(1), kept: [] };
   }
 
   /** Prepares passes over several prompts. */
@@ -225,6 +260,7 @@ export class PromptPasses {
 
   async close(): Promise<void> {
     if (this.idle) this.free(this.idle);
+    for (const block of this.nothings.values()) this.drop(block);
     for (const session of this.sessions.values()) await (await session.catch(() => undefined))?.release();
     await this.buffers.close();
   }

@@ -22,32 +22,50 @@ function divisor(a: number, b: number): number {
   return b === 0 ? a : divisor(b, a % b);
 }
 
+/** The graphs for splicing have this many blocks: their operators run once for all. */
+export const SPLICE_SIZES = [1, 4, 16] as const;
+
+/** The name of an array of block `index` as an input. */
+export function blockInput(name: string, index: number): string {
+  return `${name}.of.${index}`;
+}
+
+export type SpliceShape = { readonly precision: HeldPrecision; readonly blocks: number };
+
 /**
- * Writes the graph that puts a block's KV to its place in a prompt: inputs `k`, `v` `[units, T * unit]`, as int8 with `kScales`
- * `[units, groups * unit]` and `vScales [head units, T * heads unit]`, or as float32; for int8, `groups [T]`, the group of each token; per
- * kind of rotary embedding `cos.r`, `sin.r` `[T, dimensions / 2]` of the tokens' positions; `rows [1, 1, T, 1]`, the row of each
- * token, beyond the buffers for those left out; and buffers `keys.l.0`, `values.l.0` `[1, heads, C, head_size]`, which are also
- * outputs (`written`).
+ * Writes the graph that puts the KV of blocks to its place in a prompt: for block i (`blockInput`) `k`, `v` `[units, T_i * unit]`, as
+ * int8 with `kScales` `[units, groups * unit]`, `vScales [head units, T_i * heads unit]` and `groups [T_i]`, the group of each token, or as
+ * float32; for the tokens of all blocks, T in all, `cos.r`, `sin.r` `[T, dimensions / 2]` of their positions per kind of rotary
+ * embedding, and `rows [1, 1, T, 1]`, their rows, beyond the buffers for those left out; and buffers `keys.l.0`, `values.l.0`
+ * `[1, heads, C, head_size]`, which are also outputs (`written`).
  */
-export function spliceGraph(layers: readonly LayerForm[], rotaries: readonly RotarySpec[], precision: HeldPrecision): Uint8Array {
+export function spliceGraph(layers: readonly LayerForm[], rotaries: readonly RotarySpec[], { precision, blocks }: SpliceShape): Uint8Array {
   const graph = new GraphWriter();
   const unit = unitsOf(layers);
   const offsets = layerOffsets(layers);
+  const [units, headUnits] = [offsets.widths.at(-1)! / unit.width, offsets.heads.at(-1)! / unit.heads];
   const rows = graph.input("rows", "int32", [1, 1, "T", 1]);
   const tables = rotaries.map(({ dimensions }, r) =>
     ["cos", "sin"].map((name) => graph.input(`${name}.${r}`, "float32", ["T", dimensions / 2])),
   );
-  const values = (name: "k" | "v") => {
-    const units = [offsets.widths.at(-1)! / unit.width, `${name}T`];
-    if (precision === "float32") return graph.input(name, "float32", units);
-    return graph.node("DequantizeLinear", [graph.input(name, "int8", units), graph.real(1)]);
-  };
-  const [k, v] = [values("k"), values("v")];
-  const scales = precision === "int8" && {
-    k: graph.input("kScales", "float32", [offsets.widths.at(-1)! / unit.width, "KG"]),
-    v: graph.input("vScales", "float32", [offsets.heads.at(-1)! / unit.heads, "VT"]),
-    groups: graph.input("groups", "int32", ["T"]),
-  };
+  const each = Array.from({ length: blocks }, (_, i) => {
+    const name = (array: string) => blockInput(array, i);
+    if (precision === "float32") {
+      const [k, v] = ["k", "v"].map((array) => graph.input(name(array), "float32", [units, `${array}${i}`])) as [string, string];
+      return { k, v, scales: undefined };
+    }
+    const [k, v] = ["k", "v"].map((array) => {
+      const codes = graph.input(name(array), "int8", [units, `${array}${i}`]);
+      return graph.node("DequantizeLinear", [codes, graph.real(1)]);
+    }) as [string, string];
+    const scales = {
+      k: graph.input(name("kScales"), "float32", [units, `kS${i}`]),
+      v: graph.input(name("vScales"), "float32", [headUnits, `vS${i}`]),
+      groups: graph.input(name("groups"), "int32", [`T${i}`]),
+    };
+    return { k, v, scales };
+  });
+  const joined = (parts: readonly string[]) => (parts.length === 1 ? parts[0]! : graph.node("Concat", parts, { axis: 1 }));
 
   const runs = runsOf(layers);
   for (const { from, layers: those, heads, headSize } of runs) {
@@ -66,29 +84,38 @@ export function spliceGraph(layers: readonly LayerForm[], rotaries: readonly Rot
     const layerOf = (all: string, index: number) =>
       those.length === 1 ? all : graph.node("Slice", [all, ...[index, index + 1, 0].map((value) => graph.integers([value]))]);
 
-    const stored = part(k, offsets.widths, unit.width, [width]);
-    const scale = scales && graph.node("Gather", [part(scales.k, offsets.widths, unit.width, [width]), scales.groups], { axis: 1 });
-    const keys = scale ? graph.node("Mul", [stored, scale]) : stored;
+    const keys = joined(
+      each.map(({ k, scales }) => {
+        const stored = part(k, offsets.widths, unit.width, [width]);
+        if (!scales) return stored;
+        const scale = graph.node("Gather", [part(scales.k, offsets.widths, unit.width, [width]), scales.groups], { axis: 1 });
+        return graph.node("Mul", [stored, scale]);
+      }),
+    );
+    const values = joined(
+      each.map(({ v, scales }) => {
+        const stored = part(v, offsets.widths, unit.width, [heads, headSize]);
+        return scales ? graph.node("Mul", [stored, part(scales.v, offsets.heads, unit.heads, [heads, 1])]) : stored;
+      }),
+    );
     const turned = new Map<number | undefined, string>();
     for (const { rotary } of those) {
       if (turned.has(rotary)) continue;
       const { dimensions } = rotaries[rotary ?? 0] ?? { dimensions: headSize };
       const some = dimensions === headSize ? {} : { num_heads: heads, rotary_embedding_dim: dimensions };
-      // The tables' rows are those of the block's tokens: the first token's is row 0.
+      // The tables' rows are those of the blocks' tokens: the first token's is row 0.
       turned.set(
         rotary,
         byHead(rotary === undefined ? keys : graph.contrib("RotaryEmbedding", [keys, graph.integers([0]), ...tables[rotary]!], some)),
       );
     }
-    const perHead = part(v, offsets.widths, unit.width, [heads, headSize]);
-    const widened = scales ? graph.node("Mul", [perHead, part(scales.v, offsets.heads, unit.heads, [heads, 1])]) : perHead;
-    const all = graph.node("Transpose", [widened], { perm: [0, 2, 1, 3] });
+    const allValues = graph.node("Transpose", [values], { perm: [0, 2, 1, 3] });
     const write = writeRows(graph, rows, { kvHeads: heads, headSize });
     those.forEach(({ rotary }, i) => {
       const shape = [1, heads, "C", headSize];
       for (const [name, rows] of [
         ["keys", turned.get(rotary)!],
-        ["values", all],
+        ["values", allValues],
       ] as const) {
         const buffer = graph.input(`${name}.${from + i}.0`, "float32", shape);
         graph.output(write(layerOf(rows, i), buffer), shape);

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { KvCache } from "../../../engine/backend/cpu/cache.js";
 import type { PassRunner } from "../../../engine/backend/cpu/pass.js";
 import { differenceOf } from "../../../engine/backend/webgpu/open.js";
-import { type DeviceBlock, type DeviceRows, PromptPasses } from "../../../engine/backend/webgpu/prompt-passes.js";
+import { type DeviceBlock, type DeviceRows, type DeviceSplice, PromptPasses } from "../../../engine/backend/webgpu/prompt-passes.js";
 import { loadModel, type Model, openStore, type Plan } from "../../../engine/index.js";
 import type { Precision } from "../../../engine/kv/block.js";
 import { readSpec } from "../../../engine/model/arch/index.js";
@@ -116,8 +116,24 @@ class Pair {
     this.cache.splice(block, positions, omit);
     if (this.cache.length > this.rows.capacity) this.rows = await this.device.grown(this.rows, ROOM);
     const held: DeviceBlock = await this.device.upload(block);
-    await this.device.splice(this.rows, held, positions, keptRuns(block.tokens, omit));
+    await this.device.splice(this.rows, [{ block: held, positions, kept: keptRuns(block.tokens, omit) }]);
     this.device.drop(held);
+  }
+
+  /** Splices rows again, several runs of them at once. */
+  async spliceAll(runs: readonly { rows: Range; at: number; omit: readonly Range[] }[]): Promise<void> {
+    this.rows = await this.device.grown(this.rows, ROOM);
+    const splices: DeviceSplice[] = [];
+    const length = this.cache.length;
+    for (const { rows, at, omit } of runs) {
+      const block = this.cache.extract(...rows, "int8");
+      const positions = Int32Array.from({ length: block.tokens }, (_, i) => at + i);
+      this.cache.splice(block, positions, omit);
+      splices.push({ block: await this.device.upload(block), positions, kept: keptRuns(block.tokens, omit) });
+    }
+    await this.device.splice(this.rows, splices);
+    expect(this.rows.length - length).toBe(this.cache.length - length);
+    for (const { block } of splices) this.device.drop(block);
   }
 
   /** How far the device's rows are from the processor's. */
@@ -153,6 +169,22 @@ describe.skipIf(!isThere)("a prompt whose KV is on the device", () => {
     await Pair.of(name, async (pair) => {
       await pair.pass(PROMPT.slice(0, 14), 0);
       await pair.together(PROMPT.slice(20, 23), PROMPT.slice(5, 14));
+    });
+  });
+
+  test.each(["qwen3", "gemma3, linear scaling"])("of %s has several blocks spliced at once, as many as there are", async (name) => {
+    await Pair.of(name, async (pair) => {
+      await pair.pass(PROMPT.slice(0, 14), 0);
+      await pair.spliceAll([
+        { rows: [2, 9], at: 30, omit: [] },
+        { rows: [5, 14], at: 50, omit: [[2, 4]] },
+        { rows: [0, 3], at: 70, omit: [[0, 1]] },
+      ]);
+      expect(await pair.difference(14, 30)).toBeLessThan(1e-6);
+      await pair.pass(PROMPT.slice(14, 16), 80);
+      pair.truncate(14);
+      await pair.spliceAll(Array.from({ length: 18 }, (_, i) => ({ rows: [i % 12, (i % 12) + 2], at: 30 + 3 * i, omit: [] })));
+      expect(await pair.difference(14, 50)).toBeLessThan(1e-6);
     });
   });
 

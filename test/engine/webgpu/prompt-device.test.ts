@@ -98,6 +98,7 @@ describe("prompts on a device", () => {
     await withDevice({}, async ({ backend, processor, device, notices }) => {
       const blocks = await blocksOf(processor);
       expect(largestDifference(await prompted(backend, blocks), await prompted(processor, blocks))).toBeLessThan(1e-4);
+      expect(device.asked.filter((name) => name === "splice")).toHaveLength(2); // two blocks at once, and one later
       await new Promise(setImmediate);
       expect(device.held).toEqual({ prompts: 0, blocks: 2 });
       expect(device.asked.filter((name) => name === "run")).toHaveLength(2);

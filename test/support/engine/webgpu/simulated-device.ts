@@ -35,9 +35,11 @@ export class SimulatedDevice {
     },
     upload: ({ number, block }) => void this.blocks.set(number, block),
     drop: (number) => void this.blocks.delete(number),
-    splice: ({ prompt, block, positions, kept }) => {
-      const values = this.blocks.get(block)!;
-      this.prompts.get(prompt)!.splice(values, positions, keptRuns(values.tokens, kept)); // what is not kept is left out
+    splice: ({ prompt, splices }) => {
+      for (const { block, positions, kept } of splices) {
+        const values = this.blocks.get(block)!;
+        this.prompts.get(prompt)!.splice(values, positions, keptRuns(values.tokens, kept)); // what is not kept is left out
+      }
     },
     widen: () => undefined,
     run: async (parts) => {
