@@ -8,6 +8,7 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
+import type { ProductType } from "../engine/backend/cpu/linear.js";
 import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { differenceOf } from "../engine/backend/webgpu/open.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
@@ -18,7 +19,11 @@ import { withRunner } from "../test/support/engine/models/computed.js";
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { tokens: { type: "string", default: "8" }, json: { type: "boolean", default: false } },
+  options: {
+    tokens: { type: "string", default: "8" },
+    products: { type: "string", default: "float16" },
+    json: { type: "boolean", default: false },
+  },
 });
 const path = positionals[0] ?? (await defaultModelPath());
 const text = readFileSync(new URL("../examples/corpus/chess.md", import.meta.url), "utf8");
@@ -36,8 +41,15 @@ const onProcessor = (activations: Activations) =>
   });
 const [processor, exact] = [await onProcessor("int8"), await onProcessor("float32")];
 
-const id = `bench ${await file.contentHash()}`;
-const encoder = await BatchEncoder.open({ file, spec, id, cacheDir: defaultCacheDir(), activations: "int8" });
+const id = `bench ${process.env["ACT"] ?? ""} ${await file.contentHash()}`;
+const encoder = await BatchEncoder.open({
+  file,
+  spec,
+  id,
+  cacheDir: defaultCacheDir(),
+  activations: "int8",
+  products: options.products as ProductType,
+});
 const [device] = await encoder.encode([document], "float32");
 await encoder.close();
 file.close();

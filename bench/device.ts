@@ -7,7 +7,9 @@
  *     npx tsx bench/device.ts [FILE.gguf] [--quick] [--json]
  */
 import { parseArgs } from "node:util";
+import type { Activations } from "../engine/backend/cpu/activations.js";
 import { CpuBackend } from "../engine/backend/cpu/backend.js";
+import type { ProductType } from "../engine/backend/cpu/linear.js";
 import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { loadModel, surveyDevices } from "../engine/index.js";
@@ -19,7 +21,12 @@ import { seriesOf } from "./compare/series.js";
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { quick: { type: "boolean", default: false }, json: { type: "boolean", default: false } },
+  options: {
+    quick: { type: "boolean", default: false },
+    products: { type: "string", default: "float16" },
+    activations: { type: "string", default: "int8" },
+    json: { type: "boolean", default: false },
+  },
 });
 const path = positionals[0] ?? (await defaultModelPath());
 const [length, long, many, runs] = options.quick ? [16, 64, 16, 2] : [130, 2048, 300, 5];
@@ -32,7 +39,8 @@ const SHAPES = [
 const { hardware, reason } = await surveyDevices({ all: true });
 const file = openModelFile(path);
 const spec = readSpec(file);
-const graphs = { spec, id: `bench ${await file.contentHash()}`, cacheDir: defaultCacheDir(), activations: "int8" } as const;
+const activations = options.activations as Activations;
+const graphs = { spec, id: `bench ${activations} ${await file.contentHash()}`, cacheDir: defaultCacheDir(), activations };
 const itemOf = (tokens: number, first: number) => {
   const positions = Array.from({ length: tokens }, (_, i) => i);
   return { tokens: positions.map((i) => 3 + ((first + 7 * i) % (spec.vocabulary - 3))), positions, from: 0 };
@@ -50,7 +58,12 @@ async function rateOf(tokens: number, pass: () => Promise<unknown>): Promise<num
   return seriesOf(rates).median;
 }
 
-const device = await BatchEncoder.open({ ...graphs, file });
+const device = await BatchEncoder.open({
+  ...graphs,
+  file,
+  products: options.products as ProductType,
+  activations: options.activations as Activations,
+});
 const passes: number[] = [];
 for (const { documents, tokens } of SHAPES) {
   const items = Array.from({ length: documents }, (_, i) => itemOf(tokens, 31 * i));

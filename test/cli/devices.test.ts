@@ -17,7 +17,7 @@ describe.runIf(process.platform === "linux")("kvsplice devices, without a Vulkan
     const { status, stdout } = await devices("--json");
     expect(status).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({
-      cpu: { cores: expect.any(Number), gflops: expect.any(Number) },
+      cpu: { cores: expect.any(Number), gflops: expect.any(Number), products: "float32" },
       drivers: [],
       webgpu: null,
       auto: "cpu",

@@ -11,7 +11,7 @@ import {
 import type { Activations } from "./activations.js";
 import { type Attend, type OnShares, writeAttention } from "./attention.js";
 import { expertsOf, gated } from "./experts.js";
-import { linear, type Weight } from "./linear.js";
+import { linear, type ProductType, type Weight } from "./linear.js";
 import type { GraphWriter } from "./onnx.js";
 import { queriesByGroup, rowsOf, TensorReader } from "./rows.js";
 import { roundedLinear } from "./w8a8.js";
@@ -27,7 +27,11 @@ export type Purpose =
   | { readonly kind: "adapted" }
   | { readonly kind: "magnitudes" }
   | { readonly kind: "encode"; readonly adapted: boolean; readonly magnitudes: Magnitudes }
-  | { readonly kind: "batch" | "remote"; readonly attention: (graph: GraphWriter, layers: readonly LayerSpec[]) => Attend };
+  | {
+      readonly kind: "batch" | "remote";
+      readonly products: ProductType;
+      readonly attention: (graph: GraphWriter, layers: readonly LayerSpec[]) => Attend;
+    };
 
 /** The largest magnitude of each channel of the input of a linear layer, `[columns]`, by `magnitudesName`. */
 export type Magnitudes = ReadonlyMap<string, Float32Array>;
@@ -132,7 +136,7 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
 
   const rows = graph.input("rows", "int64", ["R"]);
   const wanted = graph.node("Gather", [input, rows], { axis: 1 });
-  const head = linear(graph, wanted, [tensors.weight(spec.head.weight, spec.vocabulary, hidden)], activations);
+  const head = linear(graph, wanted, [tensors.weight(spec.head.weight, spec.vocabulary, hidden)], activations, productsOf(purpose));
   graph.node("Identity", [softCapped(graph, times(head, spec.head.scale), spec.head.softCap)], {}, ["logits"]);
   graph.output("logits", [1, "R", spec.vocabulary]);
 }
@@ -153,11 +157,13 @@ type LayerWriter = {
 /** One linear layer over several weights, which is product p of a layer. */
 type ProductWriter = (layer: number, product: Product, input: string, weights: readonly Weight[]) => string;
 
+const productsOf = (purpose: Purpose): ProductType => ("products" in purpose ? purpose.products : "float32");
+
 function productWriter(graph: GraphWriter, activations: Activations, purpose: Purpose): ProductWriter {
   const multiply: ProductWriter = (layer, product, input, weights) => {
     if (purpose.kind === "encode") return roundedLinear(graph, input, weights, purpose.magnitudes.get(magnitudesName(layer, product))!);
     if (purpose.kind === "magnitudes") writeMagnitudes(graph, input, magnitudesName(layer, product), weights[0]!.tensor.shape[1]!);
-    return linear(graph, input, weights, activations);
+    return linear(graph, input, weights, activations, productsOf(purpose));
   };
   if (purpose.kind !== "adapted" && !(purpose.kind === "encode" && purpose.adapted)) return multiply;
   return (layer, product, input, weights) => {

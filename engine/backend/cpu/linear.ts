@@ -1,11 +1,15 @@
 import { isDeepStrictEqual } from "node:util";
 import type { RawTensor } from "../../model/files/model-file.js";
 import { dequantize, type Form, formOf, keepsGroups, type Ordered, type PackedForm, pack } from "../../model/tensors/index.js";
+import { floatToHalf } from "../../model/tensors/quantize.js";
 import type { Activations } from "./activations.js";
 import type { GraphWriter } from "./onnx.js";
 
 /** MatMulNBits' `accuracy_level`: 4 multiplies in int8, 0 in float32. */
 const ACCURACY_LEVEL: Record<Activations, number> = { int8: 4, float32: 0 };
+
+/** The type of the numbers that are multiplied and summed. */
+export type ProductType = "float32" | "float16";
 
 /** A weight `[rows, columns]`, in the graph's order. */
 export type Weight = Ordered & {
@@ -16,9 +20,19 @@ export type Weight = Ordered & {
 /**
  * One linear layer `[1, tokens, columns] -> [1, tokens, rows]`; several weights over the same input become one, with the
  * rows of all in order. Their tensor types may differ: adjacent weights of the same form become one product.
+ *
+ * In float16, each row of the input is divided by its largest magnitude first, and the result multiplied by it: no model's numbers
+ * are too large for that type.
  */
-export function linear(graph: GraphWriter, input: string, weights: readonly Weight[], activations: Activations): string {
-  const source = new Source(graph, input);
+export function linear(
+  graph: GraphWriter,
+  input: string,
+  weights: readonly Weight[],
+  activations: Activations,
+  type: ProductType = "float32",
+): string {
+  const largest = type === "float16" ? largestOf(graph, input) : undefined;
+  const source = new Source(graph, largest ? graph.cast(graph.node("Div", [input, largest]), type) : input, type);
   const products: string[] = [];
   for (const { form, parts } of runsOfOneForm(weights)) {
     if (form.kind === "float") products.push(floatProduct(graph, source, parts));
@@ -30,9 +44,16 @@ export function linear(graph: GraphWriter, input: string, weights: readonly Weig
         products.push(packedProduct(graph, source.before(columnOrder), form, [part], activations));
     }
   }
-  const product = products.length === 1 ? products[0]! : graph.node("Concat", products, { axis: 2 });
+  const joined = products.length === 1 ? products[0]! : graph.node("Concat", products, { axis: 2 });
+  const product = largest ? graph.node("Mul", [graph.cast(joined, "float32"), largest]) : joined;
   const biases = biasesOf(weights);
   return biases ? graph.node("Add", [product, graph.weight(biases, [biases.length])]) : product;
+}
+
+/** The largest magnitude of each row of `[1, tokens, columns]`: `[1, tokens, 1]`, never 0. */
+function largestOf(graph: GraphWriter, input: string): string {
+  const largest = graph.node("ReduceMax", [graph.node("Abs", [input]), graph.integers([2])], { keepdims: 1 });
+  return graph.node("Add", [largest, graph.real(1e-20)]);
 }
 
 type Run = { readonly form: Form; readonly parts: Weight[] };
@@ -55,7 +76,13 @@ class Source {
   constructor(
     private readonly graph: GraphWriter,
     readonly input: string,
+    readonly type: ProductType,
   ) {}
+
+  /** Weights in the input's type. */
+  ofType(values: Float32Array): Float32Array | Uint16Array {
+    return this.type === "float32" ? values : Uint16Array.from(values, floatToHalf);
+  }
 
   /** The sum of each group's activations, `[1, tokens, columns / group]`. */
   groupSums(columns: number, group: number): string {
@@ -80,7 +107,7 @@ class Source {
     const from = new Array<number>(runs);
     for (let i = 0; i < runs; i++) from[order[i * run]! / run] = i;
     const moved = this.graph.node("Gather", [apart, this.graph.integers(from)], { axis: 2 });
-    return new Source(this.graph, this.graph.node("Reshape", [moved, this.graph.integers([1, -1, order.length])]));
+    return new Source(this.graph, this.graph.node("Reshape", [moved, this.graph.integers([1, -1, order.length])]), this.type);
   }
 }
 
@@ -101,13 +128,13 @@ function packedProduct(graph: GraphWriter, source: Source, form: PackedForm, par
   const groups = columns / group;
   const infos = [
     { type: "uint8", dims: [rows, groups, (group * bits) / 8] },
-    { type: "float32", dims: [rows * groups] },
+    { type: source.type, dims: [rows * groups] },
     ...(offset === "zero points" ? [{ type: "uint8", dims: [rows * Math.ceil(groups / 2)] } as const] : []),
-    ...(offset === "minima" ? [{ type: "float32", dims: [groups, rows] } as const] : []),
+    ...(offset === "minima" ? [{ type: source.type, dims: [groups, rows] } as const] : []),
   ] as const;
   const names = graph.weights(infos, () => {
     const { data, scales, zeroPoints, minima } = pack(form, parts);
-    return [data, scales, zeroPoints ?? minima].filter((values) => values !== undefined);
+    return [data, source.ofType(scales), zeroPoints ?? (minima && source.ofType(minima))].filter((values) => values !== undefined);
   });
   const minima = offset === "minima" ? names.pop() : undefined;
   const attributes = { K: columns, N: rows, bits, block_size: group, accuracy_level: ACCURACY_LEVEL[activations] };
@@ -115,10 +142,10 @@ function packedProduct(graph: GraphWriter, source: Source, form: PackedForm, par
   return minima === undefined ? product : graph.node("Add", [product, graph.node("MatMul", [source.groupSums(columns, group), minima])]);
 }
 
-function floatProduct(graph: GraphWriter, { input }: Source, parts: readonly Weight[]): string {
+function floatProduct(graph: GraphWriter, source: Source, parts: readonly Weight[]): string {
   const [rows, columns] = [rowsOf(parts), parts[0]!.tensor.shape[1]!];
-  const [weight] = graph.weights([{ type: "float32", dims: [columns, rows] }], () => [transposed(parts, rows, columns)]);
-  return graph.node("MatMul", [input, weight!]);
+  const [weight] = graph.weights([{ type: source.type, dims: [columns, rows] }], () => [source.ofType(transposed(parts, rows, columns))]);
+  return graph.node("MatMul", [source.input, weight!]);
 }
 
 /** The values of weights stacked below each other, transposed: `[columns, rows]`. */

@@ -2,7 +2,7 @@ import type { onnx as Onnx } from "onnx-proto";
 import onnxProto from "onnx-proto";
 
 const { onnx } = onnxProto as unknown as { onnx: typeof Onnx };
-const { FLOAT, UINT8, INT8, INT32, INT64 } = onnx.TensorProto.DataType;
+const { FLOAT, FLOAT16, UINT8, INT8, INT32, INT64 } = onnx.TensorProto.DataType;
 const OPSET = 20;
 const CONTRIB_OPSET = 1;
 
@@ -12,11 +12,13 @@ const INLINE_BYTES = 1 << 16;
 export type Dimension = number | string;
 export type Attributes = Readonly<Record<string, number | readonly number[]>>;
 
-const ELEMENT_TYPES = { float32: FLOAT, uint8: UINT8, int8: INT8, int32: INT32, int64: INT64 };
+const ELEMENT_TYPES = { float32: FLOAT, float16: FLOAT16, uint8: UINT8, int8: INT8, int32: INT32, int64: INT64 };
+const BYTES = { float32: 4, float16: 2, uint8: 1, int8: 1 };
 
-export type WeightType = "float32" | "uint8" | "int8";
+export type WeightType = "float32" | "float16" | "uint8" | "int8";
 
-export type WeightValues = Float32Array | Uint8Array | Int8Array;
+/** `float16` as its bits. */
+export type WeightValues = Float32Array | Uint16Array | Uint8Array | Int8Array;
 
 export type WeightInfo = { readonly name: string; readonly type: WeightType; readonly dims: readonly number[] };
 
@@ -24,7 +26,7 @@ export type WeightInfo = { readonly name: string; readonly type: WeightType; rea
 export type WeightGroup = { readonly weights: readonly WeightInfo[]; readonly make: () => readonly WeightValues[] };
 
 export function bytesOfWeight({ type, dims }: Omit<WeightInfo, "name">): number {
-  return dims.reduce((a, b) => a * b, type === "float32" ? 4 : 1);
+  return dims.reduce((a, b) => a * b, BYTES[type]);
 }
 
 /** Writes an ONNX graph node by node. Its larger weights are in a separate file, so models of any size are possible. */
@@ -95,6 +97,11 @@ export class GraphWriter {
   /** An operator of the ONNX standard; returns its outputs' names, given ones or fresh ones. */
   node(opType: string, input: readonly string[], attributes: Attributes = {}, output?: readonly string[]): string {
     return this.operator("", opType, input, attributes, output);
+  }
+
+  /** The same numbers in another type, rounded; its name is given or fresh. */
+  cast(values: string, type: "float32" | "float16", output?: string): string {
+    return this.node("Cast", [values], { to: ELEMENT_TYPES[type] }, output === undefined ? undefined : [output]);
   }
 
   /** Parts of the given sizes along an axis, by their names; fresh ones for empty names. */
@@ -272,7 +279,9 @@ function placedAt(file: string, { offset, length, packed }: WeightPlace): Onnx.I
 }
 
 function weightType(values: WeightValues): WeightType {
-  return values instanceof Float32Array ? "float32" : values instanceof Int8Array ? "int8" : "uint8";
+  if (values instanceof Float32Array) return "float32";
+  if (values instanceof Uint16Array) return "float16";
+  return values instanceof Int8Array ? "int8" : "uint8";
 }
 
 function bytesOf(values: WeightValues | BigInt64Array): Uint8Array {

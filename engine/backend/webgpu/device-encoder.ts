@@ -11,8 +11,11 @@ type Waiting = BlockOptions & {
   readonly reject: (error: unknown) => void;
 };
 
-/** Number of blocks worth requesting at once: those of one pass, and those that gather for the next. */
-const AT_ONCE = 64;
+/** While the device computes one pass, the thread packs the blocks of the other. */
+const MOST_PASSES = 2;
+
+/** Number of blocks worth requesting at once: those of running passes, and those that gather for the next. */
+const AT_ONCE = 128;
 
 /** A device that fails this many blocks in a row, each alone in its pass, counts as lost. */
 const MOST_FAILURES = 2;
@@ -66,15 +69,21 @@ export class DeviceEncoder implements BlockEncoder {
   }
 
   private async work(): Promise<void> {
+    const running = new Set<Promise<void>>();
     for (;;) {
       this.dropCancelled();
       const [first] = this.waiting;
-      if (first === undefined) break;
+      if (first === undefined || running.size === MOST_PASSES) {
+        if (running.size === 0) break;
+        await Promise.race(running);
+        continue;
+      }
       const alike = this.waiting.filter(({ precision }) => precision === first.precision);
       const lengths = alike.map(({ item }) => item.tokens.length);
       const chosen = batchOf(lengths, this.size.tokens).map((index) => alike[index]!);
       for (const each of chosen) this.waiting.splice(this.waiting.indexOf(each), 1);
-      await this.pass(chosen, first.precision);
+      const pass = this.pass(chosen, first.precision).then(() => void running.delete(pass));
+      running.add(pass);
     }
     this.running = undefined;
   }

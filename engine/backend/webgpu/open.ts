@@ -11,10 +11,11 @@ import { kvBytesOf } from "./memory.js";
 import { PromptDevice } from "./prompt-device.js";
 import { type DeviceChoice, surveyDevices } from "./survey.js";
 import { trial } from "./trial.js";
+import type { Computes } from "./trial-passes.js";
 
 export type DeviceOptions = Wanted & {
   readonly device: DeviceChoice;
-  readonly thread: DeviceThreadOptions;
+  readonly thread: Omit<DeviceThreadOptions, "products">;
   /** Number of tokens of text that the processor and the device must encode in the same way. */
   readonly sample: readonly number[];
   /** Called with a sentence if `auto` chooses the processor, and if the device fails. */
@@ -42,13 +43,16 @@ export async function openDevices(processor: Backend, options: DeviceOptions): P
   switch (device) {
     case "cpu":
       return alone;
-    case "webgpu":
-      return opened(processor, options);
+    case "webgpu": {
+      const tried = await trial("webgpu");
+      if ("error" in tried) throw unusable(tried.error);
+      return opened(processor, tried, options);
+    }
     case "auto":
       try {
         mustHave(options);
-        const { chosen, reason } = await surveyDevices();
-        if (chosen === "webgpu") return await opened(processor, options);
+        const { chosen, reason, trials } = await surveyDevices();
+        if (chosen === "webgpu") return await opened(processor, trials.webgpu as Computes, options);
         onNotice(`Everything is computed on the processor. ${reason}`);
       } catch (error) {
         if (!(error instanceof KvspliceError)) throw error;
@@ -58,14 +62,13 @@ export async function openDevices(processor: Backend, options: DeviceOptions): P
   }
 }
 
-async function opened(processor: Backend, options: DeviceOptions): Promise<Devices> {
-  const { device, spec, onNotice } = options;
-  const tried = device === "auto" ? undefined : await trial("webgpu"); // the survey of `auto` has already tried it
-  if (tried && "error" in tried) throw unusable(tried.error);
+async function opened(processor: Backend, tried: Computes, options: DeviceOptions): Promise<Devices> {
+  const { spec, onNotice } = options;
+  const products = options.thread.activations === "float32" ? "float32" : tried.products;
   const program = new URL("./program.js", import.meta.url);
   const thread = new Thread<DeviceCalls>(program, `computing ${spec.name} on the device`, options.onProgress);
   try {
-    const room = await deviceTurns(() => thread.ask("open", options.thread)).catch((error: unknown) => {
+    const room = await deviceTurns(() => thread.ask("open", { ...options.thread, products })).catch((error: unknown) => {
       throw error instanceof KvspliceError ? error : unusable((error as Error).message);
     });
     const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice);

@@ -12,13 +12,14 @@ import type { Activations } from "../cpu/activations.js";
 import { whileBuilding } from "../cpu/build.js";
 import { type Purpose, writeDecoder } from "../cpu/decoder.js";
 import { areGraphsSound, DEVICE_FILES, graphsFolder, WEIGHTS_FILE, writeManifest } from "../cpu/graph-folder.js";
+import type { ProductType } from "../cpu/linear.js";
 import { bytesOfWeight, GraphWriter, type WeightPlace } from "../cpu/onnx.js";
 import { WeightsFile } from "../cpu/weights-file.js";
 import { writeBatchAttention } from "./attention.js";
 import { needsNoMask, PROMPT_SLOTS, writePromptAttention } from "./prompt-attention.js";
 
 /** Raise it with every change to what the device's graphs compute. */
-const GRAPHS_VERSION = 3;
+const GRAPHS_VERSION = 4;
 
 export type DeviceGraphOptions = {
   readonly file: ModelFile;
@@ -27,6 +28,8 @@ export type DeviceGraphOptions = {
   readonly id: string;
   readonly cacheDir: string;
   readonly activations: Activations;
+  /** The type of the numbers in linear layers; everything else is float32. */
+  readonly products: ProductType;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 };
 
@@ -34,13 +37,17 @@ export type DeviceGraphOptions = {
 export type DeviceFile = (typeof DEVICE_FILES)[number];
 
 /** What each of the graphs is for. */
-function purposesOf({ layers }: ModelSpec): Readonly<Record<DeviceFile, Purpose>> {
-  const prompts = (slots: number, masked: boolean): Purpose => ({ kind: "remote", attention: writePromptAttention({ slots, masked }) });
+function purposesOf({ layers }: ModelSpec, products: ProductType): Readonly<Record<DeviceFile, Purpose>> {
+  const prompts = (slots: number, masked: boolean): Purpose => ({
+    kind: "remote",
+    products,
+    attention: writePromptAttention({ slots, masked }),
+  });
   return {
     "prompt.onnx": prompts(1, false),
     "masked.onnx": prompts(1, true),
     "several.onnx": prompts(PROMPT_SLOTS, !needsNoMask(layers)),
-    "blocks.onnx": { kind: "batch", attention: writeBatchAttention },
+    "blocks.onnx": { kind: "batch", products, attention: writeBatchAttention },
   };
 }
 
@@ -67,8 +74,8 @@ export async function deviceGraphs(options: DeviceGraphOptions): Promise<DeviceG
 }
 
 async function built(options: DeviceGraphOptions): Promise<string> {
-  const { file, id, cacheDir, onProgress } = options;
-  const name = createHash("sha256").update(`${id} webgpu ${GRAPHS_VERSION}`).digest("hex");
+  const { file, id, products, cacheDir, onProgress } = options;
+  const name = createHash("sha256").update(`${id} webgpu ${products} ${GRAPHS_VERSION}`).digest("hex");
   const folder = join(graphsFolder(cacheDir), `${name}-onnxruntime-${env.versions.node}`);
   const isSound = () => areGraphsSound(folder, "sampled", DEVICE_FILES);
   if (await isSound()) return folder;
@@ -87,7 +94,7 @@ async function built(options: DeviceGraphOptions): Promise<string> {
 }
 
 /** Writes graphs and weights to a temporary place and renames them: they appear complete or not at all. */
-async function build(folder: string, { file, spec, activations, onProgress }: DeviceGraphOptions): Promise<void> {
+async function build(folder: string, { file, spec, activations, products, onProgress }: DeviceGraphOptions): Promise<void> {
   const draft = await mkdtemp(`${folder}.draft-`);
   try {
     const made = join(draft, "built");
@@ -95,7 +102,7 @@ async function build(folder: string, { file, spec, activations, onProgress }: De
     let places: readonly WeightPlace[] | undefined;
     for (const name of DEVICE_FILES) {
       const graph = new GraphWriter();
-      writeDecoder(graph, file, spec, activations, purposesOf(spec)[name]);
+      writeDecoder(graph, file, spec, activations, purposesOf(spec, products)[name]);
       places ??= placeWeights(join(made, WEIGHTS_FILE), graph, timed("build", onProgress));
       const infos = graph.groups.flatMap(({ weights }) => weights);
       const own = new Map(infos.map((info, i) => [info.name, places![i]!]));

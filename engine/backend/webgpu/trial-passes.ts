@@ -1,12 +1,15 @@
 import { InferenceSession, Tensor } from "../../../runtime/index.js";
+import { floatToHalf } from "../../model/tensors/quantize.js";
+import type { ProductType } from "../cpu/linear.js";
 import { GraphWriter } from "../cpu/onnx.js";
 
-/** The speed of a trial's passes, and their first results. */
-export type Computes = { readonly gflops: number; readonly results: readonly number[] };
+/** The speed of a trial's passes with products in a type, and their first results. */
+export type Computes = { readonly gflops: number; readonly results: readonly number[]; readonly products: ProductType };
 
 const COLUMNS = 1024;
 const GROUP = 32;
-const PRODUCTS = 4;
+/** Enough that moving input and results takes little of the time. */
+const PRODUCTS = 8;
 
 /** Passes grow until one takes this long or has this many rows: a driver that computes on the CPU stops at the first. */
 const LONG_MS = 30;
@@ -14,9 +17,14 @@ const LEAST_ROWS = 4;
 const MOST_ROWS = 4096;
 const TIMES_AS_MANY = 4;
 
-/** Times passes of the main work of encoding: products with 4-bit weights. */
+/** Times passes of the main work of encoding, products with 4-bit weights: on a device in float16, if it has that. */
 export async function computesOf(provider: "cpu" | "webgpu"): Promise<Computes> {
-  const session = await InferenceSession.create(trialGraph(), { executionProviders: [provider], logSeverityLevel: 3 });
+  if (provider === "cpu") return timed(provider, "float32");
+  return timed(provider, "float16").catch(() => timed(provider, "float32"));
+}
+
+async function timed(provider: "cpu" | "webgpu", products: ProductType): Promise<Computes> {
+  const session = await InferenceSession.create(trialGraph(products), { executionProviders: [provider], logSeverityLevel: 4 });
   try {
     const pass = async (rows: number) => {
       const input = Float32Array.from(scattered(rows * COLUMNS), (value) => value / 128 - 1);
@@ -28,23 +36,28 @@ export async function computesOf(provider: "cpu" | "webgpu"): Promise<Computes> 
       const { values } = await pass(rows); // may compile shaders of this size
       const { ms } = await pass(rows);
       if (ms < LONG_MS && rows < MOST_ROWS) continue;
-      return { gflops: (2 * rows * COLUMNS * COLUMNS * PRODUCTS) / ms / 1e6, results: [...values.slice(0, COLUMNS)] };
+      const gflops = (2 * rows * COLUMNS * COLUMNS * PRODUCTS) / ms / 1e6;
+      return { gflops, results: [...values.slice(0, COLUMNS)], products };
     }
   } finally {
     await session.release();
   }
 }
 
-function trialGraph(): Uint8Array {
+function trialGraph(products: ProductType): Uint8Array {
   const graph = new GraphWriter();
-  let values = graph.input("input", "float32", [1, "S", COLUMNS]);
+  const input = graph.input("input", "float32", [1, "S", COLUMNS]);
+  let values = products === "float32" ? input : graph.cast(input, products);
   const codes = scattered((COLUMNS * COLUMNS) / 2);
-  const scales = new Float32Array((COLUMNS * COLUMNS) / GROUP).fill(0.2 / Math.sqrt(COLUMNS));
+  const scale = 0.2 / Math.sqrt(COLUMNS);
+  const groups = (COLUMNS * COLUMNS) / GROUP;
+  const scales = products === "float32" ? new Float32Array(groups).fill(scale) : new Uint16Array(groups).fill(floatToHalf(scale));
   for (let product = 0; product < PRODUCTS; product++) {
     const weights = [graph.weight(codes, [COLUMNS, COLUMNS / GROUP, GROUP / 2]), graph.weight(scales, [scales.length])];
     const attributes = { K: COLUMNS, N: COLUMNS, bits: 4, block_size: GROUP, accuracy_level: 4 };
-    values = graph.contrib("MatMulNBits", [values, ...weights], attributes, product + 1 < PRODUCTS ? undefined : ["output"]);
+    values = graph.contrib("MatMulNBits", [values, ...weights], attributes);
   }
+  graph.cast(values, "float32", "output");
   graph.output("output", [1, "S", COLUMNS]);
   return graph.encodeWhole();
 }

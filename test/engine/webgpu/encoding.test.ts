@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BlockItem } from "../../../engine/backend/backend.js";
 import type { Activations } from "../../../engine/backend/cpu/activations.js";
+import type { ProductType } from "../../../engine/backend/cpu/linear.js";
 import { BatchEncoder } from "../../../engine/backend/webgpu/batch-encoder.js";
 import { hardware } from "../../../engine/backend/webgpu/devices.js";
 import { differenceOf, TOLERANCE } from "../../../engine/backend/webgpu/open.js";
+import { trial } from "../../../engine/backend/webgpu/trial.js";
 import { loadModel, type Model, openStore, type Plan } from "../../../engine/index.js";
 import { readSpec } from "../../../engine/model/arch/index.js";
 import { openModelFile } from "../../../engine/model/files/open.js";
@@ -17,6 +19,8 @@ import { largestDifference } from "../../support/engine/reference.js";
 import { findVulkan } from "../../support/engine/webgpu/vulkan.js";
 
 const isThere = await findVulkan();
+const tried = isThere ? await trial("webgpu") : undefined;
+const hasHalf = tried !== undefined && !("error" in tried) && tried.products === "float16";
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-webgpu-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -35,12 +39,12 @@ const BLOCKS: readonly BlockItem[] = [
 ];
 
 /** The largest difference between the blocks and those of the processor. */
-async function differenceIn(name: string, model: TinyModel, activations: Activations): Promise<number> {
+async function differenceIn(name: string, model: TinyModel, activations: Activations, products: ProductType): Promise<number> {
   const path = join(folder, `${name.replaceAll(/\W+/g, "-")}.gguf`);
   writeTiny(path, model);
   const file = openModelFile(path);
   const spec = readSpec(file);
-  const device = await BatchEncoder.open({ file, spec, id: `${name} ${activations}`, cacheDir: folder, activations });
+  const device = await BatchEncoder.open({ file, spec, id: `${name} ${activations}`, cacheDir: folder, activations, products });
   try {
     const found = await device.encode(BLOCKS, "float32");
     return await withRunner(file, spec, activations, async (processor, createCache) => {
@@ -61,11 +65,20 @@ async function differenceIn(name: string, model: TinyModel, activations: Activat
 
 describe.skipIf(!isThere)("a device that WebGPU computes on", () => {
   test.each([...FAMILIES, ...(ALL ? OTHERS : [])])("encodes blocks of %s in a batch to the processor's KV", async (name) => {
-    expect(await differenceIn(name, TINY_MODELS[name]!, "float32")).toBeLessThan(1e-5);
+    expect(await differenceIn(name, TINY_MODELS[name]!, "float32", "float32")).toBeLessThan(1e-5);
   });
 
+  test.skipIf(!hasHalf).each([...FAMILIES, ...(ALL ? OTHERS : [])])(
+    "encodes blocks of %s with products in float16 close to the processor's (skipped if the device has no float16)",
+    async (name) => {
+      const difference = await differenceIn(name, TINY_MODELS[name]!, "float32", "float16");
+      expect(difference).toBeGreaterThan(0);
+      expect(difference).toBeLessThan(0.01);
+    },
+  );
+
   test.each(["Q4_0", "Q8_0"] as const)("encodes with weights in %s and rounded activations within the tolerance", async (type) => {
-    const difference = await differenceIn(type, { ...TINY_MODELS["qwen3"]!, type }, "int8");
+    const difference = await differenceIn(type, { ...TINY_MODELS["qwen3"]!, type }, "int8", "float32");
     expect(difference).toBeGreaterThan(0);
     expect(difference).toBeLessThan(TOLERANCE / 4);
   });
@@ -75,7 +88,15 @@ test("a model whose weights exceed the memory limit is refused", async () => {
   const path = join(folder, "large.gguf");
   writeTiny(path, TINY_MODELS["llama"]!);
   const file = openModelFile(path);
-  const options = { file, spec: readSpec(file), id: "large", cacheDir: folder, activations: "int8", memory: 1000 } as const;
+  const options = {
+    file,
+    spec: readSpec(file),
+    id: "large",
+    cacheDir: folder,
+    activations: "int8",
+    products: "float32",
+    memory: 1000,
+  } as const;
   await expect(BatchEncoder.open(options)).rejects.toMatchObject({
     code: "bad_argument",
     message: expect.stringMatching(/^The weights of .* take .* Raise --device-memory/),
