@@ -17,6 +17,13 @@ export type BatchEncoderOptions = DeviceGraphOptions & {
   readonly answers?: boolean | undefined;
 };
 
+/** What the device returned for a batch, each block padded to the same length. */
+export type ComputedBatch = {
+  readonly items: readonly BlockItem[];
+  readonly length: number;
+  readonly results: InferenceSession.ReturnType;
+};
+
 /** Encodes batches of blocks on the device, in the current thread. */
 export class BatchEncoder {
   private readonly embedding: Embedding;
@@ -45,11 +52,20 @@ export class BatchEncoder {
     return new BatchEncoder(spec, await graphs.open("blocks.onnx"), file, room);
   }
 
-  /** @throws if the device computes nothing valid: its results are not used */
+  /** @throws as `compute` and `pack` do */
   async encode(items: readonly BlockItem[], precision: Precision): Promise<Block[]> {
+    return this.pack(await this.compute(items), precision);
+  }
+
+  /** One pass over all of them. */
+  async compute(items: readonly BlockItem[]): Promise<ComputedBatch> {
     const length = Math.max(...items.map(({ tokens }) => tokens.length));
     const feeds = { ...this.tokensOf(items, length), ...this.masksOf(items, length) };
-    const results = await this.session.run(feeds);
+    return { items, length, results: await this.session.run(feeds) };
+  }
+
+  /** @throws if the device computed nothing valid: its results are not used */
+  pack({ items, length, results }: ComputedBatch, precision: Precision): Block[] {
     return items.map((item, i) => {
       const from = i * length;
       this.rows.truncate(0);

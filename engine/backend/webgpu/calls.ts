@@ -20,11 +20,14 @@ export type DeviceThreadOptions = Omit<DeviceGraphOptions, "file" | "onProgress"
 export type EncoderCalls = {
   /** How much there is room for: see `Room`. */
   open(options: DeviceThreadOptions): Promise<Room>;
-  encode(given: { readonly items: readonly BlockItem[]; readonly precision: Precision }): Promise<Block[]>;
+  /** One pass; its results are kept by the number of the batch. */
+  compute(given: { readonly number: Numbered; readonly items: readonly BlockItem[] }): Promise<void>;
+  /** A batch's blocks. The device is not needed for that, and its results are dropped. */
+  pack(given: { readonly number: Numbered; readonly precision: Precision }): Promise<Block[]>;
   close(given: undefined): Promise<void>;
 };
 
-/** A prompt's KV, or a block on the device, by the number that the owner gave it. */
+/** A batch, a prompt's KV, or a block on the device, by the number that the owner gave it. */
 export type Numbered = number;
 
 /** A part of a pass over one of the device's prompts. */

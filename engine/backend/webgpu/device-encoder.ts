@@ -1,6 +1,6 @@
 import { cancelledError } from "../../../plan/index.js";
 import type { Thread } from "../../../runtime/thread.js";
-import type { Block, Precision } from "../../kv/block.js";
+import type { Block } from "../../kv/block.js";
 import type { BlockEncoder, BlockItem, BlockOptions } from "../backend.js";
 import { batchOf, LONGEST_BLOCK, PassSize } from "./batch.js";
 import { deviceTurns, type EncoderCalls } from "./calls.js";
@@ -10,9 +10,6 @@ type Waiting = BlockOptions & {
   readonly resolve: (block: Block | undefined) => void;
   readonly reject: (error: unknown) => void;
 };
-
-/** While the device computes one pass, the thread packs the blocks of the other. */
-const MOST_PASSES = 2;
 
 /** Number of blocks worth requesting at once: those of running passes, and those that gather for the next. */
 const AT_ONCE = 128;
@@ -29,6 +26,7 @@ export class DeviceEncoder implements BlockEncoder {
   private readonly longest: number;
   private running: Promise<void> | undefined;
   private failures = 0;
+  private batches = 0;
 
   /**
    * @param thread in which the encoder has been opened; it is closed with this
@@ -69,41 +67,57 @@ export class DeviceEncoder implements BlockEncoder {
   }
 
   private async work(): Promise<void> {
-    const running = new Set<Promise<void>>();
+    // While the device computes one batch, the thread packs the blocks of the one before it.
+    let packing = Promise.resolve();
     for (;;) {
       this.dropCancelled();
       const [first] = this.waiting;
-      if (first === undefined || running.size === MOST_PASSES) {
-        if (running.size === 0) break;
-        await Promise.race(running);
+      if (first === undefined) {
+        await packing;
+        if (this.waiting.length === 0) break;
         continue;
       }
       const alike = this.waiting.filter(({ precision }) => precision === first.precision);
       const lengths = alike.map(({ item }) => item.tokens.length);
       const chosen = batchOf(lengths, this.size.tokens).map((index) => alike[index]!);
       for (const each of chosen) this.waiting.splice(this.waiting.indexOf(each), 1);
-      const pass = this.pass(chosen, first.precision).then(() => void running.delete(pass));
-      running.add(pass);
+      const number = this.batches++;
+      const computed = await this.attempt(chosen, () => this.compute(number, chosen));
+      await packing;
+      if (computed) packing = this.attempt(chosen, () => this.pack(number, chosen)).then(() => undefined);
     }
     this.running = undefined;
   }
 
-  private async pass(batch: readonly Waiting[], precision: Precision): Promise<void> {
-    const tokens = batch.length * Math.max(...batch.map(({ item }) => item.tokens.length));
+  private compute(number: number, batch: readonly Waiting[]): Promise<void> {
+    const items = batch.map(({ item }) => item);
+    return deviceTurns(async () => {
+      const start = performance.now();
+      await this.thread.ask("compute", { number, items });
+      this.size.took(tokensOf(batch), performance.now() - start);
+    });
+  }
+
+  private async pack(number: number, batch: readonly Waiting[]): Promise<void> {
+    await new Promise(setImmediate); // the next batch goes to the device first
+    const blocks = await this.thread.ask("pack", { number, precision: batch[0]!.precision });
+    this.failures = 0;
+    batch.forEach(({ resolve }, i) => resolve(blocks[i]!));
+  }
+
+  /** @returns false if it failed: the batch waits again, for smaller passes, or has been given up */
+  private async attempt(batch: readonly Waiting[], work: () => Promise<void>): Promise<boolean> {
     try {
-      const blocks = await deviceTurns(async () => {
-        const start = performance.now();
-        const made = await this.thread.ask("encode", { items: batch.map(({ item }) => item), precision });
-        this.size.took(tokens, performance.now() - start);
-        return made;
-      });
-      this.failures = 0;
-      batch.forEach(({ resolve }, i) => resolve(blocks[i]!));
+      await work();
+      return true;
     } catch (error) {
-      if (batch.length === 1) return this.fail(batch[0]!, (error as Error).message.trim());
-      // Fewer tokens may fit in its memory.
-      this.size.failed(tokens);
-      this.waiting.unshift(...batch);
+      if (batch.length === 1) this.fail(batch[0]!, (error as Error).message.trim());
+      else {
+        // Fewer tokens may fit in its memory.
+        this.size.failed(tokensOf(batch));
+        this.waiting.unshift(...batch);
+      }
+      return false;
     }
   }
 
@@ -122,4 +136,9 @@ export class DeviceEncoder implements BlockEncoder {
       each.reject(cancelledError(each.signal));
     }
   }
+}
+
+/** Including padding. */
+function tokensOf(batch: readonly Waiting[]): number {
+  return batch.length * Math.max(...batch.map(({ item }) => item.tokens.length));
 }

@@ -1,7 +1,7 @@
 import { answer, moved } from "../../../runtime/thread.js";
 import { arraysOf, type Block } from "../../kv/block.js";
 import { openModelFile } from "../../model/files/open.js";
-import { BatchEncoder } from "./batch-encoder.js";
+import { BatchEncoder, type ComputedBatch } from "./batch-encoder.js";
 import type { DeviceCalls, Numbered } from "./calls.js";
 import { type DeviceBlock, type DeviceRows, PromptPasses } from "./prompt-passes.js";
 import type { DeviceGraphOptions } from "./session.js";
@@ -10,6 +10,7 @@ import type { DeviceGraphOptions } from "./session.js";
 let options: DeviceGraphOptions;
 let encoder: BatchEncoder;
 let passes: PromptPasses;
+const computed = new Map<Numbered, ComputedBatch>();
 const prompts = new Map<Numbered, DeviceRows>();
 const blocks = new Map<Numbered, DeviceBlock>();
 
@@ -21,8 +22,13 @@ const tell = answer<DeviceCalls>({
     encoder = await BatchEncoder.open({ ...options, ...given });
     return encoder.room;
   },
-  async encode({ items, precision }) {
-    const made = await encoder.encode(items, precision);
+  async compute({ number, items }) {
+    computed.set(number, await encoder.compute(items));
+  },
+  async pack({ number, precision }) {
+    const batch = computed.get(number)!;
+    computed.delete(number);
+    const made = encoder.pack(batch, precision);
     return moved(made, made.flatMap(bytesOf));
   },
   async answer() {

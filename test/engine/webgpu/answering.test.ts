@@ -55,7 +55,7 @@ class Pair {
     writeTiny(path, TINY_MODELS[name]!);
     const file = openModelFile(path);
     const spec = readSpec(file);
-    const device = await PromptPasses.open({ file, spec, id: name, cacheDir: folder, activations: "float32" });
+    const device = await PromptPasses.open({ file, spec, id: name, cacheDir: folder, activations: "float32", products: "float32" });
     try {
       await withRunner(file, spec, "float32", async (runner, createCache) => {
         const cache = createCache();

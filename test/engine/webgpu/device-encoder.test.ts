@@ -12,29 +12,32 @@ import { FAKE_FORM, FakeBackend, fakeEngine } from "../../support/engine/fake-ba
 class FakeDevice {
   readonly passes: (readonly BlockItem[])[] = [];
   closed = false;
+  private readonly computed = new Map<number, Block[]>();
 
   constructor(private readonly able: { readonly blocks?: number; readonly passes?: number; readonly fails?: number } = {}) {}
 
   readonly ask = async (name: keyof EncoderCalls, given: unknown): Promise<never> => {
     const answers: Record<keyof EncoderCalls, () => unknown> = {
       open: () => ({ mostTokens: 4096, kvBytes: undefined, several: true }),
-      encode: () => this.encode((given as { items: readonly BlockItem[] }).items),
+      compute: () => this.compute(given as { number: number; items: readonly BlockItem[] }),
+      pack: () => this.computed.get((given as { number: number }).number),
       close: () => (this.closed = true),
     };
     return answers[name]() as never;
   };
   readonly close = async () => undefined;
 
-  private encode(items: readonly BlockItem[]): Block[] {
+  private compute({ number, items }: { readonly number: number; readonly items: readonly BlockItem[] }): void {
     this.passes.push(items);
     if (this.passes.length > (this.able.passes ?? Infinity)) throw new Error("device lost");
     if (items.some(({ tokens }) => tokens.length === this.able.fails)) throw new Error("validation error");
     if (items.length > (this.able.blocks ?? Infinity)) throw new Error("out of memory");
-    return items.map(({ tokens, from }) => {
+    const blocks = items.map(({ tokens, from }) => {
       const block = allocateBlock(FAKE_FORM.layers, tokens.length - from);
       for (let i = from; i < tokens.length; i++) block.k[2 * (i - from)] = tokens[i]!;
       return block;
     });
+    this.computed.set(number, blocks);
   }
 }
 
