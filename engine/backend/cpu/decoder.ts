@@ -27,11 +27,16 @@ export type Purpose =
   | { readonly kind: "adapted" }
   | { readonly kind: "magnitudes" }
   | { readonly kind: "encode"; readonly adapted: boolean; readonly magnitudes: Magnitudes }
+  | { readonly kind: "batch"; readonly products: ProductType; readonly attention: WriteAttention }
+  /** With `ends`, which writes its output, the graph ends with the last layer's attention. */
   | {
-      readonly kind: "batch" | "remote";
+      readonly kind: "remote";
       readonly products: ProductType;
-      readonly attention: (graph: GraphWriter, layers: readonly LayerSpec[]) => Attend;
+      readonly attention: WriteAttention;
+      readonly ends?: (() => void) | undefined;
     };
+
+type WriteAttention = (graph: GraphWriter, layers: readonly LayerSpec[]) => Attend;
 
 /** The largest magnitude of each channel of the input of a linear layer, `[columns]`, by `magnitudesName`. */
 export type Magnitudes = ReadonlyMap<string, Float32Array>;
@@ -126,6 +131,7 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
     const { attention, feedForward, residualScale } = layer;
     const attended = attentionOf(write, i, layer, input, rotate, attend);
     if (looks && i + 1 === layers.length) return looks.output();
+    if (purpose.kind === "remote" && purpose.ends && i + 1 === layers.length) return purpose.ends();
     if ((purpose.kind === "encode" || purpose.kind === "batch") && i + 1 === layers.length) return; // its keys and values have been computed
     join(attended, { after: attention.after, scale: residualScale, next: feedForward.before });
     const next = i + 1 < layers.length ? layers[i + 1]!.attention.before : spec.norm;

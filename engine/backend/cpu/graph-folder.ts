@@ -20,9 +20,9 @@ export const ENCODER_FILES = ["encoder.onnx", "adapted-encoder.onnx"] as const;
 
 /**
  * The graphs for a device, with separate weights, also in a common order: passes over a prompt, the same with a mask, over
- * several prompts, and over blocks.
+ * several prompts, what a prompt attends to, and passes over blocks.
  */
-export const DEVICE_FILES = ["prompt.onnx", "masked.onnx", "several.onnx", "blocks.onnx"] as const;
+export const DEVICE_FILES = ["prompt.onnx", "masked.onnx", "several.onnx", "looks.onnx", "blocks.onnx"] as const;
 
 export type GraphFile = (typeof GRAPH_FILES | typeof ENCODER_FILES | typeof DEVICE_FILES)[number];
 

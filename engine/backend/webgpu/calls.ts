@@ -49,6 +49,7 @@ export type PromptCalls = {
   widen(given: undefined): Promise<void>;
   /** Logits for each part: see `PromptPasses.run`. There must be room for all tokens. */
   run(parts: readonly NumberedPart[]): Promise<Float32Array[]>;
+  look(given: { readonly part: NumberedPart; readonly asks: readonly number[] }): Promise<Float32Array>;
   extract(given: { readonly prompt: Numbered; readonly from: number; readonly to: number; readonly precision: Precision }): Promise<Block>;
   truncate(given: { readonly prompt: Numbered; readonly length: number }): void;
   free(prompt: Numbered): void;

@@ -8,8 +8,7 @@ import type { PromptDevice } from "./prompt-device.js";
 const PASS_TOKENS = 1024;
 
 /**
- * Answers on the device. The processor looks at what a prompt attends to, and takes over what the device
- * fails.
+ * Answers on the device; the processor takes over what it fails.
  */
 export class DeviceBackend implements Backend {
   private prompts = 0;
@@ -61,7 +60,7 @@ export class DeviceBackend implements Backend {
   }
 
   look({ cache, ...part }: PassPart, asks: readonly number[]): Promise<Float32Array> {
-    return ownCache(cache).read((rows) => this.processor.look({ ...part, cache: rows }, asks));
+    return ownCache(cache).look(part, asks);
   }
 
   close(): Promise<void> {

@@ -140,17 +140,15 @@ export class DeviceCache implements Cache {
     }
   }
 
-  /** Lets the processor read the rows, which are made there for it if they are on the device. */
-  read<T>(use: (cache: Cache) => Promise<T>): Promise<T> {
-    return this.inTurn(async () => {
-      if (this.moved) return use(this.moved);
-      const copy = await this.copied();
-      try {
-        return await use(copy);
-      } finally {
-        copy.free();
-      }
-    });
+  /** See `Backend.look`. */
+  look(part: Omit<PassPart, "cache">, asks: readonly number[]): Promise<Float32Array> {
+    return this.somewhere(
+      async () => {
+        await this.makeRoom(part.tokens.length);
+        return this.device.look({ ...part, prompt: this.number }, asks);
+      },
+      (cache) => this.processor.look({ ...part, cache }, asks),
+    );
   }
 
   private inTurn<T>(work: () => Promise<T>): Promise<T> {

@@ -25,8 +25,8 @@ export type Room = {
 export function roomWithin(spec: ModelSpec, memory: number | undefined, weightsBytes: number, answers: boolean): Room {
   if (memory === undefined) return { mostTokens: MOST_TOKENS, kvBytes: answers ? undefined : 0, several: true };
   const most = (bytes: number) => Math.min(MOST_TOKENS, Math.floor(bytes / bytesOfToken(spec)));
-  // For blocks, a prompt, and a prompt with a mask.
-  const sessions = needsNoMask(spec.layers) ? 3 : 2;
+  // For blocks, a prompt, what it attends to, and a prompt with a mask.
+  const sessions = needsNoMask(spec.layers) ? 4 : 3;
   for (const several of answers ? [true, false] : []) {
     const half = (memory - (several ? sessions + 1 : sessions) * weightsBytes) / 2;
     if (half >= LEAST_ROWS * kvBytesOf(spec)) return { mostTokens: most(half), kvBytes: half, several };

@@ -2,8 +2,8 @@ import { answer, moved } from "../../../runtime/thread.js";
 import { arraysOf, type Block } from "../../kv/block.js";
 import { openModelFile } from "../../model/files/open.js";
 import { BatchEncoder, type ComputedBatch } from "./batch-encoder.js";
-import type { DeviceCalls, Numbered } from "./calls.js";
-import { type DeviceBlock, type DeviceRows, PromptPasses } from "./prompt-passes.js";
+import type { DeviceCalls, Numbered, NumberedPart } from "./calls.js";
+import { type DeviceBlock, type DevicePart, type DeviceRows, PromptPasses } from "./prompt-passes.js";
 import type { DeviceGraphOptions } from "./session.js";
 
 // The program of a device's thread: its sessions, prompts and blocks are here.
@@ -15,6 +15,8 @@ const prompts = new Map<Numbered, DeviceRows>();
 const blocks = new Map<Numbered, DeviceBlock>();
 
 const bytesOf = (block: Block) => arraysOf(block).map(({ buffer }) => buffer as ArrayBuffer);
+
+const partOf = ({ prompt, ...part }: NumberedPart): DevicePart => ({ ...part, cache: prompts.get(prompt)! });
 
 const tell = answer<DeviceCalls>({
   async open({ path, quantize, ...given }) {
@@ -55,11 +57,15 @@ const tell = answer<DeviceCalls>({
     await passes.widen();
   },
   async run(parts) {
-    const logits = await passes.run(parts.map(({ prompt, ...part }) => ({ ...part, cache: prompts.get(prompt)! })));
+    const logits = await passes.run(parts.map(partOf));
     return moved(
       logits,
       logits.map(({ buffer }) => buffer as ArrayBuffer),
     );
+  },
+  async look({ part, asks }) {
+    const looks = await passes.look(partOf(part), asks);
+    return moved(looks, [looks.buffer as ArrayBuffer]);
   },
   async extract({ prompt, from, to, precision }) {
     const block = await passes.extract(prompts.get(prompt)!, from, to, precision);

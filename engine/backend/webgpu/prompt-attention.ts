@@ -1,5 +1,6 @@
-import { type AttentionSpec, type LayerSpec, maskKinds } from "../../model/spec.js";
-import type { Attend } from "../cpu/attention.js";
+import { type AttentionSpec, type LayerSpec, maskKinds, watchedLayers } from "../../model/spec.js";
+import type { Attend, OnShares } from "../cpu/attention.js";
+import type { Purpose } from "../cpu/decoder.js";
 import type { GraphWriter } from "../cpu/onnx.js";
 
 /** GroupQueryAttention takes only heads of a multiple of this. */
@@ -50,11 +51,39 @@ export function writePromptAttention({ slots, masked }: { readonly slots: number
   };
 }
 
-function writeSlot(graph: GraphWriter, layers: readonly LayerSpec[], slot: number, masked: boolean): Attend {
+/**
+ * The attention of one prompt, masked, and how much attention its tokens pay to each row: the input `asks [1, 1, 1, S_0]` weighs the tokens,
+ * and the output `looks [total.0]` is summed over the heads of the watched layers (`watchedLayers`).
+ */
+export function writeLooks(): Pick<Extract<Purpose, { kind: "remote" }>, "attention" | "ends"> {
+  const sums: string[] = [];
+  let written: GraphWriter;
+  return {
+    attention: (graph, layers) => {
+      written = graph;
+      const asks = graph.input("asks", "float32", [1, 1, 1, "S0"]);
+      const watched = new Set(watchedLayers(layers));
+      const add: OnShares = (_, shares) => {
+        const weighed = graph.node("MatMul", [asks, shares]);
+        sums.push(graph.node("ReduceSum", [weighed, graph.integers([0, 1, 2])], { keepdims: 0 }));
+      };
+      return writeSlot(graph, layers, 0, true, { watched, add });
+    },
+    ends: () => {
+      written.node("Sum", sums, {}, ["looks"]);
+      written.output("looks", ["N0"]);
+    },
+  };
+}
+
+/** Layers whose attention weights `[kv_heads, group, S, N]` are wanted. */
+type Watch = { readonly watched: ReadonlySet<number>; readonly add: OnShares };
+
+function writeSlot(graph: GraphWriter, layers: readonly LayerSpec[], slot: number, masked: boolean, watch?: Watch): Attend {
   const [last, total] = [graph.input(`last.${slot}`, "int32", [1]), graph.input(`total.${slot}`, "int32", [1])];
   const { kinds, ofLayer } = maskKinds(layers);
   const masks = masked ? kinds.map((_, m) => graph.input(`mask.${m}.${slot}`, "float32", [1, 1, `S${slot}`, `N${slot}`])) : undefined;
-  const apart = masks && !layers.every(isFused) ? writeApart(graph, layers, slot) : undefined;
+  const apart = masks && (watch || !layers.every(isFused)) ? writeApart(graph, layers, slot, watch) : undefined;
 
   return (layer, q, k, v, enlarged) => {
     const { heads, kvHeads, headSize, scale } = layers[layer]!.attention;
@@ -62,7 +91,7 @@ function writeSlot(graph: GraphWriter, layers: readonly LayerSpec[], slot: numbe
     const [keys, values] = ["keys", "values"].map((name) => graph.input(`${name}.${layer}.${slot}`, "float32", shape)) as [string, string];
     for (const buffer of [keys, values]) graph.output(written(buffer), shape);
     const mask = masks?.[ofLayer[layer]!];
-    if (apart && !isFused(layers[layer]!)) return apart(layer, q, { k, v, keys, values }, mask!, enlarged);
+    if (apart && (watch?.watched.has(layer) || !isFused(layers[layer]!))) return apart(layer, q, { k, v, keys, values }, mask!, enlarged);
     const [result] = graph.fresh(1) as [string];
     return graph.contrib(
       "GroupQueryAttention",
@@ -77,7 +106,7 @@ function writeSlot(graph: GraphWriter, layers: readonly LayerSpec[], slot: numbe
 type LayerKv = { readonly k: string; readonly v: string; readonly keys: string; readonly values: string };
 
 /** Attention as products and a softmax. */
-function writeApart(graph: GraphWriter, layers: readonly LayerSpec[], slot: number) {
+function writeApart(graph: GraphWriter, layers: readonly LayerSpec[], slot: number, watch: Watch | undefined) {
   const rows = graph.input(`rows.${slot}`, "int32", [1, 1, `S${slot}`, 1]);
   const all = graph.input(`all.${slot}`, "int64", [1]);
   const used = (buffer: string) => graph.node("Slice", [buffer, graph.integers([0]), all, graph.integers([2])]);
@@ -101,6 +130,7 @@ function writeApart(graph: GraphWriter, layers: readonly LayerSpec[], slot: numb
     // `[kv_heads, group, S, N]`, so that the mask applies to all heads.
     const perToken = graph.node("Concat", [graph.integers([kvHeads, group, -1]), all], { axis: 0 });
     const shares = graph.node("Softmax", [graph.node("Add", [graph.node("Reshape", [capped, perToken]), mask])], { axis: -1 });
+    if (watch?.watched.has(layer)) watch.add(layer, shares);
     const perHead = graph.node("Concat", [graph.integers([1, kvHeads, -1]), all], { axis: 0 });
     const allValues = used(write(byHead(v), values));
     const attended = graph.node("MatMul", [graph.node("Reshape", [shares, perHead]), allValues]);

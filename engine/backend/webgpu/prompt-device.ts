@@ -103,6 +103,10 @@ export class PromptDevice {
     });
   }
 
+  look(part: NumberedPart, asks: readonly number[]): Promise<Float32Array> {
+    return this.attempt(() => this.thread.ask("look", { part, asks }));
+  }
+
   extract(prompt: Numbered, from: number, to: number, precision: Precision): Promise<Block> {
     return this.attempt(() => this.thread.ask("extract", { prompt, from, to, precision }));
   }

@@ -205,25 +205,11 @@ export class PromptPasses {
     const file = parts.length > 1 ? "several.onnx" : plain && seesAll(parts[0]!) ? "prompt.onnx" : "masked.onnx";
     const session = await this.session(file, () => this.graphs.open(file));
     const slots = parts.length === 1 ? parts : [...parts, ...this.unused(PROMPT_SLOTS - parts.length, parts[0]!)];
-    const tokens = slots.flatMap((part) => part.tokens);
-    const embeddings = new Float32Array(tokens.length * this.spec.hidden);
-    this.embedding.gather(tokens, embeddings);
     const rows = lastRows(slots);
-    const feeds: Record<string, Tensor> = {
-      embeddings: new Tensor("float32", embeddings, [1, tokens.length, this.spec.hidden]),
-      // The graph always computes some logits; if nobody needs any, they are not fetched.
-      rows: integers(rows.length > 0 ? rows : [0]),
-    };
+    // The graph always computes some logits; if nobody needs any, they are not fetched.
+    const feeds: Record<string, Tensor> = { rows: integers(rows.length > 0 ? rows : [0]) };
     if (slots.length > 1) feeds["counts"] = integers(slots.map((part) => part.tokens.length));
-    this.addAngles(
-      slots.flatMap(({ positions }) => positions),
-      feeds,
-    );
-    const fetches: Record<string, Tensor | null> = {};
-    slots.forEach((part, slot) => {
-      Object.assign(fetches, this.addBuffers(part.cache, slot, feeds));
-      this.addPart(part, slot, session, feeds);
-    });
+    const fetches = this.addParts(slots, session, feeds);
     if (rows.length > 0) fetches["logits"] = null;
     const results = await session.run(feeds, fetches);
     const found = rows.length > 0 ? (results["logits"]!.data as Float32Array) : new Float32Array(0);
@@ -235,6 +221,20 @@ export class PromptPasses {
       cache.length += positions.length;
       return own;
     });
+  }
+
+  /**
+   * How much attention the tokens of a part pay to each row: see `Backend.look`. There must be room for them.
+   * @throws if the device computes nothing valid
+   */
+  async look(part: DevicePart, asks: readonly number[]): Promise<Float32Array> {
+    const session = await this.session("looks.onnx", () => this.graphs.open("looks.onnx"));
+    const feeds: Record<string, Tensor> = { asks: new Tensor("float32", Float32Array.from(asks), [1, 1, 1, asks.length]) };
+    const fetches = this.addParts([part], session, feeds);
+    fetches["looks"] = null;
+    const looks = (await session.run(feeds, fetches))["looks"]!.data as Float32Array;
+    mustBeComputed(looks);
+    return looks.slice();
   }
 
   /**
@@ -282,6 +282,24 @@ export class PromptPasses {
       for (const name of ["cos", "sin"] as const)
         feeds[`${name}.${r}`] = new Tensor("float32", angles[name], [positions.length, table.half]);
     });
+  }
+
+  /** What a pass over parts reads; returns what it writes in place. */
+  private addParts(parts: readonly DevicePart[], session: InferenceSession, feeds: Record<string, Tensor>): Record<string, Tensor | null> {
+    const tokens = parts.flatMap((part) => part.tokens);
+    const embeddings = new Float32Array(tokens.length * this.spec.hidden);
+    this.embedding.gather(tokens, embeddings);
+    feeds["embeddings"] = new Tensor("float32", embeddings, [1, tokens.length, this.spec.hidden]);
+    this.addAngles(
+      parts.flatMap(({ positions }) => positions),
+      feeds,
+    );
+    const fetches: Record<string, Tensor | null> = {};
+    parts.forEach((part, slot) => {
+      Object.assign(fetches, this.addBuffers(part.cache, slot, feeds));
+      this.addPart(part, slot, session, feeds);
+    });
+    return fetches;
   }
 
   /** The buffers as inputs; returns them as outputs, which are written in place. */

@@ -16,10 +16,10 @@ import type { ProductType } from "../cpu/linear.js";
 import { bytesOfWeight, GraphWriter, type WeightPlace } from "../cpu/onnx.js";
 import { WeightsFile } from "../cpu/weights-file.js";
 import { writeBatchAttention } from "./attention.js";
-import { needsNoMask, PROMPT_SLOTS, writePromptAttention } from "./prompt-attention.js";
+import { needsNoMask, PROMPT_SLOTS, writeLooks, writePromptAttention } from "./prompt-attention.js";
 
 /** Raise it with every change to what the device's graphs compute. */
-const GRAPHS_VERSION = 4;
+const GRAPHS_VERSION = 5;
 
 export type DeviceGraphOptions = {
   readonly file: ModelFile;
@@ -47,6 +47,7 @@ function purposesOf({ layers }: ModelSpec, products: ProductType): Readonly<Reco
     "prompt.onnx": prompts(1, false),
     "masked.onnx": prompts(1, true),
     "several.onnx": prompts(PROMPT_SLOTS, !needsNoMask(layers)),
+    "looks.onnx": { kind: "remote", products, ...writeLooks() },
     "blocks.onnx": { kind: "batch", products, attention: writeBatchAttention },
   };
 }

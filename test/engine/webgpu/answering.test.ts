@@ -109,6 +109,17 @@ class Pair {
     this.device.free(rows);
   }
 
+  /** What tokens attend to. */
+  async look(tokens: readonly number[], at: number): Promise<void> {
+    const part = { tokens, positions: tokens.map((_, i) => at + i), logits: 0 };
+    const asks = tokens.map((_, i) => 1 + i);
+    if (this.rows.length + tokens.length > this.rows.capacity) this.rows = await this.device.grown(this.rows, ROOM);
+    const expected = (await this.processor.look({ ...part, cache: this.cache }, asks)).slice();
+    const found = await this.device.look({ ...part, cache: this.rows }, asks);
+    expect(found.length).toBe(expected.length);
+    expect(largestDifference(found, expected) / Math.max(...expected)).toBeLessThan(NEAR);
+  }
+
   /** Splices rows `[from, to)` again, elsewhere. */
   async splice([from, to]: Range, at: number, precision: Precision, omit: readonly Range[] = []): Promise<void> {
     const block = this.cache.extract(from, to, precision);
@@ -159,6 +170,7 @@ describe.skipIf(!isThere)("a prompt whose KV is on the device", () => {
       await pair.pass(PROMPT.slice(14, 20), 40);
       await pair.pass(PROMPT.slice(20, 21), 46);
       pair.truncate(20);
+      await pair.look(PROMPT.slice(3, 6), 50);
       await pair.pass(PROMPT.slice(3, 7), 50, { counts: [3, 8, 15, 20], shared: 20 });
       await pair.pass(PROMPT.slice(8, 9), 54, { counts: [9], shared: 20 });
       expect(await pair.difference(3, 25)).toBeLessThan(1e-5);

@@ -1,6 +1,6 @@
 import type { Activations } from "../../../../engine/backend/cpu/activations.js";
 import { KvCache } from "../../../../engine/backend/cpu/cache.js";
-import { writeDecoder } from "../../../../engine/backend/cpu/decoder.js";
+import { type Purpose, writeDecoder } from "../../../../engine/backend/cpu/decoder.js";
 import { Embedding } from "../../../../engine/backend/cpu/embedding.js";
 import { GraphWriter } from "../../../../engine/backend/cpu/onnx.js";
 import { PassRunner } from "../../../../engine/backend/cpu/pass.js";
@@ -17,23 +17,32 @@ export async function computed(file: ModelFile, spec: ModelSpec, tokens: readonl
   });
 }
 
-/** Gives passes of one graph, and caches for them, to `use`. */
+/** Gives passes over one prompt, `look` included, and caches for them, to `use`. */
 export async function withRunner<T>(
   file: ModelFile,
   spec: ModelSpec,
   activations: Activations,
   use: (runner: PassRunner, cache: () => KvCache) => Promise<T>,
 ): Promise<T> {
-  const graph = new GraphWriter();
-  writeDecoder(graph, file, spec, activations, { kind: "answer", slots: 1 });
-  const single = await InferenceSession.create(graph.encodeWhole());
+  const opened: InferenceSession[] = [];
+  const open = async (purpose: Purpose) => {
+    const graph = new GraphWriter();
+    writeDecoder(graph, file, spec, activations, purpose);
+    const session = await InferenceSession.create(graph.encodeWhole());
+    opened.push(session);
+    return session;
+  };
+  const close = async () => {
+    for (const session of opened) await session.release();
+  };
   try {
     const tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
-    const none = () => Promise.reject(new Error("There is one session here."));
-    const sessions = { single, batch: none, look: none, adapted: none, measuring: none, close: () => single.release() };
+    const none = () => Promise.reject(new Error("There is no such session here."));
+    const single = await open({ kind: "answer", slots: 1 });
+    const sessions = { single, look: () => open({ kind: "look" }), batch: none, adapted: none, measuring: none, close };
     const runner = new PassRunner(sessions, spec, tables, new Embedding(file));
     return await use(runner, () => new KvCache(runner.form, tables));
   } finally {
-    await single.release();
+    await close();
   }
 }

@@ -1,5 +1,5 @@
+import type { CpuBackend } from "../../../../engine/backend/cpu/backend.js";
 import type { KvCache } from "../../../../engine/backend/cpu/cache.js";
-import type { PassRunner } from "../../../../engine/backend/cpu/pass.js";
 import type { DeviceCalls, Numbered, PromptCalls } from "../../../../engine/backend/webgpu/calls.js";
 import type { Block } from "../../../../engine/kv/block.js";
 import { keptRuns } from "../../../../plan/index.js";
@@ -11,8 +11,7 @@ export class SimulatedDevice {
   private readonly blocks = new Map<Numbered, Block>();
 
   constructor(
-    private readonly runner: PassRunner,
-    private readonly createCache: () => KvCache,
+    private readonly processor: CpuBackend,
     private readonly before: (name: keyof DeviceCalls, call: number) => void = () => undefined,
   ) {}
 
@@ -29,7 +28,7 @@ export class SimulatedDevice {
   private readonly calls: { readonly [Name in keyof PromptCalls]: (given: Parameters<PromptCalls[Name]>[0]) => unknown } = {
     answer: () => undefined,
     reserve: ({ prompt, rows }) => {
-      const cache = this.prompts.get(prompt) ?? this.createCache();
+      const cache = this.prompts.get(prompt) ?? this.processor.createCache();
       cache.reserve(rows);
       this.prompts.set(prompt, cache);
     },
@@ -45,9 +44,10 @@ export class SimulatedDevice {
     run: async (parts) => {
       const logits: Float32Array[] = [];
       for (const { prompt, ...part } of parts)
-        logits.push((await this.runner.run([{ ...part, cache: this.prompts.get(prompt)! }]))[0]!.slice());
+        logits.push((await this.processor.run([{ ...part, cache: this.prompts.get(prompt)! }]))[0]!.slice());
       return logits;
     },
+    look: ({ part: { prompt, ...part }, asks }) => this.processor.look({ ...part, cache: this.prompts.get(prompt)! }, asks),
     extract: ({ prompt, from, to, precision }) => this.prompts.get(prompt)!.extract(from, to, precision),
     truncate: ({ prompt, length }) => this.prompts.get(prompt)?.truncate(length),
     free: (prompt) => void this.prompts.delete(prompt),
