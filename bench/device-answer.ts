@@ -8,7 +8,7 @@
  *     npx tsx bench/device-answer.ts [FILE.gguf] [--quick] [--json] [--device-only]
  */
 import { parseArgs } from "node:util";
-import type { ProductType } from "../engine/backend/cpu/linear.js";
+import type { ProductType } from "../engine/backend/cpu/product-type.js";
 import { PROMPT_SLOTS } from "../engine/backend/webgpu/prompt-attention.js";
 import { type DeviceBlock, type DeviceRows, type DeviceSplice, PromptPasses } from "../engine/backend/webgpu/prompt-passes.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";

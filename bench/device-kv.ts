@@ -8,7 +8,7 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
-import type { ProductType } from "../engine/backend/cpu/linear.js";
+import type { ProductType } from "../engine/backend/cpu/product-type.js";
 import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { differenceOf } from "../engine/backend/webgpu/open.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";

@@ -9,7 +9,7 @@
 import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
 import { CpuBackend } from "../engine/backend/cpu/backend.js";
-import type { ProductType } from "../engine/backend/cpu/linear.js";
+import type { ProductType } from "../engine/backend/cpu/product-type.js";
 import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { loadModel, surveyDevices } from "../engine/index.js";

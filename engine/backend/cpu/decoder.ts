@@ -11,8 +11,9 @@ import {
 import type { Activations } from "./activations.js";
 import { type Attend, type OnShares, writeAttention } from "./attention.js";
 import { expertsOf, gated } from "./experts.js";
-import { linear, type ProductType, type Weight } from "./linear.js";
+import { linear, type Weight } from "./linear.js";
 import type { GraphWriter } from "./onnx.js";
+import type { ProductType } from "./product-type.js";
 import { queriesByGroup, rowsOf, TensorReader } from "./rows.js";
 import { roundedLinear } from "./w8a8.js";
 

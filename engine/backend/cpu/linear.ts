@@ -4,12 +4,10 @@ import { dequantize, type Form, formOf, keepsGroups, type Ordered, type PackedFo
 import { floatToHalf } from "../../model/tensors/quantize.js";
 import type { Activations } from "./activations.js";
 import type { GraphWriter } from "./onnx.js";
+import type { ProductType } from "./product-type.js";
 
 /** MatMulNBits' `accuracy_level`: 4 multiplies in int8, 0 in float32. */
 const ACCURACY_LEVEL: Record<Activations, number> = { int8: 4, float32: 0 };
-
-/** The type of the numbers that are multiplied and summed. */
-export type ProductType = "float32" | "float16";
 
 /** A weight `[rows, columns]`, in the graph's order. */
 export type Weight = Ordered & {

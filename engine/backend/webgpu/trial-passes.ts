@@ -1,7 +1,7 @@
 import { InferenceSession, Tensor } from "../../../runtime/index.js";
 import { floatToHalf } from "../../model/tensors/quantize.js";
-import type { ProductType } from "../cpu/linear.js";
 import { GraphWriter } from "../cpu/onnx.js";
+import type { ProductType } from "../cpu/product-type.js";
 
 /** The speed of a trial's passes with products in a type, and their first results. */
 export type Computes = { readonly gflops: number; readonly results: readonly number[]; readonly products: ProductType };

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BlockItem } from "../../../engine/backend/backend.js";
 import type { Activations } from "../../../engine/backend/cpu/activations.js";
-import type { ProductType } from "../../../engine/backend/cpu/linear.js";
+import type { ProductType } from "../../../engine/backend/cpu/product-type.js";
 import { BatchEncoder } from "../../../engine/backend/webgpu/batch-encoder.js";
 import { hardware } from "../../../engine/backend/webgpu/devices.js";
 import { differenceOf, TOLERANCE } from "../../../engine/backend/webgpu/open.js";
