@@ -32,11 +32,13 @@ export class DeviceEncoder implements BlockEncoder {
    * @param thread in which the encoder has been opened; it is closed with this
    * @param mostTokens of one pass that fit in memory
    * @param onNotice called with a sentence for each block that the device fails, and when it is lost
+   * @param onLost called when it is lost
    */
   constructor(
     private readonly thread: EncoderThread,
     mostTokens: number,
     private readonly onNotice: (notice: string) => void,
+    private readonly onLost: () => void = () => undefined,
   ) {
     this.size = new PassSize(mostTokens);
     this.longest = Math.min(LONGEST_BLOCK, mostTokens);
@@ -125,8 +127,11 @@ export class DeviceEncoder implements BlockEncoder {
     this.failures++;
     resolve(undefined);
     if (!this.isLost)
-      return this.onNotice(`The device failed to encode a document of ${item.tokens.length} tokens, so the processor encodes it: ${why}`);
-    this.onNotice(`The device is lost, and the processor encodes all documents from now on: ${why}`);
+      return this.onNotice(
+        `The device failed to encode a document of ${item.tokens.length} tokens, which is encoded again as a prompt would be: ${why}`,
+      );
+    this.onLost();
+    this.onNotice(`The device is lost, and the processor computes everything from now on: ${why}`);
     for (const each of this.waiting.splice(0)) each.resolve(undefined);
   }
 

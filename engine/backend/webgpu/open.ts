@@ -71,7 +71,8 @@ async function opened(processor: Backend, tried: Computes, options: DeviceOption
     const room = await deviceTurns(() => thread.ask("open", { ...options.thread, products })).catch((error: unknown) => {
       throw error instanceof KvspliceError ? error : unusable((error as Error).message);
     });
-    const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice);
+    let prompts: PromptDevice | undefined;
+    const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice, () => prompts?.giveUp());
     const expected = await mustAgree(processor, encoder, options.sample);
     if (!options.thread.answers) return { backend: processor, encoder };
     if (room.kvBytes === 0) {
@@ -79,7 +80,7 @@ async function opened(processor: Backend, tried: Computes, options: DeviceOption
       return { backend: processor, encoder };
     }
     const check = () => mustAnswerAlike(thread, options.sample, expected);
-    const prompts = new PromptDevice(thread, kvBytesOf(spec), room, check, onNotice);
+    prompts = new PromptDevice(thread, kvBytesOf(spec), room, check, onNotice);
     return { backend: new DeviceBackend(prompts, processor), encoder };
   } catch (error) {
     await thread.close();

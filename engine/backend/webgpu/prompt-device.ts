@@ -55,6 +55,11 @@ export class PromptDevice {
     return this.failures >= MOST_FAILURES;
   }
 
+  /** The device is known to be lost. */
+  giveUp(): void {
+    this.failures = MOST_FAILURES;
+  }
+
   /** Maximum prompts in a pass at present. */
   get slots(): number {
     return this.several === "open" ? PROMPT_SLOTS : 1;

@@ -97,8 +97,8 @@ describe("a model with a device", () => {
     ]);
     expect(backend.passes.flat()).toEqual([3, 3]);
     expect(notices).toEqual([
-      "The device failed to encode a document of 3 tokens, so the processor encodes it: device lost",
-      "The device is lost, and the processor encodes all documents from now on: device lost",
+      "The device failed to encode a document of 3 tokens, which is encoded again as a prompt would be: device lost",
+      "The device is lost, and the processor computes everything from now on: device lost",
     ]);
     const before = device.passes.length;
     await engine.encode(source(31));

@@ -27,6 +27,7 @@ type Made = {
   readonly backend: DeviceBackend;
   readonly processor: Backend;
   readonly device: SimulatedDevice;
+  readonly prompts: PromptDevice;
   readonly notices: readonly string[];
 };
 
@@ -44,7 +45,7 @@ async function withDevice<T>({ kvBytes, fails, refused }: Options, use: (made: M
   };
   const prompts = new PromptDevice(device, kvBytesOf(spec), { kvBytes, several: true }, check, (notice) => notices.push(notice));
   try {
-    return await use({ backend: new DeviceBackend(prompts, processor), processor, device, notices });
+    return await use({ backend: new DeviceBackend(prompts, processor), processor, device, prompts, notices });
   } finally {
     await processor.close();
   }
@@ -133,6 +134,17 @@ describe("prompts on a device", () => {
       failing = 0;
       expect(await passes()).toBe(4);
       expect(notices.map((notice) => notice.split(",")[0])).toEqual(["The device failed", "The device failed", "The device is lost"]);
+    });
+  });
+
+  test("are computed on the processor once the device is known to be lost", async () => {
+    await withDevice({}, async ({ backend, prompts, device }) => {
+      prompts.giveUp();
+      const cache = backend.createCache();
+      await cache.reserve(4);
+      await backend.run([{ cache, tokens: [5, 6], positions: [0, 1], logits: 1 }]);
+      expect(cache.length).toBe(2);
+      expect(device.asked).toEqual([]);
     });
   });
 
