@@ -7,7 +7,7 @@
 
 export type { BlockPiece, BlockSource, ChatTemplate, ErrorCode, FreshPiece, Piece, Plan, Range, Role, Tokenizer } from "../plan/index.js";
 export { isBlockPiece, KvspliceError, tokensOf, withoutCache } from "../plan/index.js";
-export { checkLmdbFile, isOpenable, makeFolder, mayWriteLmdb, storageError } from "../storage/index.js";
+export { CommonCommit, checkLmdbFile, isOpenable, makeFolder, mayWriteLmdb, storageError } from "../storage/index.js";
 export { ACTIVATIONS, type Activations, DEFAULT_ACTIVATIONS } from "./backend/cpu/activations.js";
 export { type BuiltGraphs, builtGraphs, graphsFolder, removeGraphs } from "./backend/cpu/built-graphs.js";
 export { DEFAULT_ENCODING, ENCODINGS, type Encoding } from "./backend/cpu/encoding.js";

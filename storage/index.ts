@@ -1,3 +1,4 @@
+export { CommonCommit } from "./common-commit.js";
 export { readFully, writeFully } from "./file-bytes.js";
 export { type FileLockOptions, isFileLocked, withFileLock } from "./file-lock.js";
 export { makeFolder } from "./folder.js";

@@ -2,7 +2,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Database, open, type RootDatabase } from "lmdb";
 import { KvspliceError } from "../../plan/index.js";
-import { checkLmdbFile, makeFolder, mayWriteLmdb, storageError } from "../../storage/index.js";
+import { CommonCommit, checkLmdbFile, makeFolder, mayWriteLmdb, storageError } from "../../storage/index.js";
 import type { Block } from "../kv/block.js";
 import { decodeSafetensors } from "../kv/safetensors.js";
 import { worthOf } from "./eviction.js";
@@ -45,8 +45,8 @@ const NO_PERMISSION = /permission denied|read-only|not permitted|EACCES|EROFS/i;
  *     leases   key -> who is encoding it, until when
  *     counts   "bytes" of all blocks, "clock" of the eviction, and "memory", "disk", "redis", "misses": reads answered so far
  *
- * LMDB calls run on the event loop: they take microseconds, except for writing a block, which takes as long as the disk needs
- * to flush it.
+ * LMDB calls run on the event loop: they take microseconds, except for writing, which takes as long as the disk needs to flush
+ * it. Leases and blocks of the same time are flushed together.
  */
 export class DiskTier implements StoredTier {
   readonly name = "disk";
@@ -56,6 +56,7 @@ export class DiskTier implements StoredTier {
   private readonly journal: Database<true, BlockKey>;
   private readonly leases: Database<HeldLease, BlockKey>;
   private readonly counts: Database<number, string>;
+  private readonly common: CommonCommit;
   /** Reads since they were last recorded. */
   private touched = new Map<BlockKey, number>();
   private counted = new Map<string, number>();
@@ -71,6 +72,7 @@ export class DiskTier implements StoredTier {
     this.journal = root.openDB({ name: "pending" });
     this.leases = root.openDB({ name: "leases" });
     this.counts = root.openDB({ name: "counts" });
+    this.common = new CommonCommit(root);
   }
 
   /** @throws KvspliceError `bad_store` if the file is damaged or cannot be read, `no_space` if it cannot be made */
@@ -112,9 +114,9 @@ export class DiskTier implements StoredTier {
    * @param pending whether it still has to be written to the shared tier
    * @throws KvspliceError `no_space`, `bad_store`
    */
-  put(info: BlockInfo, bytes: Buffer, pending: boolean): void {
+  async put(info: BlockInfo, bytes: Buffer, pending: boolean): Promise<void> {
     const { key, ...rest } = info;
-    this.commit(() => {
+    await this.commitSoon(() => {
       if (this.has(key)) return info.pinned ? this.pinNow(key) : undefined;
       this.makeRoom(bytes.length);
       const entry: Entry = { ...rest, worth: worthOf(this.count("clock"), info) };
@@ -176,8 +178,8 @@ export class DiskTier implements StoredTier {
   }
 
   /** Takes or renews the lease of a key, unless another process that is alive holds it. */
-  lease(key: BlockKey, owner: string): boolean {
-    return this.commit(() => {
+  lease(key: BlockKey, owner: string): Promise<boolean> {
+    return this.commitSoon(() => {
       const held = this.leases.get(key);
       const now = Date.now();
       if (held && held.owner !== owner && held.until_ms > now && isAlive(held.pid)) return false;
@@ -186,8 +188,8 @@ export class DiskTier implements StoredTier {
     });
   }
 
-  release(key: BlockKey, owner: string): void {
-    this.commit(() => {
+  release(key: BlockKey, owner: string): Promise<void> {
+    return this.commitSoon(() => {
       if (this.leases.get(key)?.owner === owner) this.leases.removeSync(key);
     });
   }
@@ -218,6 +220,7 @@ export class DiskTier implements StoredTier {
   }
 
   async close(): Promise<void> {
+    this.common.flush();
     this.settle();
     await this.root.close();
   }
@@ -292,14 +295,27 @@ export class DiskTier implements StoredTier {
 
   /** Runs one transaction, which is on disk when this returns. */
   private commit<T>(change: () => T): T {
-    if (this.readOnly) {
-      throw new KvspliceError("bad_store", `No permission to write the blocks in ${this.options.path}: grant it, or use another --store.`);
-    }
+    this.mustBeWritable();
     try {
       return this.root.transactionSync(change);
     } catch (cause) {
       throw DiskTier.failure(cause, this.options.path);
     }
+  }
+
+  /** The same, together with other changes of this time; it is on disk when this resolves. */
+  private async commitSoon<T>(change: () => T): Promise<T> {
+    this.mustBeWritable();
+    try {
+      return await this.common.run(change);
+    } catch (cause) {
+      throw DiskTier.failure(cause, this.options.path);
+    }
+  }
+
+  private mustBeWritable(): void {
+    if (!this.readOnly) return;
+    throw new KvspliceError("bad_store", `No permission to write the blocks in ${this.options.path}: grant it, or use another --store.`);
   }
 
   private static failure(cause: unknown, path: string, otherwise?: string): unknown {

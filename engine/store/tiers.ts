@@ -152,7 +152,7 @@ class Tiers implements TieredStore {
       uses: 0,
       used_ms: Date.now(),
     };
-    if (this.disk && (!this.disk.readOnly || info.pinned)) this.disk.put(info, bytes, this.shared.length > 0);
+    if (this.disk && (!this.disk.readOnly || info.pinned)) await this.disk.put(info, bytes, this.shared.length > 0);
     else await this.putShared(info, bytes);
     if (this.disk?.readOnly) this.tellReadOnly();
     await this.behind?.add(key);
@@ -351,23 +351,23 @@ class Tiers implements TieredStore {
   /** False if another process has it. A disk that cannot be written to grants it, so that answers continue. */
   private async takeLease(key: BlockKey): Promise<boolean> {
     try {
-      if (this.disk?.lease(key, this.id) === false) return false;
+      if ((await this.disk?.lease(key, this.id)) === false) return false;
     } catch {
       // Full or read-only: at worst, two processes encode one block.
     }
     if (!this.redis || (await this.redis.lease(key, this.id))) return true;
-    this.releaseOnDisk(key);
+    await this.releaseOnDisk(key);
     return false;
   }
 
   private async releaseLease(key: BlockKey): Promise<void> {
-    this.releaseOnDisk(key);
+    await this.releaseOnDisk(key);
     await this.redis?.release(key, this.id);
   }
 
-  private releaseOnDisk(key: BlockKey): void {
+  private async releaseOnDisk(key: BlockKey): Promise<void> {
     try {
-      this.disk?.release(key, this.id);
+      await this.disk?.release(key, this.id);
     } catch {
       // It expires by itself.
     }

@@ -186,7 +186,7 @@ class Run {
       const file = { ...state, hash: sha256(bytes) };
       if (known === undefined) return (await this.move(file)) ? undefined : { file, bytes };
       if (known.hash !== file.hash || wasReadOtherwise(known)) return { file, bytes };
-      this.context.records.touchFile({ ...known, ...file });
+      await this.context.records.touchFile({ ...known, ...file });
       return this.pass(known);
     } catch (error) {
       if (error instanceof KvspliceError) throw error;
@@ -202,7 +202,7 @@ class Run {
     const { records } = this.context;
     this.byHash ??= pathsByHash(records);
     for (const path of this.byHash.get(file.hash) ?? []) {
-      if (basename(path) !== basename(file.path) || !(await isGone(path)) || !records.moveFile(path, file)) continue;
+      if (basename(path) !== basename(file.path) || !(await isGone(path)) || !(await records.moveFile(path, file))) continue;
       this.moved++;
       this.pass(records.file(file.path)!);
       return true;
@@ -234,16 +234,20 @@ class Run {
     const keyed = chunks.map((chunk) => ({ ...chunk, block: model.keyOf(documentSource(model, chunk.tokens)) }));
     const vectors = vectorsOf(records, path);
     const fresh = keyed.filter(({ block }) => !vectors.has(block));
-    const embedded =
-      fresh.length === 0 ? [] : await (await embedder()).embed(fresh.map(embeddedText), { as: "document", signal: this.options.signal });
-    fresh.forEach(({ block }, index) => vectors.set(block, embedded[index]!));
+    const embed = async () => {
+      if (fresh.length === 0) return;
+      const embedded = await (await embedder()).embed(fresh.map(embeddedText), { as: "document", signal: this.options.signal });
+      fresh.forEach(({ block }, index) => vectors.set(block, embedded[index]!));
+    };
+    const encode = () =>
+      sideBySide(keyed, this.encoder.atOnce, async ({ block, tokens }) => {
+        await this.encode(block, tokens);
+        this.bytesInWork.set(path, (this.bytesInWork.get(path) ?? 0) + (this.sizes.get(path) ?? 0) / keyed.length);
+        this.tell(path);
+      });
+    await sideBySide([embed, encode], 2, (work) => work());
     const built = keyed.map((chunk): NewChunk => ({ ...chunk, vector: vectors.get(chunk.block)! }));
-    await sideBySide(built, this.encoder.atOnce, async ({ block, tokens }) => {
-      await this.encode(block, tokens);
-      this.bytesInWork.set(path, (this.bytesInWork.get(path) ?? 0) + (this.sizes.get(path) ?? 0) / built.length);
-      this.tell(path);
-    });
-    records.replaceFile({ ...file, problems, ...(incomplete && { reader: NO_READER }) }, built);
+    await records.replaceFile({ ...file, problems, ...(incomplete && { reader: NO_READER }) }, built);
     this.problems.push(...problems);
     if (built.length === 0) this.refused++;
   }

@@ -6,6 +6,7 @@ import { type Database, open, type RootDatabase } from "lmdb";
 
 import {
   type BlockKey,
+  CommonCommit,
   checkLmdbFile,
   DEFAULT_ENCODING,
   type Encoding,
@@ -134,6 +135,7 @@ export class CorpusRecords {
   private readonly dropped: Database<true, BlockKey>;
   private readonly meta: Database<unknown, string>;
 
+  private readonly common: CommonCommit;
   private readonly base: Base;
   /** Id of the corpus that this writer opened; an empty corpus may become another writer's. */
   private claimed: string | undefined;
@@ -150,6 +152,7 @@ export class CorpusRecords {
     this.blocks = root.openDB({ name: "blocks" });
     this.dropped = root.openDB({ name: "dropped" });
     this.meta = root.openDB({ name: "meta" });
+    this.common = new CommonCommit(root);
   }
 
   /**
@@ -345,17 +348,17 @@ export class CorpusRecords {
   }
 
   /** Records that a file was checked and is unchanged. */
-  touchFile(file: FileRecord): void {
+  async touchFile(file: FileRecord): Promise<void> {
     const key = this.keyOf(file.path);
-    this.commit(() => {
+    await this.commitSoon(() => {
       if (this.files.get(key)?.hash === file.hash) this.files.putSync(key, this.write(file));
     });
   }
 
   /** Moves a file's chunks to its new path; does nothing if another process was faster. */
-  moveFile(from: string, file: Omit<FileRecord, "chunks" | "problems">): boolean {
+  moveFile(from: string, file: Omit<FileRecord, "chunks" | "problems">): Promise<boolean> {
     const [before, after] = [this.keyOf(from), this.keyOf(file.path)];
-    return this.commit(() => {
+    return this.commitSoon(() => {
       const known = this.files.get(before);
       if (known?.hash !== file.hash || this.files.doesExist(after)) return false;
       const moved = this.write({ ...known, ...file, ...(known.reader !== undefined && { reader: known.reader }) });
@@ -371,9 +374,9 @@ export class CorpusRecords {
   }
 
   /** Replaces a file's chunks. */
-  replaceFile(file: Omit<FileRecord, "chunks">, chunks: readonly NewChunk[]): void {
+  replaceFile(file: Omit<FileRecord, "chunks">, chunks: readonly NewChunk[]): Promise<void> {
     const key = this.keyOf(file.path);
-    this.commit(() => {
+    return this.commitSoon(() => {
       this.mustBeOurs();
       this.dropChunks(this.files.get(key)?.chunks ?? []);
       const first = this.count("next");
@@ -410,6 +413,7 @@ export class CorpusRecords {
   }
 
   async close(): Promise<void> {
+    this.common.flush();
     await this.root.close();
   }
 
@@ -564,13 +568,27 @@ export class CorpusRecords {
     try {
       return this.root.transactionSync(change);
     } catch (cause) {
-      const { message } = cause as Error;
-      if (!WRITE_FAILURE.test(message)) throw cause;
-      throw new KvspliceError(
-        "no_space",
-        `The corpus cannot be written (${message}); the disk is full or failing. Everything stored so far is kept: free some space and run again.`,
-        { cause },
-      );
+      throw failureOf(cause);
     }
   }
+
+  /** The same, together with other changes of this time; it is on disk when this resolves. */
+  private async commitSoon<T>(change: () => T): Promise<T> {
+    this.mustBeWritable();
+    try {
+      return await this.common.run(change);
+    } catch (cause) {
+      throw failureOf(cause);
+    }
+  }
+}
+
+function failureOf(cause: unknown): unknown {
+  const { message } = cause as Error;
+  if (!WRITE_FAILURE.test(message)) return cause;
+  return new KvspliceError(
+    "no_space",
+    `The corpus cannot be written (${message}); the disk is full or failing. Everything stored so far is kept: free some space and run again.`,
+    { cause },
+  );
 }

@@ -17,6 +17,9 @@ export type EncoderCalls = {
   close(given: undefined): Promise<void>;
 };
 
+/** Passes given to a thread at a time: it has the next one when the main thread is busy as one ends. */
+const PASSES_A_THREAD = 2;
+
 /** How a window is passed. */
 export type PassOptions = { readonly signal?: AbortSignal | undefined; readonly urgent?: boolean };
 
@@ -37,6 +40,7 @@ const WAITING_A_THREAD = 4;
 export class EncoderSessions {
   private readonly waiting: Waiting[] = [];
   private readonly threads: EncoderThread[];
+  /** Each as often as it may be given another pass. */
   private readonly idle: EncoderThread[];
   private opening: Promise<void> | undefined;
   private closed = false;
@@ -48,7 +52,7 @@ export class EncoderSessions {
     private most: number,
   ) {
     this.threads = [first];
-    this.idle = [first];
+    this.idle = Array.from({ length: PASSES_A_THREAD }, () => first);
   }
 
   /** @throws Error with ONNX Runtime's message about the file */
@@ -104,7 +108,7 @@ export class EncoderSessions {
       .then(
         ({ thread }) => {
           threads.push(thread);
-          this.free(thread);
+          for (let pass = 0; pass < PASSES_A_THREAD; pass++) this.free(thread);
         },
         () => void (this.most = threads.length), // no memory is left, perhaps: the others go on
       )

@@ -284,7 +284,7 @@ async function importRecords(
     }
     const known = records.file(record.path);
     if (known === undefined) {
-      records.replaceFile(record, built);
+      await records.replaceFile(record, built);
       counts.files++;
     } else if (known.hash === record.hash) counts.unchanged++;
     else counts.kept++;

@@ -76,7 +76,7 @@ describe("the disk tier", () => {
     const told: string[] = [];
     const tier = DiskTier.open({ path: dir, onDamage: (key) => told.push(key) });
     const bytes = Buffer.concat(encodeSafetensors(A, randomBlock(2)));
-    tier.put(
+    await tier.put(
       { key: B, bytes: bytes.length, tokens: 2, precision: "float32", model: "", cost_ms: 1, pinned: false, uses: 0, used_ms: 0 },
       bytes,
       false,

@@ -1,0 +1,56 @@
+import type { RootDatabase } from "lmdb";
+
+type Waiting = { readonly change: () => unknown; readonly resolve: (value: unknown) => void; readonly reject: (error: unknown) => void };
+
+/** Of one transaction: the event loop waits while it is flushed, and a block has a megabyte or more. */
+const MOST_CHANGES = 8;
+
+/**
+ * Commits changes of the same time in one transaction: a flush to disk takes some milliseconds, however little changed. LMDB's own asynchronous transactions would do so in a thread, but if the disk
+ * is full, they leave a rejection that nobody can handle.
+ */
+export class CommonCommit {
+  private waiting: Waiting[] = [];
+
+  constructor(private readonly root: RootDatabase) {}
+
+  /** Resolves when the change is on disk. @throws what the change throws, or why LMDB could not commit it; then it has no effect */
+  run<T>(change: () => T): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.waiting.push({ change, resolve: resolve as Waiting["resolve"], reject });
+      if (this.waiting.length === 1) this.commitLater();
+    });
+  }
+
+  /** Commits now all that waits. */
+  flush(): void {
+    while (this.waiting.length > 0) this.commitSome();
+  }
+
+  private commitLater(): void {
+    setImmediate(() => {
+      this.commitSome();
+      if (this.waiting.length > 0) this.commitLater();
+    });
+  }
+
+  private commitSome(): void {
+    const some = this.waiting.splice(0, MOST_CHANGES);
+    if (some.length < 2) return some.forEach((only) => this.commitAlone(only));
+    try {
+      const values = this.root.transactionSync(() => some.map(({ change }) => change()));
+      for (const [index, { resolve }] of some.entries()) resolve(values[index]);
+    } catch {
+      // One of them failed, and none has any effect: each alone, so that it fails alone.
+      for (const each of some) this.commitAlone(each);
+    }
+  }
+
+  private commitAlone({ change, resolve, reject }: Waiting): void {
+    try {
+      resolve(this.root.transactionSync(change));
+    } catch (error) {
+      reject(error);
+    }
+  }
+}

@@ -1,0 +1,46 @@
+import { join } from "node:path";
+import { open } from "lmdb";
+import { expect, onTestFinished, test } from "vitest";
+import { CommonCommit } from "../../storage/index.js";
+import { temporaryFolder } from "../support/rag/temporary-folder.js";
+
+async function opened() {
+  const root = open<number, string>({ path: join(await temporaryFolder(), "numbers.lmdb"), noSubdir: true });
+  onTestFinished(() => root.close());
+  return { root, common: new CommonCommit(root) };
+}
+
+test("changes of the same time see those before them, and resolve with what they return", async () => {
+  const { root, common } = await opened();
+  const counted = Array.from({ length: 5 }, () =>
+    common.run(() => {
+      const next = (root.get("count") ?? 0) + 1;
+      root.putSync("count", next);
+      return next;
+    }),
+  );
+  expect(await Promise.all(counted)).toEqual([1, 2, 3, 4, 5]);
+  expect(root.get("count")).toBe(5);
+});
+
+test("a change that fails has no effect, and the others have theirs", async () => {
+  const { root, common } = await opened();
+  const ends = await Promise.allSettled(
+    ["a", "b", "c"].map((key) =>
+      common.run(() => {
+        root.putSync(key, 1);
+        if (key === "b") throw new Error("refused");
+      }),
+    ),
+  );
+  expect(ends.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
+  expect(["a", "b", "c"].map((key) => root.get(key))).toEqual([1, undefined, 1]);
+});
+
+test("what waits can be committed before closing", async () => {
+  const { root, common } = await opened();
+  const change = common.run(() => root.putSync("key", 1));
+  common.flush();
+  expect(root.get("key")).toBe(1);
+  await change;
+});
