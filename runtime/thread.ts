@@ -32,6 +32,15 @@ const LAST_WORK_MS = 60_000;
  * in which they were made. An idle thread does not keep the process alive.
  */
 export class Thread<C extends Calls> {
+  private static readonly living = new Set<Thread<never>>();
+  static {
+    // One listener for all of them: Node.js takes more than ten for a leak.
+    process.once("exit", () => {
+      for (const thread of Thread.living) thread.send({ kind: "ended" });
+      for (const thread of Thread.living) Atomics.wait(thread.state, 0, 0, LAST_WORK_MS);
+    });
+  }
+
   private readonly worker: Worker;
   /** 1 after the thread has ended. */
   private readonly state = new Int32Array(new SharedArrayBuffer(4));
@@ -61,17 +70,13 @@ export class Thread<C extends Calls> {
             : new KvspliceError(answer.code, (answer.error as Error).message, { cause: answer.error }),
         );
     });
-    const waitForEnd = () => {
-      this.send({ kind: "ended" });
-      Atomics.wait(this.state, 0, 0, LAST_WORK_MS);
-    };
-    process.once("exit", waitForEnd);
+    Thread.living.add(this);
     const fail = (how: string, cause?: unknown) =>
       this.end(new KvspliceError("closed", `The thread for ${work} ended (${how}). Start the program again.`, { cause }));
     this.worker.on("error", (error) => fail(error instanceof Error ? error.message : String(error), error));
     this.worker.on("messageerror", (error) => fail(error.message, error));
     this.worker.on("exit", (code) => {
-      process.off("exit", waitForEnd);
+      Thread.living.delete(this);
       fail(`exit code ${code}`);
     });
   }

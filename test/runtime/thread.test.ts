@@ -74,6 +74,17 @@ test("once closed, it answers earlier calls and refuses later ones", async () =>
   await thread.close();
 });
 
+test("many of them cause no warning of a leak", async () => {
+  const warnings: Error[] = [];
+  const listen = (warning: Error) => warnings.push(warning);
+  process.on("warning", listen);
+  const threads = Array.from({ length: 12 }, () => new Thread<TestCalls>(PROGRAM, "the tests"));
+  expect(await Promise.all(threads.map((each, i) => each.ask("twice", i)))).toEqual(threads.map((_, i) => 2 * i));
+  await Promise.all(threads.map((each) => each.close()));
+  process.off("warning", listen);
+  expect(warnings).toEqual([]);
+});
+
 test("long work ends at its next progress report", async () => {
   const told = thread.ask("forever", undefined).catch((error: unknown) => error);
   await thread.ask("twice", 1);
