@@ -1,8 +1,10 @@
 /**
  * Encoding on a device through WebGPU compared with the processor: tokens/s of passes over 32 documents of 130 tokens, over 10,
- * and over one of 2,048, without the store; then 300 documents as precompute requests them, in batches that find their size.
+ * and over one of 2,048, without packing and the store; then 300 documents as precompute requests them, in batches that find their size.
  * The processor encodes one document of 130 tokens per pass. `--quick` uses smaller ones, to try the program with only a driver
  * that computes on the processor.
+ *
+ * `--products float32` and `--activations float32` are for comparing ways of multiplying.
  *
  *     npx tsx bench/device.ts [FILE.gguf] [--quick] [--json]
  */
@@ -67,7 +69,7 @@ const device = await BatchEncoder.open({
 const passes: number[] = [];
 for (const { documents, tokens } of SHAPES) {
   const items = Array.from({ length: documents }, (_, i) => itemOf(tokens, 31 * i));
-  passes.push(await rateOf(documents * tokens, () => device.encode(items, "int8")));
+  passes.push(await rateOf(documents * tokens, () => device.compute(items)));
 }
 await device.close();
 
