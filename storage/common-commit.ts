@@ -6,8 +6,8 @@ type Waiting = { readonly change: () => unknown; readonly resolve: (value: unkno
 const MOST_CHANGES = 8;
 
 /**
- * Commits changes of the same time in one transaction: a flush to disk takes some milliseconds, however little changed. LMDB's own asynchronous transactions would do so in a thread, but if the disk
- * is full, they leave a rejection that nobody can handle.
+ * Commits changes of the same time in one transaction: a flush to disk takes some milliseconds, however little changed. LMDB's
+ * own asynchronous transactions would do so in a thread, but if the disk is full, they leave a rejection that nobody can handle.
  */
 export class CommonCommit {
   private waiting: Waiting[] = [];
