@@ -3,13 +3,13 @@
  * 2,048 tokens, 25 tokens over 1,300, and a further token, in ms, with and without flash attention.
  *
  *     npm install --no-save --force @node-llama-cpp/linux-x64-vulkan@3.22.1   in bench/
- *     npx tsx device-peer.ts FILE.gguf                                        in bench/
+ *     npx tsx models/device-peer.ts FILE.gguf                                   in bench/
  */
 import { getLlama, LlamaLogLevel, type Token } from "node-llama-cpp";
-import { seriesOf } from "./compare/series.js";
+import { seriesOf } from "../compare/series.js";
 
 const [path] = process.argv.slice(2);
-if (path === undefined) throw new Error("usage: npx tsx device-peer.ts FILE.gguf");
+if (path === undefined) throw new Error("usage: npx tsx models/device-peer.ts FILE.gguf");
 const [RUNS, STEPS, CONTEXT, OVER, ASKED] = [5, 32, 4096, 1300, 25];
 
 const llama = await getLlama({
