@@ -1,4 +1,5 @@
-import type { RootDatabase } from "lmdb";
+/** LMDB's database, as far as it is needed: these types are public, and lmdb's own do not compile in every project. */
+type Transactions = { transactionSync<T>(change: () => T): T };
 
 type Waiting = { readonly change: () => unknown; readonly resolve: (value: unknown) => void; readonly reject: (error: unknown) => void };
 
@@ -12,7 +13,7 @@ const MOST_CHANGES = 8;
 export class CommonCommit {
   private waiting: Waiting[] = [];
 
-  constructor(private readonly root: RootDatabase) {}
+  constructor(private readonly root: Transactions) {}
 
   /** Resolves when the change is on disk. @throws what the change throws, or why LMDB could not commit it; then it has no effect */
   run<T>(change: () => T): Promise<T> {
