@@ -22,10 +22,12 @@ const folder = mkdtempSync(join(tmpdir(), "kvsplice-answering-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** Both kinds of attention, masked and not: fused; soft-caps and windows; a rotation of a part of each head; none in some layers. */
-const FAMILIES = ["qwen3", "gemma2", "phi3, LongRoPE of a part of each head", "smollm3"];
+const FAMILIES = ["qwen3", "gemma2"];
 
 /** The other families, which add little: shaders take long to compile if the device computes on the CPU. */
 const OTHERS = [
+  "phi3, LongRoPE of a part of each head",
+  "smollm3",
   "qwen2",
   "llama, heads of 20",
   "llama, one KV head",
