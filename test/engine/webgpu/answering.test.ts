@@ -21,10 +21,10 @@ const isThere = await findVulkan();
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-answering-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Both kinds of attention, masked and not: fused; soft-caps and windows; a rotation of a part of each head; none in some layers. */
+/** Both kinds of attention, masked and not: fused, and with soft-caps and windows. */
 const FAMILIES = ["qwen3", "gemma2"];
 
-/** The other families, which add little: shaders take long to compile if the device computes on the CPU. */
+/** Other families, with rotations of a part of each head or none in some layers: shaders take long to compile on the CPU. */
 const OTHERS = [
   "phi3, LongRoPE of a part of each head",
   "smollm3",
