@@ -60,12 +60,7 @@ async function rateOf(tokens: number, pass: () => Promise<unknown>): Promise<num
   return seriesOf(rates).median;
 }
 
-const device = await BatchEncoder.open({
-  ...graphs,
-  file,
-  products: options.products as ProductType,
-  activations: options.activations as Activations,
-});
+const device = await BatchEncoder.open({ ...graphs, file, products: options.products as ProductType });
 const passes: number[] = [];
 for (const { documents, tokens } of SHAPES) {
   const items = Array.from({ length: documents }, (_, i) => itemOf(tokens, 31 * i));

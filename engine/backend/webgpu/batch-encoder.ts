@@ -8,6 +8,7 @@ import { KvCache } from "../cpu/cache.js";
 import { Embedding } from "../cpu/embedding.js";
 import { type Room, roomWithin } from "./memory.js";
 import { type DeviceGraphOptions, deviceGraphs } from "./session.js";
+import { anglesOf, embeddingsOf } from "./token-feeds.js";
 import { mustBeComputed } from "./valid.js";
 
 export type BatchEncoderOptions = DeviceGraphOptions & {
@@ -95,23 +96,11 @@ export class BatchEncoder {
     const padded = (values: readonly number[]) => Array.from({ length }, (_, i) => values[Math.min(i, values.length - 1)]!);
     const tokens = items.flatMap((item) => padded(item.tokens));
     const positions = items.flatMap((item) => padded(item.positions));
-    const embeddings = new Float32Array(tokens.length * this.spec.hidden);
-    this.embedding.gather(tokens, embeddings);
-    const feeds: Record<string, Tensor> = {
-      embeddings: new Tensor("float32", embeddings, [1, tokens.length, this.spec.hidden]),
+    return {
+      embeddings: embeddingsOf(this.embedding, this.spec.hidden, tokens),
       dims: new Tensor("int64", BigInt64Array.from([items.length, length], BigInt), [2]),
+      ...anglesOf(this.tables, positions),
     };
-    this.tables.forEach((table, r) => {
-      const [cos, sin] = [new Float32Array(tokens.length * table.half), new Float32Array(tokens.length * table.half)];
-      positions.forEach((position, i) => {
-        const row = table.row(position);
-        cos.set(row.subarray(0, table.half), i * table.half);
-        sin.set(row.subarray(table.half), i * table.half);
-      });
-      feeds[`cos.${r}`] = new Tensor("float32", cos, [tokens.length, table.half]);
-      feeds[`sin.${r}`] = new Tensor("float32", sin, [tokens.length, table.half]);
-    });
-    return feeds;
   }
 
   /** One mask for all blocks, or one for each if there is a window and positions have gaps. */

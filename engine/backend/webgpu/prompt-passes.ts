@@ -11,6 +11,7 @@ import { Buffers, integers, type Upload } from "./buffers.js";
 import { needsNoMask, PROMPT_SLOTS, written } from "./prompt-attention.js";
 import { type DeviceGraphOptions, type DeviceGraphs, deviceGraphs, ON_DEVICE } from "./session.js";
 import { blockInput, type HeldPrecision, SPLICE_SIZES, spliceGraph, unitsOf } from "./splice-graph.js";
+import { anglesOf, embeddingsOf } from "./token-feeds.js";
 import { mustBeComputed } from "./valid.js";
 
 /** A score that no other comes near: with infinite ones, rows of which a kernel's tile shows none would give NaN. */
@@ -163,10 +164,8 @@ export class PromptPasses {
       feeds[blockInput("groups", i)] = new Tensor("int32", groups, [groups.length]);
     });
     feeds["rows"] = new Tensor("int32", Int32Array.from(places), [1, 1, places.length, 1]);
-    this.addAngles(
-      all.flatMap(({ positions }) => [...positions]),
-      feeds,
-    );
+    const positions = all.flatMap((splice) => [...splice.positions]);
+    Object.assign(feeds, anglesOf(this.tables, positions));
     await session.run(feeds, this.addBuffers(rows, 0, feeds));
     for (const { positions, kept } of splices) {
       for (const [start, end] of kept) {
@@ -271,29 +270,12 @@ export class PromptPasses {
     return session;
   }
 
-  private addAngles(positions: readonly number[], feeds: Record<string, Tensor>): void {
-    this.tables.forEach((table, r) => {
-      const angles = { cos: new Float32Array(positions.length * table.half), sin: new Float32Array(positions.length * table.half) };
-      positions.forEach((position, i) => {
-        const row = table.row(position);
-        angles.cos.set(row.subarray(0, table.half), i * table.half);
-        angles.sin.set(row.subarray(table.half), i * table.half);
-      });
-      for (const name of ["cos", "sin"] as const)
-        feeds[`${name}.${r}`] = new Tensor("float32", angles[name], [positions.length, table.half]);
-    });
-  }
-
   /** What a pass over parts reads; returns what it writes in place. */
   private addParts(parts: readonly DevicePart[], session: InferenceSession, feeds: Record<string, Tensor>): Record<string, Tensor | null> {
     const tokens = parts.flatMap((part) => part.tokens);
-    const embeddings = new Float32Array(tokens.length * this.spec.hidden);
-    this.embedding.gather(tokens, embeddings);
-    feeds["embeddings"] = new Tensor("float32", embeddings, [1, tokens.length, this.spec.hidden]);
-    this.addAngles(
-      parts.flatMap(({ positions }) => positions),
-      feeds,
-    );
+    feeds["embeddings"] = embeddingsOf(this.embedding, this.spec.hidden, tokens);
+    const positions = parts.flatMap((part) => part.positions);
+    Object.assign(feeds, anglesOf(this.tables, positions));
     const fetches: Record<string, Tensor | null> = {};
     parts.forEach((part, slot) => {
       Object.assign(fetches, this.addBuffers(part.cache, slot, feeds));
