@@ -15,6 +15,7 @@ import { withRunner } from "../../support/engine/models/computed.js";
 import { writeTiny } from "../../support/engine/models/tiny-file.js";
 import { PROMPT, TINY_MODELS } from "../../support/engine/models/tiny-models.js";
 import { largestDifference } from "../../support/engine/reference.js";
+import { OVER_DOCUMENTS } from "../../support/engine/webgpu/documents.js";
 import { findVulkan } from "../../support/engine/webgpu/vulkan.js";
 
 const isThere = await findVulkan();
@@ -223,10 +224,6 @@ describe.skipIf(!isThere)("a model that answers on a device", () => {
     activations: "float32",
     onNotice: (notice: string) => notices.push(notice),
   } as const;
-  const documents = [PROMPT.slice(0, 20), PROMPT.slice(20, 37), PROMPT.slice(5, 30)];
-  const plan: Plan = {
-    pieces: [...documents.map((tokens, i) => ({ block: { tokens }, at: 40 * i })), { tokens: PROMPT.slice(0, 6), at: 120 }],
-  };
   let [device, processor] = [] as unknown as [Model, Model];
 
   beforeAll(async () => {
@@ -247,7 +244,9 @@ describe.skipIf(!isThere)("a model that answers on a device", () => {
   };
 
   test("gives the processor's answers, also when several run at once", async () => {
-    const plans = [0, 1, 2].map((at): Plan => ({ pieces: [...plan.pieces.slice(0, 3), { tokens: PROMPT.slice(at, at + 6), at: 120 }] }));
+    const plans = [0, 1, 2].map(
+      (at): Plan => ({ pieces: [...OVER_DOCUMENTS.pieces.slice(0, 3), { tokens: PROMPT.slice(at, at + 6), at: 120 }] }),
+    );
     const expected = await Promise.all(plans.map((each) => answerOf(processor, each)));
     expect(await Promise.all(plans.map((each) => answerOf(device, each)))).toEqual(expected);
     expect(expected.flat().length).toBeGreaterThan(3);
@@ -255,7 +254,7 @@ describe.skipIf(!isThere)("a model that answers on a device", () => {
 
   test("links documents like the processor", async () => {
     const link = { kind: "question", share: 0.3 } as const;
-    const loose: Plan = { pieces: plan.pieces.map((piece) => ("block" in piece ? { ...piece, loose: true } : piece)) };
+    const loose: Plan = { pieces: OVER_DOCUMENTS.pieces.map((piece) => ("block" in piece ? { ...piece, loose: true } : piece)) };
     const expected = await processor.logits(loose, { link });
     expect(largestDifference(expected, await processor.logits(loose))).toBeGreaterThan(1e-3);
     expect(largestDifference(await device.logits(loose, { link }), expected)).toBeLessThan(1e-3 * Math.max(...expected.map(Math.abs)));
@@ -264,7 +263,9 @@ describe.skipIf(!isThere)("a model that answers on a device", () => {
   test("keeps a conversation in the store, from which the processor continues", async () => {
     const store = openStore({ memory: { budget: 2 ** 24 } });
     const turn = PROMPT.slice(0, 9);
-    const kept: Plan = { pieces: [...plan.pieces.slice(0, 2), { tokens: turn, at: 120, keep: "a turn" }, { tokens: [7, 8], at: 129 }] };
+    const kept: Plan = {
+      pieces: [...OVER_DOCUMENTS.pieces.slice(0, 2), { tokens: turn, at: 120, keep: "a turn" }, { tokens: [7, 8], at: 129 }],
+    };
     const answer = await answerOf(device, kept, { store });
     expect((await store.get("a turn"))?.tokens).toBe(turn.length);
     expect(await answerOf(processor, kept, { store })).toEqual(answer);
@@ -273,6 +274,6 @@ describe.skipIf(!isThere)("a model that answers on a device", () => {
 
   test("answers on the processor if asked to", async () => {
     await using model = await loadModel({ ...options, device: "webgpu", answerOn: "cpu" });
-    expect(await answerOf(model, plan)).toEqual(await answerOf(processor, plan));
+    expect(await answerOf(model, OVER_DOCUMENTS)).toEqual(await answerOf(processor, OVER_DOCUMENTS));
   });
 });

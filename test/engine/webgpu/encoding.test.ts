@@ -9,13 +9,14 @@ import { BatchEncoder } from "../../../engine/backend/webgpu/batch-encoder.js";
 import { hardware } from "../../../engine/backend/webgpu/devices.js";
 import { differenceOf, TOLERANCE } from "../../../engine/backend/webgpu/open.js";
 import { trial } from "../../../engine/backend/webgpu/trial.js";
-import { loadModel, type Model, openStore, type Plan } from "../../../engine/index.js";
+import { loadModel, type Model, openStore } from "../../../engine/index.js";
 import { readSpec } from "../../../engine/model/arch/index.js";
 import { openModelFile } from "../../../engine/model/files/open.js";
 import { withRunner } from "../../support/engine/models/computed.js";
 import { writeTiny } from "../../support/engine/models/tiny-file.js";
 import { PROMPT, TINY_MODELS, type TinyModel } from "../../support/engine/models/tiny-models.js";
 import { largestDifference } from "../../support/engine/reference.js";
+import { DOCUMENTS, OVER_DOCUMENTS } from "../../support/engine/webgpu/documents.js";
 import { findVulkan } from "../../support/engine/webgpu/vulkan.js";
 
 const isThere = await findVulkan();
@@ -114,10 +115,6 @@ describe.skipIf(!isThere)("a model that encodes on a device", () => {
     precision: "float32",
     onNotice: (notice: string) => notices.push(notice),
   } as const;
-  const documents = [PROMPT.slice(0, 20), PROMPT.slice(20, 37), PROMPT.slice(5, 30)];
-  const plan: Plan = {
-    pieces: [...documents.map((tokens, i) => ({ block: { tokens }, at: 40 * i })), { tokens: PROMPT.slice(0, 6), at: 120 }],
-  };
   let [device, processor] = [] as unknown as [Model, Model];
 
   beforeAll(async () => {
@@ -132,17 +129,17 @@ describe.skipIf(!isThere)("a model that encodes on a device", () => {
 
   test("has the processor's id and keys, so that both share a store and a queue", () => {
     expect(device.id).toBe(processor.id);
-    expect(documents.map((tokens) => device.keyOf({ tokens }))).toEqual(documents.map((tokens) => processor.keyOf({ tokens })));
+    expect(DOCUMENTS.map((tokens) => device.keyOf({ tokens }))).toEqual(DOCUMENTS.map((tokens) => processor.keyOf({ tokens })));
   });
 
   test("answers over its own blocks, and over a store with blocks of both, like the processor", async () => {
     const store = openStore({ memory: { budget: 2 ** 24 } });
-    const first = { tokens: documents[0]! };
+    const first = { tokens: DOCUMENTS[0]! };
     await store.put(device.keyOf(first), await device.encode(first), { model: device.name });
-    const expected = await processor.logits(plan);
+    const expected = await processor.logits(OVER_DOCUMENTS);
     const near = 1e-4 * Math.max(...expected.map(Math.abs));
-    expect(largestDifference(await device.logits(plan), expected)).toBeLessThan(near);
-    expect(largestDifference(await processor.logits(plan, { store }), expected)).toBeLessThan(near);
+    expect(largestDifference(await device.logits(OVER_DOCUMENTS), expected)).toBeLessThan(near);
+    expect(largestDifference(await processor.logits(OVER_DOCUMENTS, { store }), expected)).toBeLessThan(near);
     expect(notices).toEqual([]);
     await store.close();
   });
