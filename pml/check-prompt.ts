@@ -2,7 +2,7 @@ import { conditionOf, holds } from "./condition.js";
 import { type Diagnostic, diagnosticList, type Report } from "./diagnostic.js";
 import { MAX_DEPTH } from "./grammar.js";
 import { hasMessages, modulesIn, namedIn, parametersIn, pathWithin, repetition, textOutsideMessages, variablesOf } from "./scope.js";
-import { attributeSpans } from "./source.js";
+import { attributeSpans, valueSpan } from "./source.js";
 import { didYouMean } from "./suggest.js";
 import type { Include, Module, Prompt, Schema, SchemaNode, Union } from "./tree.js";
 import { wrongValue } from "./value.js";
@@ -51,7 +51,7 @@ function checkValues(schema: Schema, { values: given, origin }: Prompt, report: 
       continue;
     }
     const wrong = wrongValue(variable.type, value);
-    if (wrong) report("bad-value", `the value of \`${name}\` is \`${value}\`; ${wrong}`, attributeSpans(origin, name).value);
+    if (wrong) report("bad-value", `the value of \`${name}\` is \`${value}\`; ${wrong}`, valueSpan(origin, name, value));
   }
   const values = new Map<string, string>();
   for (const [name, { type, default: otherwise = type === "boolean" ? "false" : undefined }] of variables) {
@@ -136,7 +136,8 @@ function checkIncludes(includes: readonly Include[], context: Context): void {
     const found = modules.get(name);
     if (!found) {
       const message = () => {
-        const meant = didYouMean(name, modules.keys()) || elsewhere(name, context.schema);
+        const variables = path === "" ? variablesOf(context.schema).keys() : [];
+        const meant = didYouMean(name, [...modules.keys(), ...variables]) || elsewhere(name, context.schema);
         return `no module \`${name}\` in \`${ownerName(context)}\`${meant}`;
       };
       report("unknown-module", message, origin);
@@ -191,7 +192,7 @@ function checkArguments({ name, children }: Module, include: Include, { prompt, 
     const given = Object.hasOwn(include.arguments, parameter) ? include.arguments[parameter] : undefined;
     if (given !== undefined) {
       const wrong = wrongValue(type, given);
-      const span = () => attributeSpans(include.origin, parameter).value;
+      const span = () => valueSpan(include.origin, parameter, given);
       if (wrong) report("bad-value", `the argument \`${parameter}\` of \`${name}\` is \`${given}\`; ${wrong}`, span);
     } else if (value === undefined) {
       const message = `\`${name}\` needs an argument for its parameter \`${parameter}\`; write \`<${name} ${parameter}="...">\``;

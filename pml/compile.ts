@@ -15,7 +15,7 @@ import {
 } from "./layout.js";
 import { preserves, runsOf } from "./run.js";
 import { hasMessages, pathWithin } from "./scope.js";
-import { attributeSpans } from "./source.js";
+import { attributeSpans, valueSpan } from "./source.js";
 import type { DocumentSlot, Prompt, PromptMessage, PromptNode, Role } from "./tree.js";
 
 /** Options for compiling a prompt. */
@@ -203,21 +203,22 @@ function argumentOf(
   const { name, length, overflow, variable } = parameter;
   const include = included.get(module.path);
   const given = !variable && include && Object.hasOwn(include.arguments, name);
-  const text = argumentText(lead, (variable ? values.get(name) : given ? include.arguments[name] : parameter.default) ?? "");
+  const value = (variable ? values.get(name) : given ? include.arguments[name] : parameter.default) ?? "";
+  const text = argumentText(lead, value);
   const tokens = writer.encode(text);
   if (tokens.length <= length) return { text, control: false, tokens };
   const span = variable
-    ? (attributeSpans(prompt.origin, name).value ?? parameter.origin)
+    ? valueSpan(prompt.origin, name, value)
     : given
-      ? attributeSpans(include.origin, name).value
+      ? valueSpan(include.origin, name, value)
       : attributeSpans(parameter.origin, "default").value;
   const kind = variable ? "value" : given ? "argument" : "default";
   const what = `the ${kind} \`${name}\` of \`${module.node.name}\` is ${tokens.length} tokens long, but its parameter reserves ${length}`;
   if (overflow === "error") {
-    report("argument-too-long", what, span);
+    report("argument-too-long", what, span ?? parameter.origin);
     return { text, control: false, tokens };
   }
-  report("argument-truncated", `${what}, so its ${overflow === "truncate-end" ? "end" : "start"} is left out`, span);
+  report("argument-truncated", `${what}, so its ${overflow === "truncate-end" ? "end" : "start"} is left out`, span ?? parameter.origin);
   const kept = overflow === "truncate-end" ? tokens.slice(0, length) : tokens.slice(-length);
   return { text: layout.options.tokenizer.decode(kept), control: false, tokens: kept };
 }

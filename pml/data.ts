@@ -89,14 +89,17 @@ function fill(include: Include, values: Data, context: Context): Include {
   return { ...include, arguments: given, children: merge(inner, nested, context) };
 }
 
+/** A value in place of one that is reported, so that it is not reported again. */
+const STAND_IN = { text: "", number: "0", boolean: "false" } as const;
 const TAKES = { text: "text or a number", number: "a number", boolean: "true or false" } as const;
 
 /** A value as the prompt would write it. Text is checked against the type later. */
 function valueText(value: unknown, type: ParameterType | VariableType, name: string, report: Report): string {
   const fits =
     type === "boolean" ? typeof value === "boolean" : typeof value === "number" || (type === "text" && typeof value === "string");
-  if (!fits) report("bad-value", `the value of ${name} is ${JSON.stringify(value)}; it takes ${TAKES[type]}`);
-  return fits ? String(value) : "";
+  if (fits) return String(value);
+  report("bad-value", `the value of ${name} is ${JSON.stringify(value)}; it takes ${TAKES[type]}`);
+  return STAND_IN[type];
 }
 
 function isData(value: unknown): value is Data {

@@ -1,3 +1,5 @@
+import { decodeEntities } from "./entity.js";
+
 /**
  * A file's text and places in it.
  *
@@ -57,6 +59,12 @@ export function attributeSpans(origin: Origin | undefined, name: string): { read
     return { name: { source, start: written[0], end: written[1] }, value: { source, start: value[0], end: value[1] } };
   }
   return {};
+}
+
+/** Place of an attribute's value, unless the tag has another: a program's values (data.ts) are not in the file. */
+export function valueSpan(origin: Origin | undefined, name: string, value: string | undefined): Span | undefined {
+  const span = attributeSpans(origin, name).value;
+  return span && decodeEntities(span.source.text.slice(span.start, span.end)) === value ? span : undefined;
 }
 
 const REST_OF_TAG = /(?:[^"'>]|"[^"]*"|'[^']*')*>/y;

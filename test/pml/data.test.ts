@@ -1,5 +1,5 @@
-import { expect, test } from "vitest";
-import { checkPrompt, compilePrompt, prompt, user, withData } from "../../pml/index.js";
+import { expect, describe as suite, test } from "vitest";
+import { checkPrompt, compilePrompt, type Data, parsePrompt, prompt, user, withData } from "../../pml/index.js";
 import { layoutOf, schemaOf } from "../support/pml/compiling.js";
 
 const schema = schemaOf(`<schema name="s">
@@ -30,4 +30,34 @@ test.for([
 ] as const)("reports what the schema does not have: %j", ([data, code]) => {
   const { prompt: given, diagnostics } = withData(schema, written, data);
   expect([...diagnostics, ...checkPrompt(schema, given).diagnostics].map((each) => each.code)).toContain(code);
+});
+
+suite("problems with a program's values", () => {
+  const shop = schemaOf(
+    `<schema name="shop"><variable name="customer" default="x"/><variable name="count" type="number" default="1"/><module name="m">For <parameter variable="customer" length="2"/>: <parameter name="days" length="2"/></module></schema>`,
+  );
+  const { prompt: order } = parsePrompt(`<prompt schema="shop" customer="Ada" count="3"><m days="two"/>Go.</prompt>`);
+  const problems = (data: Data) => {
+    const { prompt: given, diagnostics } = withData(shop, order!, data);
+    return [...diagnostics, ...compilePrompt(layoutOf(shop), given).diagnostics];
+  };
+
+  test("a wrong type is reported once", () => {
+    expect(problems({ count: "many", m: { days: ["a"] } }).map(({ message }) => message)).toEqual([
+      'the value of variable `count` is "many"; it takes a number',
+      'the value of `m/days` is ["a"]; it takes text or a number',
+    ]);
+  });
+
+  test("a wrong name may be meant for a variable", () => {
+    expect(problems({ custmer: "Bob" })).toMatchObject([{ message: "no module `custmer` in `shop`; did you mean `customer`?" }]);
+  });
+
+  test("one that is too long is not shown at what the prompt has for it, but where its room is reserved", () => {
+    const long = "one two three";
+    const at = (text: string) => [{ code: "argument-too-long", place: { column: shop.origin!.source.text.indexOf(text) + 2 } }];
+    expect(problems({ customer: long })).toMatchObject(at("<parameter variable"));
+    expect(problems({ m: { days: long } })).toMatchObject(at("<parameter name"));
+    expect(problems({ m: { days: "two" } })).toEqual([]);
+  });
 });
