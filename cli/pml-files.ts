@@ -25,7 +25,7 @@ export type ReadOptions = {
 };
 
 /** The file name that stands for standard input. */
-const STDIN = "-";
+export const STDIN = "-";
 
 /** The markup of a file or of standard input. Paths in standard input are relative to the working folder. */
 export function readFile(file: string, options: ReadOptions): Markup {
@@ -58,17 +58,28 @@ export async function openSchema(
   options: ReadOptions,
 ) {
   const files = readFiles(schemaFile, promptFile === undefined ? [] : [promptFile], options);
+  return openFiles(files, markupOptions(language, documents, options));
+}
+
+/** How a command's files are compiled; reads `--data`. */
+export function markupOptions(language: Language, documents: Documents | undefined, options: ReadOptions): MarkupOptions {
   const data = options.data === undefined ? undefined : readData(options.data);
-  const checked = compileFiles(files, {
+  return {
     language: languageOf(language),
     ...(documents && { documents }),
     ...(data && { data }),
     ...(options.budget !== undefined && { budget: options.budget }),
-  });
-  const layout = checked.files[0]?.layout;
-  if (!layout)
-    throw new KvspliceError("bad_markup", `${schemaFile} does not contain a valid schema; kvsplice pml check ${schemaFile} shows why.`);
-  return { layout, compiled: checked.files[1]?.compiled };
+  };
+}
+
+/** Compiles a schema and, if one is given, a prompt for it. @throws KvspliceError if the files are incomplete or invalid */
+export function openFiles(files: readonly Markup[], options: MarkupOptions) {
+  const [schema, prompt] = compileFiles(files, options).files;
+  if (!schema?.layout) {
+    const file = schema?.file;
+    throw new KvspliceError("bad_markup", `${file} does not contain a valid schema; kvsplice pml check ${file} shows why.`);
+  }
+  return { layout: schema.layout, compiled: prompt?.compiled };
 }
 
 /** Reads a schema's file and its prompts' files. @throws KvspliceError `bad_argument` if one is of the other kind */

@@ -8,14 +8,14 @@ type Options = { readonly from: "prompt-cache" | "jinja"; readonly out?: string 
 
 export function pmlImportCommand(): Command {
   return new Command("import")
-    .description("convert a Prompt Cache schema or prompt, or a static Jinja template, to PML")
+    .description("convert a Prompt Cache schema or prompt, or a static Jinja template or chat prompt, to PML")
     .argument("<file>", "the file to import; - is standard input")
     .addOption(new Option("--from <format>", "the file's format").choices(["prompt-cache", "jinja"]).default("prompt-cache"))
     .option("--out <file>", "write the markup to this file instead of standard output")
     .addHelpText(
       "after",
       `
-Differences in PML are reported on standard error, with line numbers.
+What is left to decide is reported on standard error.
 
 Examples:
   $ kvsplice pml import persona.xml --out persona.pml
@@ -36,7 +36,7 @@ function run(file: string, options: Options): void {
     .replace(/\..*$/, "")
     .replace(/[^\p{L}\p{N}_.-]/gu, "-");
   const { markup, notes } = options.from === "jinja" ? importJinja(text, name) : importPromptCache(text, shown);
-  for (const { line, message } of notes) process.stderr.write(`${shown}${line === undefined ? "" : `:${line}`}: ${message}\n`);
+  for (const note of notes) process.stderr.write(`${shown}: ${note}\n`);
   if (options.out === undefined) process.stdout.write(markup);
   else writeFileSync(options.out, markup);
 }

@@ -2,10 +2,10 @@ import { Command } from "commander";
 import { diffLines } from "diff";
 import pc from "picocolors";
 import { KvspliceError } from "../engine/index.js";
-import { type Compiled, type Documents, type RenderedPart, renderPrompt, textOfPrompt } from "../pml/index.js";
+import { type Compiled, type Markup, type MarkupOptions, type RenderedPart, renderPrompt, textOfPrompt } from "../pml/index.js";
 import { loadLanguage, type ModelOptions, modelOption } from "./model.js";
 import { withDocuments } from "./pml-documents.js";
-import { openSchema, type ReadOptions, readFile } from "./pml-files.js";
+import { markupOptions, openFiles, type ReadOptions, readFile, readFiles } from "./pml-files.js";
 import { positiveNumber } from "./positive-number.js";
 
 type Options = ReadOptions & ModelOptions & { readonly corpus?: string; readonly diff?: string; readonly json?: boolean };
@@ -41,10 +41,12 @@ Examples:
 async function render(schemaFile: string, promptFile: string, options: Options): Promise<void> {
   const language = await loadLanguage(options, options.corpus);
   await withDocuments(options.corpus === undefined ? {} : { corpus: options.corpus }, async (documents) => {
-    const open = (schema: string, prompt: string, found: Documents | undefined) =>
-      compiledOf(schema, prompt, openSchema(schema, prompt, language, found, options));
-    const compiled = await open(schemaFile, promptFile, documents);
-    if (options.diff === undefined) {
+    // Each is read once, as any of them may be standard input.
+    const [schema, prompt] = readFiles(schemaFile, [promptFile], options);
+    const other = options.diff === undefined ? undefined : readFile(options.diff, options);
+    const markup = markupOptions(language, documents, options);
+    const compiled = compiledOf(schema!, prompt!, markup);
+    if (!other) {
       const parts = renderPrompt(compiled);
       process.stdout.write(
         options.json
@@ -53,10 +55,9 @@ async function render(schemaFile: string, promptFile: string, options: Options):
       );
       return;
     }
-    const { kind } = readFile(options.diff, options);
-    const other = kind === "prompt" ? await open(schemaFile, options.diff, documents) : await open(options.diff, promptFile, documents);
-    const changes = diffLines(textOfPrompt(compiled), textOfPrompt(other));
-    const shared = sharedBlocks(compiled, other);
+    const changed = other.kind === "prompt" ? compiledOf(schema!, other, markup) : compiledOf(other, prompt!, markup);
+    const changes = diffLines(textOfPrompt(compiled), textOfPrompt(changed));
+    const shared = sharedBlocks(compiled, changed);
     if (options.json)
       process.stdout.write(
         `${JSON.stringify({ changes: changes.map(({ added, removed, value }) => ({ change: added ? "added" : removed ? "removed" : "same", text: value })), blocks: shared })}\n`,
@@ -65,12 +66,12 @@ async function render(schemaFile: string, promptFile: string, options: Options):
   });
 }
 
-async function compiledOf(schema: string, prompt: string, opened: ReturnType<typeof openSchema>): Promise<Compiled> {
-  const { compiled } = await opened;
+function compiledOf(schema: Markup, prompt: Markup, options: MarkupOptions): Compiled {
+  const { compiled } = openFiles([schema, prompt], options);
   if (!compiled)
     throw new KvspliceError(
       "bad_markup",
-      `${prompt} does not contain a valid prompt for ${schema}; kvsplice pml check ${schema} ${prompt} shows why.`,
+      `${prompt.file} does not contain a valid prompt for ${schema.file}; kvsplice pml check ${schema.file} ${prompt.file} shows why.`,
     );
   return compiled;
 }

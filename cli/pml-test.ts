@@ -9,9 +9,10 @@ import { withInterrupt } from "./interrupt.js";
 import { chooseModel, type ModelOptions, withModel, withModelOptions } from "./model.js";
 import { encodeMissing } from "./pml-blocks.js";
 import { withDocuments } from "./pml-documents.js";
-import { languageOf, type ReadOptions } from "./pml-files.js";
+import { languageOf, type ReadOptions, STDIN } from "./pml-files.js";
 import { progressBar } from "./progress.js";
 import { openConfiguredStore, type StoreOptions, withStoreOptions } from "./store.js";
+import { counted } from "./words.js";
 
 type Options = ReadOptions & StoreOptions & ModelOptions & { readonly store?: string; readonly corpus?: string; readonly json?: boolean };
 
@@ -43,7 +44,7 @@ type Result = { readonly name: string; readonly answer: string; readonly failure
 export function pmlTestCommand(): Command {
   return withModelOptions(withStoreOptions(new Command("test")))
     .description("run test cases: answer prompts and compare the answers with what is expected")
-    .argument("<files...>", "JSON files of test cases")
+    .argument("<files...>", "JSON files of test cases; - is standard input")
     .option("--store <dir>", "folder for the KV states of modules")
     .option("--corpus <dir>", "the corpus of the documents")
     .option("--allow-outside", "allow src and imports from outside a schema's folder")
@@ -95,7 +96,7 @@ async function test(files: string[], options: Options): Promise<void> {
       }
       const failed = results.filter(({ failures }) => failures.length > 0).length;
       if (options.json) process.stdout.write(`${JSON.stringify({ cases: results.length, failed, results })}\n`);
-      else process.stdout.write(`\n${results.length} cases, ${failed} failed.\n`);
+      else process.stdout.write(`\n${counted(results.length, "case")}, ${failed} failed.\n`);
       if (failed > 0) process.exitCode = 1;
     }),
   );
@@ -103,7 +104,7 @@ async function test(files: string[], options: Options): Promise<void> {
 
 function readSuite(file: string): z.output<typeof suite> {
   try {
-    return suite.parse(JSON.parse(readFileSync(file, "utf8")));
+    return suite.parse(JSON.parse(readFileSync(file === STDIN ? 0 : file, "utf8")));
   } catch (cause) {
     const reason = cause instanceof z.ZodError ? z.prettifyError(cause) : (cause as Error).message;
     throw new KvspliceError("bad_file", `${file} is not a file of test cases: ${reason}`, { cause });

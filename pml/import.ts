@@ -1,6 +1,4 @@
-import { parse as parseTemplate, tokenize } from "@huggingface/jinja";
 import { KvspliceError } from "../plan/index.js";
-import { module, parameter, schema, user, valueOf, variable } from "./builder.js";
 import { type Diagnostic, diagnosticList, hasErrors, renderDiagnostics } from "./diagnostic.js";
 import { formatPml } from "./format.js";
 import { parseMarkup } from "./parse.js";
@@ -12,8 +10,8 @@ import { parseXml, type XmlElement } from "./xml.js";
 export type Imported = {
   /** PML, formatted. */
   readonly markup: string;
-  /** What PML expresses differently or not at all, with the line in the source. */
-  readonly notes: readonly { readonly line?: number; readonly message: string }[];
+  /** What the author should decide. */
+  readonly notes: readonly string[];
 };
 
 /**
@@ -66,48 +64,4 @@ function mendMarks(text: string): string {
 
 function unusable(diagnostics: readonly Diagnostic[]): KvspliceError {
   return new KvspliceError("bad_markup", `This cannot be imported:\n${renderDiagnostics(diagnostics)}`);
-}
-
-/** Tokens reserved for a template's variable. */
-const VARIABLE_LENGTH = 64;
-
-/**
- * A Jinja template of text and variables as a schema: one module whose parameters are the variables, in a message that
- * stays open for the prompt's own text. A variable used in several places becomes a variable of the schema.
- *
- *     const { markup } = importJinja("Translate into {{ language }}:", "translate");
- *
- * @throws KvspliceError `bad_markup` if anything is not static: statements, filters, computed values
- */
-export function importJinja(template: string, name: string): Imported {
-  let body: readonly unknown[];
-  try {
-    body = parseTemplate(tokenize(template)).body;
-  } catch (cause) {
-    throw new KvspliceError("bad_markup", `This is not a Jinja template: ${(cause as Error).message}`, { cause });
-  }
-  const names = body.flatMap((node) =>
-    (node as { readonly type: string }).type === "Identifier" ? [String((node as { readonly value: unknown }).value)] : [],
-  );
-  const isShared = (name: string) => names.indexOf(name) !== names.lastIndexOf(name);
-  const children = body.flatMap((node): (string | SchemaNode)[] => {
-    const { type, value } = node as { readonly type: string; readonly value?: unknown };
-    if (type === "Comment") return [];
-    if (type === "StringLiteral") return [String(value)];
-    if (type !== "Identifier") {
-      throw new KvspliceError(
-        "bad_markup",
-        `The template has a ${type}, but only text and variables ({{ name }}) are static. Turn its branches into modules, and include them by name in each prompt.`,
-      );
-    }
-    const place = isShared(String(value)) ? valueOf : parameter;
-    return [place(String(value), { length: VARIABLE_LENGTH })];
-  });
-  const variables = [...new Set(names)];
-  const shared: readonly SchemaNode[] = variables.filter(isShared).map((each) => variable(each));
-  const tree = schema(name, ...shared, user({ open: true }, module("template", ...children)));
-  const notes = variables.map((each) => ({
-    message: `the ${isShared(each) ? "places of the variable" : "parameter"} \`${each}\` reserve${isShared(each) ? "" : "s"} ${VARIABLE_LENGTH} tokens; set the length it needs`,
-  }));
-  return { markup: formatPml(tree), notes };
 }

@@ -26,7 +26,8 @@ export { type Completion, completionsAt, type Draft, definitionOf, draftOf, type
 export { type ExportMessage, type ExportPart, messagesOf, toAnthropic, toOpenAi } from "./export.js";
 export { type Files, folderFiles, type ReadFile } from "./files.js";
 export { formatPml } from "./format.js";
-export { type Imported, importJinja, importPromptCache } from "./import.js";
+export { type Imported, importPromptCache } from "./import.js";
+export { importJinja } from "./jinja.js";
 export {
   blockNames,
   blocksOf,

@@ -296,10 +296,13 @@ describe("precompute and run", () => {
     expect((await pml("run", "trip.pml", "packing.pml", "--max-tokens", "0")).stderr).toContain("whole number, 1 or more");
   });
 
-  test("run says if there is no store, and --compare prints both times", async () => {
+  test("run says if there is no store, and --compare prints the three ways with times and divergence", async () => {
     const { pml } = folderOf({});
     const { stdout } = await pml("run", "trip.pml", "packing.pml", "--max-tokens", "2", "--compare");
     expect(stdout).toContain("--store DIR would keep them");
+    expect(stdout).toMatch(
+      /first token +KL, nats\ncached +\d+ ms +[\d.]+\nthe same positions, nothing cached +\d+ ms +[\d.]+\nnatural +\d+ ms/,
+    );
     expect(stdout).toMatch(/First token after \d+ ms without the cache, after \d+ ms with it: [\d.]+ times faster\./);
   });
 
@@ -462,6 +465,7 @@ test("run recomputes the share of the modules' tokens that --link sets", async (
 
 describe("the examples", () => {
   const PROMPTS = [
+    ["shots", "holiday", "Positive"],
     ["support", "orange-ring", "no connection"],
     ["support", "reset", "ten seconds"],
     ["review", "query", "as parameters"],
@@ -492,6 +496,42 @@ describe("the examples", () => {
     expect(run.answer).toContain(answer);
     expect(run.tokens.cached).toBeGreaterThan(5 * run.tokens.computed);
   });
+
+  test("the cases of those that have some pass", async () => {
+    const { pml } = folderOf({});
+    const files = ["contract", "migration", "tenants", "tools"].map((name) => join(EXAMPLES, name, "cases.json"));
+    expect(JSON.parse((await pml("test", ...files, "--json")).stdout)).toMatchObject({ cases: 9, failed: 0 });
+  });
+});
+
+describe("import and export", () => {
+  test("import prints PML of both formats, or writes it, and says what is left to decide", async () => {
+    const { pml, text } = folderOf({
+      "old.xml": `<schema name="old"><module name="m">if a < b && c</module></schema>`,
+      "ask.jinja": "system:\nBe {{ tone }}.\nuser:\n{{ question }}",
+    });
+    expect(await pml("import", "old.xml", "--out", "old.pml")).toMatchObject({ status: 0, stdout: "", stderr: "" });
+    expect((await pml("check", "old.pml")).stdout).toContain("0 errors, 0 warnings");
+    expect(text("old.pml")).toContain('context="all"');
+    const { stdout, stderr } = await pml("import", "ask.jinja", "--from", "jinja");
+    expect(stdout).toContain('<system>Be <parameter name="tone" length="64"/>.</system>');
+    expect(stderr).toContain("ask.jinja: the parameter `tone` reserves 64 tokens");
+    expect(pml.reading("Hi {{ name }}")("import", "-", "--from", "jinja").stdout).toContain('<schema name="stdin">');
+  });
+
+  test("export prints the messages of either API", async () => {
+    const { pml } = folderOf({ "values.json": JSON.stringify({ plan: { days: "four days" } }) });
+    const of = async (api: string) =>
+      JSON.parse((await pml("export", "trip.pml", "packing.pml", "--to", api, "--data", "values.json")).stdout);
+    const { messages } = await of("openai");
+    const system = "You answer questions from the given documents.";
+    expect(messages[0]).toEqual({ role: "system", content: system });
+    // What is stable comes first.
+    const said = "Tokyo never sleeps.\nThe traveller stays for four days.\nIt rains today.\nWhat is the weather like today?";
+    expect(messages[1]).toEqual({ role: "user", content: said });
+    expect(await of("anthropic")).toMatchObject({ system: [{ type: "text", text: system }], messages: [{ role: "user" }] });
+    expect((await pml("export", "trip.pml", "packing.pml", "--to", "nobody")).stderr).toContain("Allowed choices are openai, anthropic");
+  });
 });
 
 describe("test", () => {
@@ -513,6 +553,7 @@ describe("test", () => {
       /`plan\/days` is .*it takes text or a number[\s\S]*no parameter `dais` in `plan`; did you mean `days`\?/,
     );
     expect((await pml("test", "broken.json")).stderr).toMatch(/broken\.json is not a file of test cases/);
+    expect(pml.reading(cases({ contains: "" }))("test", "-").stdout).toContain("1 case, 0 failed.");
   });
 });
 
@@ -531,7 +572,7 @@ test("a budget leaves out modules with a priority, and says so", async () => {
   expect(JSON.parse(stdout).text).not.toContain("rains");
 });
 
-test("run, render and export fill a prompt with given values", async () => {
+test("a prompt is filled with given values", async () => {
   const { pml } = folderOf({ "values.json": JSON.stringify({ plan: { days: "four <days>", tokyo: false, miami: true }, today: false }) });
   const { text } = JSON.parse((await pml("render", "trip.pml", "packing.pml", "--data", "values.json", "--json")).stdout);
   expect(text).toContain("The traveller stays for four <days>.\nMiami is warm, wet and loud.\nWhat is the weather");

@@ -102,6 +102,36 @@ suite("Jinja templates", () => {
     expect(text).toContain("Dear Ada, hello. Yours, Ada");
   });
 
+  const said = (markup: string, prompt: string) =>
+    messagesOf(compiledOf(layoutOf(markup), prompt)).map(({ role, parts }) => [role, parts.map(({ text }) => text).join("")]);
+
+  test.for([
+    [
+      "lines of roles",
+      "system:\nYou are {{ name }}.\n  Be brief.\n\n# User:\nHi, {{ name }}\nassistant:\nuser: x\n\nuser:\n\n{{ question }}\n",
+    ],
+    [
+      "ChatML",
+      "<|im_start|>system\nYou are {{ name }}.\n  Be brief.<|im_end|>\n<|im_start|>user\nHi, {{ name }}<|im_end|>\n<|im_start|>assistant\nuser: x<|im_end|>\n<|im_start|>user\n{{ question }}<|im_end|>\n<|im_start|>assistant\n",
+    ],
+  ] as const)("a chat prompt becomes messages: %s", ([, template]) => {
+    const { markup } = importJinja(template, "chat");
+    expect(parseSchema(markup).diagnostics).toEqual([]);
+    expect(said(markup, `<prompt schema="chat" name="Ada"><template question="Why?"/></prompt>`)).toEqual([
+      ["system", "You are Ada.\n  Be brief."],
+      ["user", "Hi, Ada"],
+      ["assistant", "user: x"],
+      ["user", "Why?"],
+    ]);
+  });
+
+  test("a role's name within a text that begins otherwise is text", () => {
+    const { markup } = importJinja("This is a play.\nuser:\n{{ line }}", "play");
+    expect(said(markup, `<prompt schema="play"><template line="Oh!"/>Go on.</prompt>`)).toEqual([
+      ["user", "This is a play.\nuser:\nOh!Go on."],
+    ]);
+  });
+
   test.for(["{% if x %}a{% endif %}", "{{ a.b }}", "{{ a | upper }}", "{% for"])(
     "anything that is not static is refused: %s",
     (template) => {
