@@ -8,7 +8,7 @@
 export { type AuditOptions, audit, type Finding, FULL, type LinkAudit, recommended, summarise } from "./audit/audit.js";
 export { type QuestionsOptions, questionsFrom } from "./audit/questions.js";
 export { type Distance, distanceFrom, type Reference, referenceOf } from "./audit/reference.js";
-export type { CollectOptions, CollectReport } from "./care/collect.js";
+export { type CollectOptions, type CollectReport, collect } from "./care/collect.js";
 export type { DamagedBlock, DamagedRecord, MissingBlock, VerifyOptions, VerifyProgress, VerifyReport } from "./care/verify.js";
 export { type ChatOverModel, type ChatOverOptions, chatOver } from "./chat-over.js";
 export { type AnswerStats, CorpusAnswer, type Source } from "./corpus/answer.js";

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { pmlCommand } from "../../cli/pml.js";
 import type { PmlAudit } from "../../cli/pml-measure.js";
+import { storeCommand } from "../../cli/store-commands.js";
 import { runCommand } from "../support/cli/in-process.js";
 import { storedKeys } from "../support/engine/stored-bytes.js";
 
@@ -285,6 +286,18 @@ describe("precompute and run", () => {
     expect(run.compare.uncached.tokens).toMatchObject({ cached: 0, computed: shown.cached + shown.computed });
     expect(run.compare.natural.tokens.cached).toBe(0);
     for (const { kl } of [run.compare, run.compare.uncached]) expect(kl).toBeGreaterThan(0);
+  });
+
+  test("store gc removes the blocks of text that the schemas no longer have, and keeps the others", async () => {
+    const { folder, pml } = folderOf({});
+    await pml("precompute", "trip.pml", "--store", "kv");
+    writeFileSync(join(folder, "trip.pml"), SCHEMA.replace("warm, wet", "hot, wet"));
+    expect(JSON.parse((await pml("precompute", "trip.pml", "--store", "kv", "--json")).stdout)).toMatchObject({ stored: 3, encoded: 1 });
+    const store = (...args: string[]) => runCommand(storeCommand(), args, folder);
+    expect((await store("gc", "--store", "kv")).stderr).toContain("Name the PML schemas whose modules stay");
+    const collected = JSON.parse((await store("gc", "--store", "kv", "--schema", "trip.pml", "--json")).stdout);
+    expect(collected).toMatchObject({ unreferenced: 1, removed: 1 });
+    expect(JSON.parse((await pml("precompute", "trip.pml", "--store", "kv", "--json")).stdout)).toMatchObject({ stored: 4, encoded: 0 });
   });
 
   test("run stores missing blocks, and streams at most --max-tokens", async () => {
