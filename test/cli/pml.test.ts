@@ -452,6 +452,16 @@ describe("audit", () => {
     ]);
   });
 
+  test("finds what mends a module of an example, with the divergence before and after", async () => {
+    const { pml } = folderOf({});
+    const [schema, bakery] = ["schema.pml", "bakery.pml"].map((file) => join(EXAMPLES, "tenants", file)) as [string, string];
+    const { modules } = JSON.parse((await pml("audit", schema, bakery, "--link", "0.15", "--json")).stdout) as PmlAudit;
+    const hours = modules.find(({ module }) => module === "bakery-hours");
+    expect(hours?.suffers).toBe(true);
+    const [best] = hours!.mends;
+    expect(best!.after).toBeLessThan(best!.before / 4);
+  });
+
   test("prints a table that names modules that suffer, and refuses an invalid tolerance", async () => {
     const { pml } = folderOf(files);
     const { stdout } = await pml("audit", "s.pml", "p.pml", "--tolerance", "1", "--link", "head=1");
