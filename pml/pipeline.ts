@@ -113,11 +113,13 @@ function wrongSchema({ schema }: Prompt, given: readonly SchemaFile[], named: re
   return `none of the given files defines schema \`${schema}\`; name its file too`;
 }
 
-/** Warnings about what no given prompt uses, for schemas with a prompt among the files. */
-export function checkMarkupUsage(files: readonly Markup[]): readonly Diagnostic[] {
+/** Warnings about what no given prompt uses, with a program's values, for schemas with a prompt among the files. */
+export function checkMarkupUsage(files: readonly Markup[], data: Data = {}): readonly Diagnostic[] {
   const found = files.flatMap((each) => {
     if (each.kind !== "schema") return [];
-    const prompts = files.flatMap((other) => (other.kind === "prompt" && other.prompt.schema === each.schema.name ? [other.prompt] : []));
+    const prompts = files.flatMap((other) =>
+      other.kind === "prompt" && other.prompt.schema === each.schema.name ? [withData(each.schema, other.prompt, data).prompt] : [],
+    );
     return prompts.length === 0 ? [] : checkUsage(each.schema, prompts);
   });
   return inOrder(found, files);

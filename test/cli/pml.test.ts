@@ -109,6 +109,19 @@ describe("check", () => {
     expect(status).toBe(0);
   });
 
+  test("checks prompts with a program's values", async () => {
+    const { pml } = folderOf({
+      "packing.pml": `<prompt schema="trip"><today/>Go.</prompt>`,
+      "right.json": JSON.stringify({ plan: { days: 3, tokyo: true } }),
+      "wrong.json": JSON.stringify({ plan: { days: ["three"] } }),
+    });
+    const check = (...args: string[]) => pml("check", "trip.pml", "packing.pml", ...args);
+    const unused = async (...args: string[]) => (await check("--usage", ...args)).stdout.match(/includes `[^`]+`/g);
+    expect(await unused()).toEqual(["includes `plan`"]);
+    expect(await unused("--data", "right.json")).toEqual(["includes `plan/miami`"]);
+    expect(await check("--data", "wrong.json")).toMatchObject({ status: 1, stdout: expect.stringContaining("it takes text or a number") });
+  });
+
   test("reads standard input for -, with files relative to the working folder", async () => {
     const { pml } = folderOf({});
     expect(pml.reading(SCHEMA)("check", "-", "packing.pml").status).toBe(0);
