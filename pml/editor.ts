@@ -52,9 +52,20 @@ export function completionsAt(text: string, offset: number, schemas: ReadonlyMap
   const root = path[0] ?? (quote === undefined && attributes === "" ? "" : name);
   const isPrompt = root === "prompt";
   const schema = isPrompt ? schemas.get(/<prompt\b[^>]*?\bschema\s*=\s*["']([^"']*)/.exec(text)?.[1] ?? "") : undefined;
-  if (quote !== undefined) return valuesOf(name, /([^\s"'=]+)\s*=\s*$/.exec(attributes)?.[1] ?? "", schemas, value ?? "");
+  if (quote !== undefined) {
+    const attribute = /([^\s"'=]+)\s*=\s*$/.exec(attributes)?.[1] ?? "";
+    if (name === "prompt" && attribute === "schema") return valuesFrom(schemas.keys(), "schema");
+    return valuesOf(name, attribute, isPrompt ? [] : versionsOf(text, schemas), value ?? "");
+  }
   if (attributes !== "") return attributesOf(name, path, schema, isPrompt, attributes);
   return elementsWithin(path, schema, isPrompt);
+}
+
+/** The schema that a text is, as it is being written and, with its imports, as it was saved. */
+function versionsOf(text: string, schemas: ReadonlyMap<string, Schema>): readonly Schema[] {
+  const { schema } = draftOf(text, "");
+  const saved = schema && schemas.get(schema.name);
+  return [...(schema ? [schema] : []), ...(saved ? [saved] : [])];
 }
 
 function elementsWithin(path: readonly string[], schema: Schema | undefined, isPrompt: boolean): Completion[] {
@@ -107,18 +118,23 @@ function attributesOf(name: string, path: readonly string[], schema: Schema | un
   return [...known, ...own, ...values].filter(({ label }) => !given.has(label));
 }
 
-function valuesOf(element: string, attribute: string, schemas: ReadonlyMap<string, Schema>, written: string): Completion[] {
-  const value = (label: string, detail: string): Completion => ({ label, kind: "value", detail });
-  if (element === "prompt" && attribute === "schema") return [...schemas.keys()].map((name) => value(name, "schema"));
+function valuesFrom(labels: Iterable<string>, detail: string): Completion[] {
+  return Array.from(new Set(labels), (label) => ({ label, kind: "value", detail }));
+}
+
+function valuesOf(element: string, attribute: string, versions: readonly Schema[], written: string): Completion[] {
   if (element === "scaffold" && attribute === "modules") {
     const taken = new Set(written.split(/\s+/));
-    return [...schemas.values()]
-      .flatMap(({ children }) => [...modulesIn(children).keys()])
-      .filter((name) => !taken.has(name))
-      .map((name) => value(name, "module"));
+    return valuesFrom(
+      versions.flatMap(({ children }) => [...modulesIn(children).keys()]).filter((name) => !taken.has(name)),
+      "module",
+    );
   }
   if (attribute === "variable" || attribute === "if") {
-    return [...schemas.values()].flatMap((schema) => [...variablesOf(schema).keys()]).map((name) => value(name, "variable"));
+    return valuesFrom(
+      versions.flatMap((schema) => [...variablesOf(schema).keys()]),
+      "variable",
+    );
   }
   const words: Readonly<Record<string, readonly string[]>> = {
     cache: ["false", "true"],
@@ -129,7 +145,7 @@ function valuesOf(element: string, attribute: string, schemas: ReadonlyMap<strin
     context: CONTEXTS,
     type: element === "variable" ? VARIABLE_TYPES : PARAMETER_TYPES,
   };
-  return (words[attribute] ?? []).map((word) => value(word, `\`${attribute}\``));
+  return valuesFrom(words[attribute] ?? [], `\`${attribute}\``);
 }
 
 /** Names of the elements still open after a text. */

@@ -67,6 +67,11 @@ suite("completion", () => {
 
   test("offers variable names in conditions and parameters, and the allowed values of other attributes", () => {
     expect(at(`<schema name="shop"><module name="m" if="|`)).toEqual(["customer: variable", "premium: variable"]);
+    expect(at(`<schema name="new"><variable name="v"/><module name="m" if="|`)).toEqual(["v: variable"]);
+    expect(at(`<schema name="new"><module name="a">A</module><module name="b">B</module><scaffold name="ab" modules="a |`)).toEqual([
+      "b: module",
+    ]);
+    expect(at(`<prompt schema="shop"><user wrap="|`)).toEqual(["soft: `wrap`", "hard: `wrap`"]);
     expect(at(`<schema name="shop"><parameter variable="|`)).toEqual(["customer: variable", "premium: variable"]);
     expect(at(`<schema name="shop" context="|`)).toEqual(["none: `context`", "before: `context`", "all: `context`"]);
     expect(at(`<schema name="shop"><variable name="v" type="|`)).toContain("boolean: `type`");
