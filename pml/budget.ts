@@ -7,8 +7,9 @@ import type { Include, Module, Prompt, Schema, SchemaNode } from "./tree.js";
 
 /**
  * A prompt of at most `budget` tokens: while it has more, the included module of the lowest `priority` is left out; among
- * equals, the last. It is removed from the schema, so that no gap remains in the positions; the blocks of other modules
- * do not change. Modules without a priority are never left out.
+ * equals, the last. It is removed from the schema, so that no gap remains in the positions. The blocks of other modules
+ * do not change, except that of a module around it, whose text moves together, and with `context="all"` those of later modules.
+ * Modules without a priority are never left out.
  */
 export function compileWithin(schema: Schema, prompt: Prompt, budget: number, options: LayoutOptions & CompileOptions): CompiledPrompt {
   const { diagnostics, report } = diagnosticList();

@@ -10,9 +10,9 @@ const schema = schemaOf(`<schema name="s">
   <module name="d" priority="1">d d d d</module>
 </schema>`);
 const tokenizer = wordTokenizer();
-const within = (budget: number, includes = "<rules/><a/><b><c/></b><d/>") => {
+const within = (budget: number, includes = "<rules/><a/><b><c/></b><d/>", of = schema) => {
   const { prompt } = parsePrompt(`<prompt schema="s">${includes}Why?</prompt>`);
-  return compileWithin(schema, prompt!, budget, { tokenizer, chat });
+  return compileWithin(of, prompt!, budget, { tokenizer, chat });
 };
 
 test("leaves out modules of the lowest priority first, among equals the last, until the prompt fits", () => {
@@ -41,10 +41,12 @@ test("leaves no gap for modules that are left out, and reports each", () => {
   ]);
 });
 
-test("uses the blocks that are computed ahead for the modules that stay", () => {
-  const ahead = new Set(blocksOf(layoutSchema(schema, { tokenizer, chat }).layout!).map(({ tokens }) => tokens.join()));
-  for (const piece of within(13, "<rules/><a/><d/>").compiled!.plan.pieces)
-    if ("block" in piece) expect(ahead.has(piece.block.tokens.join())).toBe(true);
+test.for(["none", "before"] as const)("uses the blocks that are computed ahead for the modules that stay, context=%s", (context) => {
+  const seeing = { ...schema, context };
+  const ahead = blocksOf(layoutSchema(seeing, { tokenizer, chat }).layout!);
+  const { compiled, diagnostics } = within(13, "<rules/><a/><d/>", seeing);
+  expect(diagnostics.map(({ code }) => code)).toContain("module-left-out");
+  for (const piece of compiled!.plan.pieces) if ("block" in piece) expect(ahead).toContainEqual(piece.block);
 });
 
 test("reports both counts if the prompt is still too long without them", () => {
