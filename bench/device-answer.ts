@@ -8,7 +8,7 @@
  *     npx tsx bench/device-answer.ts [FILE.gguf] [--quick] [--json] [--device-only]
  */
 import { parseArgs } from "node:util";
-import type { ProductType } from "../engine/backend/cpu/product-type.js";
+import type { NumberType } from "../engine/backend/cpu/arithmetic.js";
 import { PROMPT_SLOTS } from "../engine/backend/webgpu/prompt-attention.js";
 import { type DeviceBlock, type DeviceRows, type DeviceSplice, PromptPasses } from "../engine/backend/webgpu/prompt-passes.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
@@ -24,7 +24,7 @@ const { values: options, positionals } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
-    products: { type: "string", default: "float16" },
+    type: { type: "string", default: "float16" },
     "device-only": { type: "boolean", default: false },
   },
 });
@@ -59,7 +59,7 @@ async function passes(): Promise<Record<string, Series>> {
     id: `bench ${await file.contentHash()}`,
     cacheDir: defaultCacheDir(),
     activations: "int8",
-    products: options.products as ProductType,
+    able: { type: options.type as NumberType, fused: true },
   });
   const rows = await device.grown(device.empty(), Math.max(long, documents * length + asked + steps + 8));
   const pass = (tokens: number, masked = false) =>

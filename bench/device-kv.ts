@@ -8,7 +8,7 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
-import type { ProductType } from "../engine/backend/cpu/product-type.js";
+import type { NumberType } from "../engine/backend/cpu/arithmetic.js";
 import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { differenceOf } from "../engine/backend/webgpu/open.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
@@ -21,7 +21,7 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     tokens: { type: "string", default: "8" },
-    products: { type: "string", default: "float16" },
+    type: { type: "string", default: "float16" },
     json: { type: "boolean", default: false },
   },
 });
@@ -48,7 +48,7 @@ const encoder = await BatchEncoder.open({
   id,
   cacheDir: defaultCacheDir(),
   activations: "int8",
-  products: options.products as ProductType,
+  able: { type: options.type as NumberType, fused: true },
 });
 const [device] = await encoder.encode([document], "float32");
 await encoder.close();

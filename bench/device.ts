@@ -4,14 +4,14 @@
  * The processor encodes one document of 130 tokens per pass. `--quick` uses smaller ones, to try the program with only a driver
  * that computes on the processor.
  *
- * `--products float32` and `--activations float32` are for comparing ways of multiplying.
+ * `--type float32` and `--activations float32` are for comparing ways of multiplying.
  *
  *     npx tsx bench/device.ts [FILE.gguf] [--quick] [--json]
  */
 import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
+import type { NumberType } from "../engine/backend/cpu/arithmetic.js";
 import { CpuBackend } from "../engine/backend/cpu/backend.js";
-import type { ProductType } from "../engine/backend/cpu/product-type.js";
 import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { loadModel, surveyDevices } from "../engine/index.js";
@@ -25,7 +25,7 @@ const { values: options, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     quick: { type: "boolean", default: false },
-    products: { type: "string", default: "float16" },
+    type: { type: "string", default: "float16" },
     activations: { type: "string", default: "int8" },
     json: { type: "boolean", default: false },
   },
@@ -60,11 +60,11 @@ async function rateOf(tokens: number, pass: () => Promise<unknown>): Promise<num
   return seriesOf(rates).median;
 }
 
-const device = await BatchEncoder.open({ ...graphs, file, products: options.products as ProductType });
+const device = await BatchEncoder.open({ ...graphs, file, able: { type: options.type as NumberType, fused: true } });
 const passes: number[] = [];
 for (const { documents, tokens } of SHAPES) {
   const items = Array.from({ length: documents }, (_, i) => itemOf(tokens, 31 * i));
-  passes.push(await rateOf(documents * tokens, () => device.compute(items)));
+  passes.push(await rateOf(documents * tokens, () => device.compute(device.prepare(items, "int8"))));
 }
 await device.close();
 

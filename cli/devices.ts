@@ -29,7 +29,7 @@ Examples:
 }
 
 function toldOf({ hardware, trials, chosen, reason }: Survey) {
-  const speed = (trial: Trial | undefined) => trial && ("error" in trial ? trial : { gflops: trial.gflops, products: trial.products });
+  const speed = (trial: Trial | undefined) => trial && ("error" in trial ? trial : { gflops: trial.gflops, products: trial.type });
   return {
     cpu: { name: processor().name, cores: usableCores(), ...speed(trials.cpu) },
     gpus: hardware?.gpus ?? null,
@@ -46,7 +46,7 @@ function textOf({ hardware, trials, chosen, reason }: Survey): string {
       ? ""
       : "error" in trial
         ? `: ${trial.error}`
-        : `: ${trial.gflops.toFixed(trial.gflops < 10 ? 1 : 0)} GFLOP/s in ${trial.products}`;
+        : `: ${trial.gflops.toFixed(trial.gflops < 10 ? 1 : 0)} GFLOP/s in ${trial.type}`;
   const lines = [`processor  ${processor().name}, ${counted(usableCores(), "core")}${speed(trials.cpu)}`];
   for (const { name, memory_bytes } of hardware?.gpus ?? [])
     lines.push(`graphics   ${name}${memory_bytes === undefined ? "" : `, ${sizeText(memory_bytes)}`}`);

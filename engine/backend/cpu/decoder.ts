@@ -8,12 +8,12 @@ import {
   maskKinds,
   watchedLayers,
 } from "../../model/spec.js";
+import { floatToHalf } from "../../model/tensors/quantize.js";
 import type { Activations } from "./activations.js";
+import { type Arithmetic, exactly, type ScaledValues, type ScaledWeight } from "./arithmetic.js";
 import { type Attend, type OnShares, writeAttention } from "./attention.js";
 import { expertsOf, gated } from "./experts.js";
-import { linear, type Weight } from "./linear.js";
 import type { GraphWriter } from "./onnx.js";
-import type { ProductType } from "./product-type.js";
 import { queriesByGroup, rowsOf, TensorReader } from "./rows.js";
 import { roundedLinear } from "./w8a8.js";
 
@@ -28,11 +28,11 @@ export type Purpose =
   | { readonly kind: "adapted" }
   | { readonly kind: "magnitudes" }
   | { readonly kind: "encode"; readonly adapted: boolean; readonly magnitudes: Magnitudes }
-  | { readonly kind: "batch"; readonly products: ProductType; readonly attention: WriteAttention }
+  | { readonly kind: "batch"; readonly arithmetic: Arithmetic; readonly attention: WriteAttention; readonly ends: () => void }
   /** With `ends`, which writes its output, the graph ends with the last layer's attention. */
   | {
       readonly kind: "remote";
-      readonly products: ProductType;
+      readonly arithmetic: Arithmetic;
       readonly attention: WriteAttention;
       readonly ends?: (() => void) | undefined;
     };
@@ -93,9 +93,16 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
   const slots = purpose.kind === "answer" ? purpose.slots : 1;
   const { hidden, layers } = spec;
   const tensors = new TensorReader(file);
-  const epsilon = spec.normEpsilon;
-  const vector = (name: string) => graph.weight(tensors.vector(name, hidden), [hidden]);
-  const norm = (values: string, name: string) => graph.node("SimplifiedLayerNormalization", [values, vector(name)], { axis: -1, epsilon });
+  const arithmetic = "arithmetic" in purpose ? purpose.arithmetic : exactly(activations);
+  const ofType = (values: string) => (arithmetic.type === "float32" ? values : graph.cast(values, arithmetic.type));
+  const toFloat = (values: string) => (arithmetic.type === "float32" ? values : graph.cast(values, "float32"));
+  const { scales } = arithmetic;
+  const vector = (name: string, factor: number) => {
+    const values = tensors.vector(name, hidden).map((value) => value * factor);
+    return graph.weight(arithmetic.type === "float32" ? values : Uint16Array.from(values, floatToHalf), [hidden]);
+  };
+  // Norms of the residual stream see it scaled.
+  const epsilon = spec.normEpsilon * scales.residual ** 2;
   const times = (values: string, factor: number) => (factor === 1 ? values : graph.node("Mul", [values, graph.real(factor)]));
 
   const embeddings = graph.input("embeddings", "float32", [1, "S", hidden]);
@@ -103,18 +110,25 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
   const looks = purpose.kind === "look" ? new LooksWriter(graph, layers) : undefined;
   const attend = "attention" in purpose ? purpose.attention(graph, layers) : writeAttention(graph, tensors, layers, slots, looks?.add);
 
-  let residual = times(embeddings, spec.embedding.scale);
+  let residual = ofType(times(embeddings, spec.embedding.scale * scales.residual));
   const first = layers[0]!.attention.before;
-  let input = first === undefined ? residual : norm(residual, first);
+  let input =
+    first === undefined
+      ? residual
+      : graph.node("SimplifiedLayerNormalization", [residual, vector(first, scales.normed)], { axis: -1, epsilon });
   /** Adds a branch's result to the residual stream, and computes the next branch's input from it. */
   const join = (branch: string, { after, scale, next }: { after: string | undefined; scale: number; next: string | undefined }) => {
-    const result = times(after === undefined ? branch : norm(branch, after), scale);
+    const own =
+      after === undefined
+        ? branch
+        : graph.node("SimplifiedLayerNormalization", [branch, vector(after, scales.residual)], { axis: -1, epsilon: spec.normEpsilon });
+    const result = scale === 1 ? own : graph.node("Mul", [own, ofType(graph.real(scale))]);
     if (next === undefined) {
       residual = input = graph.node("Add", [result, residual]);
       return;
     }
     const [normed, sum] = graph.fresh(2) as [string, string];
-    graph.contrib("SkipSimplifiedLayerNormalization", [result, residual, vector(next)], { epsilon }, [normed, "", "", sum]);
+    graph.contrib("SkipSimplifiedLayerNormalization", [result, residual, vector(next, scales.normed)], { epsilon }, [normed, "", "", sum]);
     [residual, input] = [sum, normed];
   };
 
@@ -124,26 +138,35 @@ export function writeDecoder(graph: GraphWriter, file: ModelFile, spec: ModelSpe
     spec,
     slots,
     activations,
-    product: productWriter(graph, activations, purpose),
+    product: productWriter(graph, arithmetic, purpose),
+    arithmetic,
+    ofType,
+    toFloat,
     unturned: purpose.kind === "batch",
     grouped: !("attention" in purpose),
   };
   for (const [i, layer] of layers.entries()) {
     const { attention, feedForward, residualScale } = layer;
-    const attended = attentionOf(write, i, layer, input, rotate, attend);
+    const inputOf = (before: string | undefined) => ({ values: input, scale: before === undefined ? scales.residual : scales.normed });
+    const attended = attentionOf(write, i, layer, inputOf(attention.before), rotate, attend);
     if (looks && i + 1 === layers.length) return looks.output();
-    if (purpose.kind === "remote" && purpose.ends && i + 1 === layers.length) return purpose.ends();
-    if ((purpose.kind === "encode" || purpose.kind === "batch") && i + 1 === layers.length) return; // its keys and values have been computed
+    if ("ends" in purpose && purpose.ends && i + 1 === layers.length) {
+      if (arithmetic.type === "float16") writeSound(graph, residual);
+      return purpose.ends();
+    }
+    if (purpose.kind === "encode" && i + 1 === layers.length) return; // its keys and values have been computed
     join(attended, { after: attention.after, scale: residualScale, next: feedForward.before });
     const next = i + 1 < layers.length ? layers[i + 1]!.attention.before : spec.norm;
-    join(feedForwardOf(write, i, feedForward, input), { after: feedForward.after, scale: residualScale, next });
+    join(feedForwardOf(write, i, feedForward, inputOf(feedForward.before)), { after: feedForward.after, scale: residualScale, next });
   }
 
   if (purpose.kind === "magnitudes") return;
+  if (arithmetic.type === "float16") writeSound(graph, residual);
 
   const rows = graph.input("rows", "int64", ["R"]);
   const wanted = graph.node("Gather", [input, rows], { axis: 1 });
-  const head = linear(graph, wanted, [tensors.weight(spec.head.weight, spec.vocabulary, hidden)], activations, productsOf(purpose));
+  const headInput = { values: wanted, scale: scales.normed };
+  const head = toFloat(arithmetic.multiply(graph, headInput, [tensors.weight(spec.head.weight, spec.vocabulary, hidden)], arithmetic));
   graph.node("Identity", [softCapped(graph, times(head, spec.head.scale), spec.head.softCap)], {}, ["logits"]);
   graph.output("logits", [1, "R", spec.vocabulary]);
 }
@@ -155,6 +178,10 @@ type LayerWriter = {
   readonly slots: number;
   readonly activations: Activations;
   readonly product: ProductWriter;
+  readonly arithmetic: Arithmetic;
+  /** Float32 values in the arithmetic's type, and back. */
+  readonly ofType: (values: string) => string;
+  readonly toFloat: (values: string) => string;
   /** Whether keys are put out as they are before the rotary embedding. */
   readonly unturned: boolean;
   /** Whether queries are ordered by their place in their group (`queriesByGroup`). */
@@ -162,15 +189,14 @@ type LayerWriter = {
 };
 
 /** One linear layer over several weights, which is product p of a layer. */
-type ProductWriter = (layer: number, product: Product, input: string, weights: readonly Weight[]) => string;
+type ProductWriter = (layer: number, product: Product, input: ScaledValues, weights: readonly ScaledWeight[]) => string;
 
-const productsOf = (purpose: Purpose): ProductType => ("products" in purpose ? purpose.products : "float32");
-
-function productWriter(graph: GraphWriter, activations: Activations, purpose: Purpose): ProductWriter {
+function productWriter(graph: GraphWriter, arithmetic: Arithmetic, purpose: Purpose): ProductWriter {
   const multiply: ProductWriter = (layer, product, input, weights) => {
-    if (purpose.kind === "encode") return roundedLinear(graph, input, weights, purpose.magnitudes.get(magnitudesName(layer, product))!);
-    if (purpose.kind === "magnitudes") writeMagnitudes(graph, input, magnitudesName(layer, product), weights[0]!.tensor.shape[1]!);
-    return linear(graph, input, weights, activations, productsOf(purpose));
+    if (purpose.kind === "encode")
+      return roundedLinear(graph, input.values, weights, purpose.magnitudes.get(magnitudesName(layer, product))!);
+    if (purpose.kind === "magnitudes") writeMagnitudes(graph, input.values, magnitudesName(layer, product), weights[0]!.tensor.shape[1]!);
+    return arithmetic.multiply(graph, input, weights, arithmetic);
   };
   if (purpose.kind !== "adapted" && !(purpose.kind === "encode" && purpose.adapted)) return multiply;
   return (layer, product, input, weights) => {
@@ -179,7 +205,7 @@ function productWriter(graph: GraphWriter, activations: Activations, purpose: Pu
     const rows = weights.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
     const a = graph.input(`a.${layer}.${product}`, "float32", [columns, `R${layer}.${product}`]);
     const b = graph.input(`b.${layer}.${product}`, "float32", [`R${layer}.${product}`, rows]);
-    return graph.node("Add", [result, graph.node("MatMul", [graph.node("MatMul", [input, a]), b])]);
+    return graph.node("Add", [result, graph.node("MatMul", [graph.node("MatMul", [input.values, a]), b])]);
   };
 }
 
@@ -187,6 +213,19 @@ function writeMagnitudes(graph: GraphWriter, input: string, output: string, colu
   graph.node("ReduceMax", [graph.node("Abs", [input]), graph.integers([0, 1])], { keepdims: 0 }, [output]);
   graph.output(output, [columns]);
 }
+
+/** The output `SOUND [1, S, 1]`: 1 if all of a token's numbers so far were small enough for float16, and 0 if not. */
+function writeSound(graph: GraphWriter, residual: string): void {
+  // Whatever a layer does with infinite numbers, they or NaN remain in the residual stream.
+  const isFinite = graph.node("Less", [graph.node("Abs", [residual]), graph.cast(graph.real(LARGEST_HALF), "float16")]);
+  graph.node("ReduceMin", [graph.cast(isFinite, "float32"), graph.integers([2])], { keepdims: 1 }, [SOUND]);
+  graph.output(SOUND, [1, "S", 1]);
+}
+
+/** Name of the output that says whether a device's results can be used. */
+export const SOUND = "sound";
+
+const LARGEST_HALF = 65504;
 
 /** Sums how much attention the asking tokens pay to each row. */
 class LooksWriter {
@@ -234,10 +273,10 @@ function writeRotaries(graph: GraphWriter, { rotaries }: ModelSpec): Rotate {
 }
 
 function attentionOf(
-  { graph, tensors, spec, slots, product, unturned, grouped }: LayerWriter,
+  { graph, tensors, spec, slots, product, arithmetic, ofType, toFloat, unturned, grouped }: LayerWriter,
   index: number,
   layer: LayerSpec,
-  input: string,
+  input: ScaledValues,
   rotate: Rotate,
   attend: Attend,
 ): string {
@@ -250,11 +289,12 @@ function attentionOf(
   const queryRows = rowsOf(query.pairs, queries, headSize, rotary?.dimensions);
   const queryOrder = byGroup?.map((row) => queryRows[row]!) ?? queryRows;
   const keyOrder = rowsOf(key.pairs, width, headSize, rotary?.dimensions);
-  const qkv = product(index, "qkv", input, [
+  const projected = product(index, "qkv", input, [
     { ...tensors.weight(query, queries, hidden), rowOrder: queryOrder },
     { ...tensors.weight(key, width, hidden), rowOrder: keyOrder },
     tensors.weight(value, width, hidden),
   ]);
+  const qkv = toFloat(projected);
   const single = slots === 1;
   const names = { k: single ? `k.${index}.0` : "", v: single ? `v.${index}.0` : "" };
   const normed = attention.queryNorm !== undefined || attention.keyNorm !== undefined;
@@ -276,7 +316,14 @@ function attentionOf(
     v,
     rotary?.dimensions === headSize ? rotary.magnitude ** 2 : 1,
   );
-  return product(index, "output", attended, [{ ...tensors.weight(output, hidden, queries), columnOrder: byGroup }]);
+  const { scales } = arithmetic;
+  const scaled = scales.attended === 1 ? attended : graph.node("Mul", [attended, graph.real(scales.attended)]);
+  const weight = {
+    ...tensors.weight(output, hidden, queries),
+    columnOrder: byGroup,
+    scale: attention.after === undefined ? scales.residual : 1,
+  };
+  return product(index, "output", { values: ofType(scaled), scale: scales.attended }, [weight]);
 }
 
 /** If a rotary embedding rotates only part of each head, its magnitude applies only to that part. */
@@ -320,20 +367,21 @@ function normedHeads(
 }
 
 function feedForwardOf(
-  { graph, tensors, spec, product, activations }: LayerWriter,
+  { graph, tensors, spec, product, activations, arithmetic: { scales } }: LayerWriter,
   index: number,
   feedForward: FeedForwardSpec,
-  input: string,
+  input: ScaledValues,
 ): string {
   switch (feedForward.kind) {
     case "dense": {
       const { width, activation, gate, up, down } = feedForward;
-      const wide = (weight: LinearSpec) => tensors.weight(weight, width, spec.hidden);
-      const gateUp = product(index, "gateUp", input, [wide(gate), wide(up)]);
-      return product(index, "down", gated(graph, gateUp, width, activation), [tensors.weight(down, spec.hidden, width)]);
+      const wide = (weight: LinearSpec, scale: number) => ({ ...tensors.weight(weight, width, spec.hidden), scale });
+      const gateUp = product(index, "gateUp", input, [wide(gate, 1), wide(up, scales.inner)]);
+      const weight = { ...tensors.weight(down, spec.hidden, width), scale: feedForward.after === undefined ? scales.residual : 1 };
+      return product(index, "down", { values: gated(graph, gateUp, width, activation), scale: scales.inner }, [weight]);
     }
     case "experts":
-      return expertsOf(graph, tensors, feedForward, spec.hidden, activations, input);
+      return expertsOf(graph, tensors, feedForward, spec.hidden, activations, input.values);
   }
 }
 

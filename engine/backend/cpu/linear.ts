@@ -1,10 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { RawTensor } from "../../model/files/model-file.js";
 import { dequantize, type Form, formOf, keepsGroups, type Ordered, type PackedForm, pack } from "../../model/tensors/index.js";
-import { floatToHalf } from "../../model/tensors/quantize.js";
 import type { Activations } from "./activations.js";
 import type { GraphWriter } from "./onnx.js";
-import type { ProductType } from "./product-type.js";
 
 /** MatMulNBits' `accuracy_level`: 4 multiplies in int8, 0 in float32. */
 const ACCURACY_LEVEL: Record<Activations, number> = { int8: 4, float32: 0 };
@@ -18,19 +16,9 @@ export type Weight = Ordered & {
 /**
  * One linear layer `[1, tokens, columns] -> [1, tokens, rows]`; several weights over the same input become one, with the
  * rows of all in order. Their tensor types may differ: adjacent weights of the same form become one product.
- *
- * In float16, each row of the input is divided by its largest magnitude first, and the result multiplied by it: no model's numbers
- * are too large for that type.
  */
-export function linear(
-  graph: GraphWriter,
-  input: string,
-  weights: readonly Weight[],
-  activations: Activations,
-  type: ProductType = "float32",
-): string {
-  const largest = type === "float16" ? largestOf(graph, input) : undefined;
-  const source = new Source(graph, largest ? graph.cast(graph.node("Div", [input, largest]), type) : input, type);
+export function linear(graph: GraphWriter, input: string, weights: readonly Weight[], activations: Activations): string {
+  const source = new Source(graph, input);
   const products: string[] = [];
   for (const { form, parts } of runsOfOneForm(weights)) {
     if (form.kind === "float") products.push(floatProduct(graph, source, parts));
@@ -43,15 +31,8 @@ export function linear(
     }
   }
   const joined = products.length === 1 ? products[0]! : graph.node("Concat", products, { axis: 2 });
-  const product = largest ? graph.node("Mul", [graph.cast(joined, "float32"), largest]) : joined;
   const biases = biasesOf(weights);
-  return biases ? graph.node("Add", [product, graph.weight(biases, [biases.length])]) : product;
-}
-
-/** The largest magnitude of each row of `[1, tokens, columns]`: `[1, tokens, 1]`, never 0. */
-function largestOf(graph: GraphWriter, input: string): string {
-  const largest = graph.node("ReduceMax", [graph.node("Abs", [input]), graph.integers([2])], { keepdims: 1 });
-  return graph.node("Add", [largest, graph.real(1e-20)]);
+  return biases ? graph.node("Add", [joined, graph.weight(biases, [biases.length])]) : joined;
 }
 
 type Run = { readonly form: Form; readonly parts: Weight[] };
@@ -74,13 +55,7 @@ class Source {
   constructor(
     private readonly graph: GraphWriter,
     readonly input: string,
-    readonly type: ProductType,
   ) {}
-
-  /** Weights in the input's type. */
-  ofType(values: Float32Array): Float32Array | Uint16Array {
-    return this.type === "float32" ? values : Uint16Array.from(values, floatToHalf);
-  }
 
   /** The sum of each group's activations, `[1, tokens, columns / group]`. */
   groupSums(columns: number, group: number): string {
@@ -105,7 +80,7 @@ class Source {
     const from = new Array<number>(runs);
     for (let i = 0; i < runs; i++) from[order[i * run]! / run] = i;
     const moved = this.graph.node("Gather", [apart, this.graph.integers(from)], { axis: 2 });
-    return new Source(this.graph, this.graph.node("Reshape", [moved, this.graph.integers([1, -1, order.length])]), this.type);
+    return new Source(this.graph, this.graph.node("Reshape", [moved, this.graph.integers([1, -1, order.length])]));
   }
 }
 
@@ -126,13 +101,13 @@ function packedProduct(graph: GraphWriter, source: Source, form: PackedForm, par
   const groups = columns / group;
   const infos = [
     { type: "uint8", dims: [rows, groups, (group * bits) / 8] },
-    { type: source.type, dims: [rows * groups] },
+    { type: "float32", dims: [rows * groups] },
     ...(offset === "zero points" ? [{ type: "uint8", dims: [rows * Math.ceil(groups / 2)] } as const] : []),
-    ...(offset === "minima" ? [{ type: source.type, dims: [groups, rows] } as const] : []),
+    ...(offset === "minima" ? [{ type: "float32", dims: [groups, rows] } as const] : []),
   ] as const;
   const names = graph.weights(infos, () => {
     const { data, scales, zeroPoints, minima } = pack(form, parts);
-    return [data, source.ofType(scales), zeroPoints ?? (minima && source.ofType(minima))].filter((values) => values !== undefined);
+    return [data, scales, zeroPoints ?? minima].filter((values) => values !== undefined);
   });
   const minima = offset === "minima" ? names.pop() : undefined;
   const attributes = { K: columns, N: rows, bits, block_size: group, accuracy_level: ACCURACY_LEVEL[activations] };
@@ -142,7 +117,7 @@ function packedProduct(graph: GraphWriter, source: Source, form: PackedForm, par
 
 function floatProduct(graph: GraphWriter, source: Source, parts: readonly Weight[]): string {
   const [rows, columns] = [rowsOf(parts), parts[0]!.tensor.shape[1]!];
-  const [weight] = graph.weights([{ type: source.type, dims: [columns, rows] }], () => [source.ofType(transposed(parts, rows, columns))]);
+  const [weight] = graph.weights([{ type: "float32", dims: [columns, rows] }], () => [transposed(parts, rows, columns)]);
   return graph.node("MatMul", [source.input, weight!]);
 }
 

@@ -1,15 +1,19 @@
 import { type InferenceSession, Tensor } from "../../../runtime/index.js";
 import type { Block, Precision } from "../../kv/block.js";
+import type { KvForm } from "../../kv/form.js";
 import { RotaryTable } from "../../kv/rotary.js";
 import type { ModelFile } from "../../model/files/model-file.js";
 import { kvFormOf, type ModelSpec, maskKinds } from "../../model/spec.js";
 import type { BlockItem } from "../backend.js";
 import { KvCache } from "../cpu/cache.js";
+import { SOUND } from "../cpu/decoder.js";
 import { Embedding } from "../cpu/embedding.js";
+import { integers } from "./buffers.js";
 import { type Room, roomWithin } from "./memory.js";
+import { type Groups, groupsOf, PACKED, type PackedBatch, unpackBlock } from "./packing.js";
 import { type DeviceGraphOptions, deviceGraphs } from "./session.js";
-import { anglesOf, embeddingsOf } from "./token-feeds.js";
-import { mustBeComputed } from "./valid.js";
+import { anglesOf, TokenEmbeddings } from "./token-feeds.js";
+import { mustBeComputed, mustBeSound } from "./valid.js";
 
 export type BatchEncoderOptions = DeviceGraphOptions & {
   /** Bytes of the device's memory that may be used; no limit if omitted. */
@@ -18,17 +22,24 @@ export type BatchEncoderOptions = DeviceGraphOptions & {
   readonly answers?: boolean | undefined;
 };
 
-/** What the device returned for a batch, each block padded to the same length. */
-export type ComputedBatch = {
+/** What one pass over blocks reads, each block padded to the same length, and which results it returns. */
+export type PreparedBatch = {
   readonly items: readonly BlockItem[];
+  readonly precision: Precision;
   readonly length: number;
-  readonly results: InferenceSession.ReturnType;
+  readonly groups: Groups;
+  readonly feeds: Readonly<Record<string, Tensor>>;
+  readonly wanted: readonly string[];
 };
+
+/** What the device returned for a batch: K and V of all rows, or what it packed. */
+export type ComputedBatch = Omit<PreparedBatch, "feeds" | "wanted"> & { readonly results: InferenceSession.ReturnType };
 
 /** Encodes batches of blocks on the device, in the current thread. */
 export class BatchEncoder {
-  private readonly embedding: Embedding;
+  private readonly embeddings: TokenEmbeddings;
   private readonly tables: readonly RotaryTable[];
+  private readonly form: KvForm;
   private readonly rows: KvCache;
 
   private constructor(
@@ -37,36 +48,58 @@ export class BatchEncoder {
     file: ModelFile,
     readonly room: Room,
   ) {
-    this.embedding = new Embedding(file);
+    this.embeddings = new TokenEmbeddings(new Embedding(file), spec.hidden);
     this.tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
-    this.rows = new KvCache(kvFormOf(spec), this.tables);
+    this.form = kvFormOf(spec);
+    this.rows = new KvCache(this.form, this.tables);
   }
 
   /**
    * @throws as `deviceGraphs` does, KvspliceError `bad_argument` if the model is larger than the memory, and ONNX Runtime's error if
    *   there is no device
    */
-  static async open({ memory, answers = false, ...options }: BatchEncoderOptions): Promise<BatchEncoder> {
+  static async open(options: BatchEncoderOptions): Promise<BatchEncoder> {
     const { file, spec } = options;
     const graphs = await deviceGraphs(options);
-    const room = roomWithin(spec, memory, graphs.weightsBytes, answers);
+    const room = roomWithin(options, graphs.weightsBytes);
     return new BatchEncoder(spec, await graphs.open("blocks.onnx"), file, room);
   }
 
   /** @throws as `compute` and `pack` do */
   async encode(items: readonly BlockItem[], precision: Precision): Promise<Block[]> {
-    return this.pack(await this.compute(items), precision);
+    return this.pack(await this.compute(this.prepare(items, precision)));
   }
 
-  /** One pass over all of them. */
-  async compute(items: readonly BlockItem[]): Promise<ComputedBatch> {
+  /** Makes one pass over all of these, for blocks of this precision: the device itself packs those in 8 bits. */
+  prepare(items: readonly BlockItem[], precision: Precision): PreparedBatch {
     const length = Math.max(...items.map(({ tokens }) => tokens.length));
-    const feeds = { ...this.tokensOf(items, length), ...this.masksOf(items, length) };
-    return { items, length, results: await this.session.run(feeds) };
+    const groups = groupsOf(items.map(({ from, tokens }, i) => ({ from: i * length + from, to: i * length + tokens.length })));
+    const packs = this.session.inputNames.includes("own");
+    const isPacked = packs && precision === "int8";
+    const wanted = this.session.outputNames.filter((name) => name === SOUND || isPackedOutput(name) === isPacked);
+    const feeds = { ...this.tokensOf(items, length), ...this.masksOf(items, length), ...(packs && tensorsOf(groups)) };
+    return { items, precision, length, groups, feeds, wanted };
+  }
+
+  /** The pass itself, in other threads than this. */
+  async compute({ feeds, wanted, ...batch }: PreparedBatch): Promise<ComputedBatch> {
+    return { ...batch, results: await this.session.run(feeds, wanted) };
   }
 
   /** @throws if the device computed nothing valid: its results are not used */
-  pack({ items, length, results }: ComputedBatch, precision: Precision): Block[] {
+  pack({ items, precision, length, groups, results }: ComputedBatch): Block[] {
+    const valuesOf = (name: string) => results[name]!.data as Float32Array;
+    items.forEach(({ tokens }, i) => {
+      if (SOUND in results) mustBeSound(valuesOf(SOUND).subarray(i * length, i * length + tokens.length));
+    });
+    if (PACKED[0] in results) {
+      const packed = Object.fromEntries(PACKED.map((name) => [name, results[name]!.data])) as PackedBatch;
+      return items.map(({ tokens, from }, i) => {
+        const block = unpackBlock(this.form.layers, packed, groups, i, tokens.length - from);
+        for (const scales of [block.kScales, block.vScales]) mustBeComputed(scales);
+        return block;
+      });
+    }
     return items.map((item, i) => {
       const from = i * length;
       this.rows.truncate(0);
@@ -75,7 +108,7 @@ export class BatchEncoder {
         const width = kvHeads * headSize;
         const written = this.rows.rows(layer, 0, item.tokens.length);
         for (const name of ["k", "v"] as const) {
-          const values = results[`${name}.${layer}.0`]!.data as Float32Array;
+          const values = valuesOf(`${name}.${layer}.0`);
           written[name].set(values.subarray(from * width, (from + item.tokens.length) * width));
           mustBeComputed(written[name].subarray(-width));
         }
@@ -97,7 +130,7 @@ export class BatchEncoder {
     const tokens = items.flatMap((item) => padded(item.tokens));
     const positions = items.flatMap((item) => padded(item.positions));
     return {
-      embeddings: embeddingsOf(this.embedding, this.spec.hidden, tokens),
+      embeddings: this.embeddings.of(tokens),
       dims: new Tensor("int64", BigInt64Array.from([items.length, length], BigInt), [2]),
       ...anglesOf(this.tables, positions),
     };
@@ -107,22 +140,33 @@ export class BatchEncoder {
   private masksOf(items: readonly BlockItem[], length: number): Record<string, Tensor> {
     const feeds: Record<string, Tensor> = {};
     const even = items.every(({ positions }) => positions.at(-1)! - positions[0]! === positions.length - 1);
-    maskKinds(this.spec.layers).kinds.forEach(({ window, group }, m) => {
+    maskKinds(this.spec.layers).kinds.forEach(({ window }, m) => {
       const of = window === undefined || even ? [Array.from({ length }, (_, i) => i)] : items.map(({ positions }) => positions);
-      const mask = new Float32Array(of.length * group * length * length).fill(-Infinity);
+      const mask = new Float32Array(of.length * length * length).fill(-Infinity);
       let row = 0;
       for (const positions of of) {
-        for (let query = 0; query < group * length; query++, row += length) {
-          const token = query % length;
-          for (let other = 0; other <= token; other++) {
-            // Padding sees itself.
-            const seen = window === undefined || other === token || positions[token]! - positions[other]! < window;
-            if (seen) mask[row + other] = 0;
-          }
+        for (let token = 0; token < length; token++, row += length) {
+          if (window === undefined) mask.fill(0, row, row + token + 1);
+          // Padding sees itself.
+          else
+            for (let other = 0; other <= token; other++)
+              if (other === token || positions[token]! - positions[other]! < window) mask[row + other] = 0;
         }
       }
-      feeds[`mask.${m}`] = new Tensor("float32", mask, [of.length, 1, group * length, length]);
+      feeds[`mask.${m}`] = new Tensor("float32", mask, [of.length, 1, 1, length, length]);
     });
     return feeds;
   }
+}
+
+function isPackedOutput(name: string): boolean {
+  return (PACKED as readonly string[]).includes(name);
+}
+
+function tensorsOf({ length, rows, isOwn }: Groups): Record<string, Tensor> {
+  return {
+    rows: new Tensor("int32", rows, [rows.length]),
+    own: new Tensor("float32", isOwn, [isOwn.length, 1]),
+    group: integers([length]),
+  };
 }

@@ -1,5 +1,5 @@
-/** Limits padding in a batch: no block is shorter than this share of the longest. */
-const LEAST_SHARE = 0.75;
+/** Limits padding in a batch: no block is shorter than this share of the longest. A batch with this share of its tokens is full. */
+export const LEAST_SHARE = 0.75;
 
 /**
  * Which of the waiting blocks one pass takes, given their lengths in order of arrival: the first, and those of similar

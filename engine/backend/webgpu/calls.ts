@@ -20,10 +20,12 @@ export type DeviceThreadOptions = Omit<DeviceGraphOptions, "file" | "onProgress"
 export type EncoderCalls = {
   /** How much there is room for: see `Room`. */
   open(options: DeviceThreadOptions): Promise<Room>;
-  /** One pass; its results are kept by the number of the batch. */
-  compute(given: { readonly number: Numbered; readonly items: readonly BlockItem[] }): Promise<void>;
+  /** Makes a pass, while another one may be running. It is kept by the number of the batch. */
+  prepare(given: { readonly number: Numbered; readonly items: readonly BlockItem[]; readonly precision: Precision }): void;
+  /** Runs the pass; its results are kept too. */
+  compute(number: Numbered): Promise<void>;
   /** A batch's blocks. The device is not needed for that, and its results are dropped. */
-  pack(given: { readonly number: Numbered; readonly precision: Precision }): Promise<Block[]>;
+  pack(number: Numbered): Promise<Block[]>;
   close(given: undefined): Promise<void>;
 };
 

@@ -2,14 +2,17 @@ import { cancelledError } from "../../../plan/index.js";
 import type { Thread } from "../../../runtime/thread.js";
 import type { Block } from "../../kv/block.js";
 import type { BlockEncoder, BlockItem, BlockOptions } from "../backend.js";
-import { batchOf, LONGEST_BLOCK, PassSize } from "./batch.js";
-import { deviceTurns, type EncoderCalls } from "./calls.js";
+import { batchOf, LEAST_SHARE, LONGEST_BLOCK, PassSize } from "./batch.js";
+import { deviceTurns, type EncoderCalls, type Numbered } from "./calls.js";
 
 type Waiting = BlockOptions & {
   readonly item: BlockItem;
   readonly resolve: (block: Block | undefined) => void;
   readonly reject: (error: unknown) => void;
 };
+
+/** Blocks of one pass, by the number that the thread knows it by. */
+type Batch = { readonly number: Numbered; readonly blocks: readonly Waiting[]; readonly prepared: Promise<void> };
 
 /** Number of blocks worth requesting at once: those of running passes, and those that gather for the next. */
 const AT_ONCE = 128;
@@ -69,55 +72,73 @@ export class DeviceEncoder implements BlockEncoder {
   }
 
   private async work(): Promise<void> {
-    // While the device computes one batch, the thread packs the blocks of the one before it.
+    // While the device computes one batch, the thread packs the blocks of the one before it, and prepares the next if that is full.
     let packing = Promise.resolve();
+    let next: Batch | undefined;
     for (;;) {
-      this.dropCancelled();
-      const [first] = this.waiting;
-      if (first === undefined) {
+      const batch = next ?? this.take();
+      next = undefined;
+      if (batch === undefined) {
         await packing;
         if (this.waiting.length === 0) break;
         continue;
       }
-      const alike = this.waiting.filter(({ precision }) => precision === first.precision);
-      const lengths = alike.map(({ item }) => item.tokens.length);
-      const chosen = batchOf(lengths, this.size.tokens).map((index) => alike[index]!);
-      for (const each of chosen) this.waiting.splice(this.waiting.indexOf(each), 1);
-      const number = this.batches++;
-      const computed = await this.attempt(chosen, () => this.compute(number, chosen));
+      const computing = this.attempt(batch, () => this.compute(batch));
+      next = this.take(LEAST_SHARE * this.size.tokens);
+      const computed = await computing;
       await packing;
-      if (computed) packing = this.attempt(chosen, () => this.pack(number, chosen)).then(() => undefined);
+      if (computed) packing = this.attempt(batch, () => this.pack(batch)).then(() => undefined);
+      if (!this.isLost) continue;
+      for (const { resolve } of next?.blocks ?? []) resolve(undefined);
+      next = undefined;
     }
     this.running = undefined;
   }
 
-  private compute(number: number, batch: readonly Waiting[]): Promise<void> {
-    const items = batch.map(({ item }) => item);
-    return deviceTurns(async () => {
+  /** The next batch, which is being prepared; undefined if nothing waits for it, or it would have fewer tokens than `least`. */
+  private take(least = 0): Batch | undefined {
+    this.dropCancelled();
+    const [first] = this.waiting;
+    if (first === undefined) return undefined;
+    const { precision } = first;
+    const alike = this.waiting.filter((each) => each.precision === precision);
+    const lengths = alike.map(({ item }) => item.tokens.length);
+    const blocks = batchOf(lengths, this.size.tokens).map((index) => alike[index]!);
+    if (tokensOf(blocks) < least) return undefined;
+    for (const each of blocks) this.waiting.splice(this.waiting.indexOf(each), 1);
+    const number = this.batches++;
+    const prepared = this.thread.ask("prepare", { number, items: blocks.map(({ item }) => item), precision });
+    prepared.catch(() => undefined); // reported by the pass
+    return { number, blocks, prepared };
+  }
+
+  private async compute({ number, blocks, prepared }: Batch): Promise<void> {
+    await prepared;
+    await deviceTurns(async () => {
       const start = performance.now();
-      await this.thread.ask("compute", { number, items });
-      this.size.took(tokensOf(batch), performance.now() - start);
+      await this.thread.ask("compute", number);
+      this.size.took(tokensOf(blocks), performance.now() - start);
     });
   }
 
-  private async pack(number: number, batch: readonly Waiting[]): Promise<void> {
+  private async pack({ number, blocks }: Batch): Promise<void> {
     await new Promise(setImmediate); // the next batch goes to the device first
-    const blocks = await this.thread.ask("pack", { number, precision: batch[0]!.precision });
+    const packed = await this.thread.ask("pack", number);
     this.failures = 0;
-    batch.forEach(({ resolve }, i) => resolve(blocks[i]!));
+    blocks.forEach(({ resolve }, i) => resolve(packed[i]!));
   }
 
   /** @returns false if it failed: the batch waits again, for smaller passes, or has been given up */
-  private async attempt(batch: readonly Waiting[], work: () => Promise<void>): Promise<boolean> {
+  private async attempt({ blocks }: Batch, work: () => Promise<void>): Promise<boolean> {
     try {
       await work();
       return true;
     } catch (error) {
-      if (batch.length === 1) this.fail(batch[0]!, (error as Error).message.trim());
+      if (blocks.length === 1) this.fail(blocks[0]!, (error as Error).message.trim());
       else {
         // Fewer tokens may fit in its memory.
-        this.size.failed(tokensOf(batch));
-        this.waiting.unshift(...batch);
+        this.size.failed(tokensOf(blocks));
+        this.waiting.unshift(...blocks);
       }
       return false;
     }

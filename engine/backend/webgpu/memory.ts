@@ -2,6 +2,7 @@ import { KvspliceError } from "../../../plan/index.js";
 import type { ModelSpec } from "../../model/spec.js";
 import { LONGEST_BLOCK, MOST_TOKENS } from "./batch.js";
 import { needsNoMask } from "./prompt-attention.js";
+import type { DeviceGraphOptions } from "./session.js";
 
 /** Prompts' KV on a device must have room for this many tokens, or answers are not computed there. */
 const LEAST_ROWS = 1024;
@@ -22,11 +23,19 @@ export type Room = {
  * @param weightsBytes which each session has
  * @throws KvspliceError `bad_argument` if there is not even enough for encoding
  */
-export function roomWithin(spec: ModelSpec, memory: number | undefined, weightsBytes: number, answers: boolean): Room {
+export function roomWithin(
+  {
+    spec,
+    able,
+    memory,
+    answers = false,
+  }: Pick<DeviceGraphOptions, "spec" | "able"> & { memory?: number | undefined; answers?: boolean | undefined },
+  weightsBytes: number,
+): Room {
   if (memory === undefined) return { mostTokens: MOST_TOKENS, kvBytes: answers ? undefined : 0, several: true };
   const most = (bytes: number) => Math.min(MOST_TOKENS, Math.floor(bytes / bytesOfToken(spec)));
   // For blocks, a prompt, what it attends to, and a prompt with a mask.
-  const sessions = needsNoMask(spec.layers) ? 4 : 3;
+  const sessions = needsNoMask(spec.layers, able.fused) ? 4 : 3;
   for (const several of answers ? [true, false] : []) {
     const half = (memory - (several ? sessions + 1 : sessions) * weightsBytes) / 2;
     if (half >= LEAST_ROWS * kvBytesOf(spec)) return { mostTokens: most(half), kvBytes: half, several };
@@ -46,6 +55,9 @@ function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(2)} GB`;
 }
 
+/** Copies of a pass's KV that packing it in 8 bits makes at once, in addition to the KV itself. */
+const PACKING = 4;
+
 /** The most memory that a token of a pass takes on the device: several rows of the widest layer at once, and the KV of all layers. */
 function bytesOfToken(spec: ModelSpec): number {
   const { hidden, layers } = spec;
@@ -53,5 +65,5 @@ function bytesOfToken(spec: ModelSpec): number {
     ...layers.map(({ attention: { heads, headSize }, feedForward: { width } }) => Math.max(4 * heads * headSize, 4 * width)),
   );
   const scores = 3 * Math.max(...layers.map(({ attention: { heads } }) => heads)) * LONGEST_BLOCK;
-  return Float32Array.BYTES_PER_ELEMENT * (4 * hidden + widest + scores) + kvBytesOf(spec);
+  return Float32Array.BYTES_PER_ELEMENT * (4 * hidden + widest + scores) + (1 + PACKING) * kvBytesOf(spec);
 }

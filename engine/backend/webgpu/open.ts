@@ -15,7 +15,7 @@ import type { Computes } from "./trial-passes.js";
 
 export type DeviceOptions = Wanted & {
   readonly device: DeviceChoice;
-  readonly thread: Omit<DeviceThreadOptions, "products">;
+  readonly thread: Omit<DeviceThreadOptions, "able">;
   /** Number of tokens of text that the processor and the device must encode in the same way. */
   readonly sample: readonly number[];
   /** Called with a sentence if `auto` chooses the processor, and if the device fails. */
@@ -64,13 +64,14 @@ export async function openDevices(processor: Backend, options: DeviceOptions): P
 
 async function opened(processor: Backend, tried: Computes, options: DeviceOptions): Promise<Devices> {
   const { spec, onNotice } = options;
-  const products = options.thread.activations === "float32" ? "float32" : tried.products;
   const program = new URL("./program.js", import.meta.url);
   const thread = new Thread<DeviceCalls>(program, `computing ${spec.name} on the device`, options.onProgress);
   try {
-    const room = await deviceTurns(() => thread.ask("open", { ...options.thread, products })).catch((error: unknown) => {
-      throw error instanceof KvspliceError ? error : unusable((error as Error).message);
-    });
+    const room = await deviceTurns(() => thread.ask("open", { ...options.thread, able: { type: tried.type, fused: tried.fused } })).catch(
+      (error: unknown) => {
+        throw error instanceof KvspliceError ? error : unusable((error as Error).message);
+      },
+    );
     let prompts: PromptDevice | undefined;
     const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice, () => prompts?.giveUp());
     const expected = await mustAgree(processor, encoder, options.sample);

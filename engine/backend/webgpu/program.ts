@@ -1,7 +1,7 @@
 import { answer, moved } from "../../../runtime/thread.js";
 import { arraysOf, type Block } from "../../kv/block.js";
 import { openModelFile } from "../../model/files/open.js";
-import { BatchEncoder, type ComputedBatch } from "./batch-encoder.js";
+import { BatchEncoder, type ComputedBatch, type PreparedBatch } from "./batch-encoder.js";
 import type { DeviceCalls, Numbered, NumberedPart } from "./calls.js";
 import { type DeviceBlock, type DevicePart, type DeviceRows, PromptPasses } from "./prompt-passes.js";
 import type { DeviceGraphOptions } from "./session.js";
@@ -10,6 +10,7 @@ import type { DeviceGraphOptions } from "./session.js";
 let options: DeviceGraphOptions;
 let encoder: BatchEncoder;
 let passes: PromptPasses;
+const prepared = new Map<Numbered, PreparedBatch>();
 const computed = new Map<Numbered, ComputedBatch>();
 const prompts = new Map<Numbered, DeviceRows>();
 const blocks = new Map<Numbered, DeviceBlock>();
@@ -24,13 +25,18 @@ const tell = answer<DeviceCalls>({
     encoder = await BatchEncoder.open({ ...options, ...given });
     return encoder.room;
   },
-  async compute({ number, items }) {
-    computed.set(number, await encoder.compute(items));
+  prepare({ number, items, precision }) {
+    prepared.set(number, encoder.prepare(items, precision));
   },
-  async pack({ number, precision }) {
+  async compute(number) {
+    const batch = prepared.get(number)!;
+    prepared.delete(number);
+    computed.set(number, await encoder.compute(batch));
+  },
+  async pack(number) {
     const batch = computed.get(number)!;
     computed.delete(number);
-    const made = encoder.pack(batch, precision);
+    const made = encoder.pack(batch);
     return moved(made, made.flatMap(bytesOf));
   },
   async answer() {

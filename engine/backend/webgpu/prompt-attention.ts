@@ -6,9 +6,12 @@ import type { GraphWriter } from "../cpu/onnx.js";
 /** GroupQueryAttention takes only heads of a multiple of this. */
 const FUSED_MULTIPLE = 8;
 
-/** Whether every token sees all rows before it in every layer, and the fused kernel computes that: there, no mask is needed. */
-export function needsNoMask(layers: readonly LayerSpec[]): boolean {
-  return layers.every((layer) => layer.attention.window === undefined && isFused(layer));
+/**
+ * Whether every token sees all rows before it in every layer, and the fused kernel computes that: there, no mask is needed.
+ * @param fused whether the device has that kernel
+ */
+export function needsNoMask(layers: readonly LayerSpec[], fused: boolean): boolean {
+  return fused && layers.every((layer) => layer.attention.window === undefined && isFused(layer));
 }
 
 /** On devices the fused kernel ignores soft-caps. */
@@ -24,6 +27,9 @@ export function written(buffer: string): string {
   return `${buffer}.written`;
 }
 
+/** Number of prompts, whether there is a mask, and whether the device has the fused kernel. */
+export type PromptAttention = { readonly slots: number; readonly masked: boolean; readonly fused: boolean };
+
 /**
  * Writes the attention of prompts whose KV is in buffers with room for C_i rows: slot i has S_i tokens in this pass, one slot
  * after the other (with several slots, `counts [slots]`), and buffers `keys.l.i`, `values.l.i` `[1, kv_heads, C_i, head_size]`, K after
@@ -33,9 +39,9 @@ export function written(buffer: string): string {
  * If masked, `mask.m.i [1, 1, S_i, total.i]` is added to the scores of the layers of kind m; otherwise each token sees all rows
  * before it. Layers without a fused kernel also need `rows.i [1, 1, S_i, 1]`, the pass's rows, and `all.i [1]`, which is `total.i`.
  */
-export function writePromptAttention({ slots, masked }: { readonly slots: number; readonly masked: boolean }) {
+export function writePromptAttention({ slots, masked, fused }: PromptAttention) {
   return (graph: GraphWriter, layers: readonly LayerSpec[]): Attend => {
-    const each = Array.from({ length: slots }, (_, slot) => writeSlot(graph, layers, slot, masked));
+    const each = Array.from({ length: slots }, (_, slot) => writeSlot(graph, layers, slot, { masked, fused }));
     if (slots === 1) return each[0]!;
     const counts = graph.input("counts", "int64", [slots]);
     const apart = (values: string) => {
@@ -55,7 +61,7 @@ export function writePromptAttention({ slots, masked }: { readonly slots: number
  * The attention of one prompt, masked, and how much attention its tokens pay to each row: the input `asks [1, 1, 1, S_0]` weighs the tokens,
  * and the output `looks [total.0]` is summed over the heads of the watched layers (`watchedLayers`).
  */
-export function writeLooks(): Pick<Extract<Purpose, { kind: "remote" }>, "attention" | "ends"> {
+export function writeLooks(fused: boolean): Pick<Extract<Purpose, { kind: "remote" }>, "attention" | "ends"> {
   const sums: string[] = [];
   let written: GraphWriter;
   return {
@@ -67,7 +73,7 @@ export function writeLooks(): Pick<Extract<Purpose, { kind: "remote" }>, "attent
         const weighed = graph.node("MatMul", [asks, shares]);
         sums.push(graph.node("ReduceSum", [weighed, graph.integers([0, 1, 2])], { keepdims: 0 }));
       };
-      return writeSlot(graph, layers, 0, true, { watched, add });
+      return writeSlot(graph, layers, 0, { masked: true, fused }, { watched, add });
     },
     ends: () => {
       written.node("Sum", sums, {}, ["looks"]);
@@ -79,11 +85,18 @@ export function writeLooks(): Pick<Extract<Purpose, { kind: "remote" }>, "attent
 /** Layers whose attention weights `[kv_heads, group, S, N]` are wanted. */
 type Watch = { readonly watched: ReadonlySet<number>; readonly add: OnShares };
 
-function writeSlot(graph: GraphWriter, layers: readonly LayerSpec[], slot: number, masked: boolean, watch?: Watch): Attend {
+function writeSlot(
+  graph: GraphWriter,
+  layers: readonly LayerSpec[],
+  slot: number,
+  { masked, fused }: Omit<PromptAttention, "slots">,
+  watch?: Watch,
+): Attend {
+  const isApart = (layer: number) => !fused || watch?.watched.has(layer) || !isFused(layers[layer]!);
   const [last, total] = [graph.input(`last.${slot}`, "int32", [1]), graph.input(`total.${slot}`, "int32", [1])];
   const { kinds, ofLayer } = maskKinds(layers);
   const masks = masked ? kinds.map((_, m) => graph.input(`mask.${m}.${slot}`, "float32", [1, 1, `S${slot}`, `N${slot}`])) : undefined;
-  const apart = masks && (watch || !layers.every(isFused)) ? writeApart(graph, layers, slot, watch) : undefined;
+  const apart = masks && layers.some((_, layer) => isApart(layer)) ? writeApart(graph, layers, slot, watch) : undefined;
 
   return (layer, q, k, v, enlarged) => {
     const { heads, kvHeads, headSize, scale } = layers[layer]!.attention;
@@ -91,7 +104,7 @@ function writeSlot(graph: GraphWriter, layers: readonly LayerSpec[], slot: numbe
     const [keys, values] = ["keys", "values"].map((name) => graph.input(`${name}.${layer}.${slot}`, "float32", shape)) as [string, string];
     for (const buffer of [keys, values]) graph.output(written(buffer), shape);
     const mask = masks?.[ofLayer[layer]!];
-    if (apart && (watch?.watched.has(layer) || !isFused(layers[layer]!))) return apart(layer, q, { k, v, keys, values }, mask!, enlarged);
+    if (apart && isApart(layer)) return apart(layer, q, { k, v, keys, values }, mask!, enlarged);
     const [result] = graph.fresh(1) as [string];
     return graph.contrib(
       "GroupQueryAttention",

@@ -6,13 +6,14 @@ import { RotaryTable } from "../../kv/rotary.js";
 import { kvFormOf, type MaskKind, type ModelSpec, maskKinds } from "../../model/spec.js";
 import type { PassPart } from "../backend.js";
 import { KvCache } from "../cpu/cache.js";
+import { SOUND } from "../cpu/decoder.js";
 import { Embedding } from "../cpu/embedding.js";
 import { Buffers, integers, type Upload } from "./buffers.js";
 import { needsNoMask, PROMPT_SLOTS, written } from "./prompt-attention.js";
 import { type DeviceGraphOptions, type DeviceGraphs, deviceGraphs, ON_DEVICE } from "./session.js";
 import { blockInput, type HeldPrecision, SPLICE_SIZES, spliceGraph, unitsOf } from "./splice-graph.js";
-import { anglesOf, embeddingsOf } from "./token-feeds.js";
-import { mustBeComputed } from "./valid.js";
+import { anglesOf, TokenEmbeddings } from "./token-feeds.js";
+import { mustBeComputed, mustBeSound } from "./valid.js";
 
 /** A score that no other comes near: with infinite ones, rows of which a kernel's tile shows none would give NaN. */
 const UNSEEN = -1e30;
@@ -38,8 +39,10 @@ export type DevicePart = Omit<PassPart, "cache"> & { readonly cache: DeviceRows 
 /** Keeps the KV of prompts in the device's memory and computes passes over them, in the current thread. */
 export class PromptPasses {
   private readonly form: KvForm;
+  /** Whether prompts need no mask if their tokens see all before them. */
+  private readonly plain: boolean;
   private readonly kinds: readonly MaskKind[];
-  private readonly embedding: Embedding;
+  private readonly embeddings: TokenEmbeddings;
   private readonly tables: readonly RotaryTable[];
   private readonly sessions = new Map<string, Promise<InferenceSession>>();
   /** For blocks that a graph has and a splice does not. */
@@ -51,11 +54,12 @@ export class PromptPasses {
     private readonly spec: ModelSpec,
     private readonly graphs: DeviceGraphs,
     private readonly buffers: Buffers,
-    { file }: DeviceGraphOptions,
+    { file, able }: DeviceGraphOptions,
   ) {
+    this.plain = needsNoMask(spec.layers, able.fused);
     this.form = kvFormOf(spec);
     this.kinds = maskKinds(spec.layers).kinds;
-    this.embedding = new Embedding(file);
+    this.embeddings = new TokenEmbeddings(new Embedding(file), spec.hidden);
     this.tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
   }
 
@@ -195,7 +199,7 @@ export class PromptPasses {
    * @throws if the device computes nothing valid
    */
   async run(parts: readonly DevicePart[]): Promise<Float32Array[]> {
-    const plain = needsNoMask(this.spec.layers);
+    const { plain } = this;
     if (parts.length > 1 && plain && !parts.every(seesAll)) {
       const results: Float32Array[] = [];
       for (const part of parts) results.push(...(await this.run([part])));
@@ -210,7 +214,7 @@ export class PromptPasses {
     if (slots.length > 1) feeds["counts"] = integers(slots.map((part) => part.tokens.length));
     const fetches = this.addParts(slots, session, feeds);
     if (rows.length > 0) fetches["logits"] = null;
-    const results = await session.run(feeds, fetches);
+    const results = await this.compute(session, feeds, fetches);
     const found = rows.length > 0 ? (results["logits"]!.data as Float32Array) : new Float32Array(0);
     let at = 0;
     return parts.map(({ cache, positions, logits }) => {
@@ -231,7 +235,7 @@ export class PromptPasses {
     const feeds: Record<string, Tensor> = { asks: new Tensor("float32", Float32Array.from(asks), [1, 1, 1, asks.length]) };
     const fetches = this.addParts([part], session, feeds);
     fetches["looks"] = null;
-    const looks = (await session.run(feeds, fetches))["looks"]!.data as Float32Array;
+    const looks = (await this.compute(session, feeds, fetches))["looks"]!.data as Float32Array;
     mustBeComputed(looks);
     return looks.slice();
   }
@@ -264,6 +268,17 @@ export class PromptPasses {
     await this.buffers.close();
   }
 
+  private async compute(
+    session: InferenceSession,
+    feeds: Record<string, Tensor>,
+    fetches: Record<string, Tensor | null>,
+  ): Promise<InferenceSession.ReturnType> {
+    const isChecked = session.outputNames.includes(SOUND);
+    const results = await session.run(feeds, isChecked ? { ...fetches, [SOUND]: null } : fetches);
+    if (isChecked) mustBeSound(results[SOUND]!.data as Float32Array);
+    return results;
+  }
+
   private session(name: string, open: () => Promise<InferenceSession>): Promise<InferenceSession> {
     const session = this.sessions.get(name) ?? open();
     this.sessions.set(name, session);
@@ -273,7 +288,7 @@ export class PromptPasses {
   /** What a pass over parts reads; returns what it writes in place. */
   private addParts(parts: readonly DevicePart[], session: InferenceSession, feeds: Record<string, Tensor>): Record<string, Tensor | null> {
     const tokens = parts.flatMap((part) => part.tokens);
-    feeds["embeddings"] = embeddingsOf(this.embedding, this.spec.hidden, tokens);
+    feeds["embeddings"] = this.embeddings.of(tokens);
     const positions = parts.flatMap((part) => part.positions);
     Object.assign(feeds, anglesOf(this.tables, positions));
     const fetches: Record<string, Tensor | null> = {};

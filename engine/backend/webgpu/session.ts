@@ -9,17 +9,20 @@ import type { ModelFile } from "../../model/files/model-file.js";
 import { modelName } from "../../model/files/name.js";
 import type { ModelSpec } from "../../model/spec.js";
 import type { Activations } from "../cpu/activations.js";
+import { type Arithmetic, exactly } from "../cpu/arithmetic.js";
 import { whileBuilding } from "../cpu/build.js";
 import { type Purpose, writeDecoder } from "../cpu/decoder.js";
+import { Embedding } from "../cpu/embedding.js";
 import { areGraphsSound, DEVICE_FILES, graphsFolder, WEIGHTS_FILE, writeManifest } from "../cpu/graph-folder.js";
 import { bytesOfWeight, GraphWriter, type WeightPlace } from "../cpu/onnx.js";
-import type { ProductType } from "../cpu/product-type.js";
 import { WeightsFile } from "../cpu/weights-file.js";
-import { writeBatchAttention } from "./attention.js";
+import { writeBatch } from "./attention.js";
+import { byteLinear } from "./byte-linear.js";
 import { needsNoMask, PROMPT_SLOTS, writeLooks, writePromptAttention } from "./prompt-attention.js";
+import type { Abilities } from "./trial-passes.js";
 
 /** Raise it with every change to what the device's graphs compute. */
-const GRAPHS_VERSION = 5;
+const GRAPHS_VERSION = 8;
 
 export type DeviceGraphOptions = {
   readonly file: ModelFile;
@@ -28,27 +31,54 @@ export type DeviceGraphOptions = {
   readonly id: string;
   readonly cacheDir: string;
   readonly activations: Activations;
-  /** The type of the numbers in linear layers; everything else is float32. */
-  readonly products: ProductType;
+  /** What the device can do. Its type is not used if activations are float32. */
+  readonly able: Abilities;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
 };
 
 /** A graph of a model for the device. */
 export type DeviceFile = (typeof DEVICE_FILES)[number];
 
+/**
+ * The root mean square of embeddings in the residual stream, at most: float16 has another 2^24 above it, for the few numbers that some
+ * models make very large, and norms can still take it back to 1.
+ */
+const EMBEDDED = 2 ** -8;
+
+/** Weights are multiplied by this, and the norms before them divided: the scales of 8-bit codes would be too small for float16. */
+const WEIGHTS = 2 ** 4;
+
+/** With these float16 holds 262,144 and more, and the largest of a group of 128 may be 0.03 and still be rounded to 8 bits. */
+const [ATTENDED, INNER] = [2 ** -3, 2 ** -2];
+
+const SAMPLED_TOKENS = 256;
+
+function arithmeticOf({ file, spec, activations, able }: DeviceGraphOptions): Arithmetic {
+  if (activations === "float32") return exactly(activations);
+  const tokens = Array.from({ length: SAMPLED_TOKENS }, (_, i) => Math.floor((i * spec.vocabulary) / SAMPLED_TOKENS));
+  const sample = new Float32Array(tokens.length * spec.hidden);
+  new Embedding(file).gather(tokens, sample);
+  const size = spec.embedding.scale * Math.sqrt(sample.reduce((sum, value) => sum + value ** 2, 0) / sample.length);
+  const residual = Math.min(1, 2 ** Math.round(Math.log2(EMBEDDED / size)));
+  const scales = { residual, normed: 1 / WEIGHTS, attended: Math.max(residual, ATTENDED), inner: INNER };
+  return { type: able.type, scales, multiply: byteLinear };
+}
+
 /** What each of the graphs is for. */
-function purposesOf({ layers }: ModelSpec, products: ProductType): Readonly<Record<DeviceFile, Purpose>> {
+function purposesOf(options: DeviceGraphOptions): Readonly<Record<DeviceFile, Purpose>> {
+  const { spec, able } = options;
+  const arithmetic = arithmeticOf(options);
   const prompts = (slots: number, masked: boolean): Purpose => ({
     kind: "remote",
-    products,
-    attention: writePromptAttention({ slots, masked }),
+    arithmetic,
+    attention: writePromptAttention({ slots, masked, fused: able.fused }),
   });
   return {
     "prompt.onnx": prompts(1, false),
     "masked.onnx": prompts(1, true),
-    "several.onnx": prompts(PROMPT_SLOTS, !needsNoMask(layers)),
-    "looks.onnx": { kind: "remote", products, ...writeLooks() },
-    "blocks.onnx": { kind: "batch", products, attention: writeBatchAttention },
+    "several.onnx": prompts(PROMPT_SLOTS, !needsNoMask(spec.layers, able.fused)),
+    "looks.onnx": { kind: "remote", arithmetic, ...writeLooks(able.fused) },
+    "blocks.onnx": { kind: "batch", arithmetic, ...writeBatch() },
   };
 }
 
@@ -75,8 +105,8 @@ export async function deviceGraphs(options: DeviceGraphOptions): Promise<DeviceG
 }
 
 async function built(options: DeviceGraphOptions): Promise<string> {
-  const { file, id, products, cacheDir, onProgress } = options;
-  const name = createHash("sha256").update(`${id} webgpu ${products} ${GRAPHS_VERSION}`).digest("hex");
+  const { file, id, able, cacheDir, onProgress } = options;
+  const name = createHash("sha256").update(`${id} webgpu ${able.type} ${able.fused} ${GRAPHS_VERSION}`).digest("hex");
   const folder = join(graphsFolder(cacheDir), `${name}-onnxruntime-${env.versions.node}`);
   const isSound = () => areGraphsSound(folder, "sampled", DEVICE_FILES);
   if (await isSound()) return folder;
@@ -95,7 +125,9 @@ async function built(options: DeviceGraphOptions): Promise<string> {
 }
 
 /** Writes graphs and weights to a temporary place and renames them: they appear complete or not at all. */
-async function build(folder: string, { file, spec, activations, products, onProgress }: DeviceGraphOptions): Promise<void> {
+async function build(folder: string, options: DeviceGraphOptions): Promise<void> {
+  const { file, spec, activations, onProgress } = options;
+  const purposes = purposesOf(options);
   const draft = await mkdtemp(`${folder}.draft-`);
   try {
     const made = join(draft, "built");
@@ -103,7 +135,7 @@ async function build(folder: string, { file, spec, activations, products, onProg
     let places: readonly WeightPlace[] | undefined;
     for (const name of DEVICE_FILES) {
       const graph = new GraphWriter();
-      writeDecoder(graph, file, spec, activations, purposesOf(spec, products)[name]);
+      writeDecoder(graph, file, spec, activations, purposes[name]);
       places ??= placeWeights(join(made, WEIGHTS_FILE), graph, timed("build", onProgress));
       const infos = graph.groups.flatMap(({ weights }) => weights);
       const own = new Map(infos.map((info, i) => [info.name, places![i]!]));

@@ -9,7 +9,7 @@ export type DeviceChoice = DeviceName | "auto";
 
 export const DEVICES: readonly DeviceChoice[] = ["cpu", "webgpu", "auto"];
 
-/** Computing on a graphics processor is new and not measured on a real one, so it must be requested. */
+/** Computing on a graphics processor has been measured on one card only, so it must be requested. */
 export const DEFAULT_DEVICE: DeviceChoice = "cpu";
 
 export type Survey = {

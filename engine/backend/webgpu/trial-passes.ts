@@ -1,10 +1,19 @@
 import { InferenceSession, Tensor } from "../../../runtime/index.js";
 import { floatToHalf } from "../../model/tensors/quantize.js";
+import type { NumberType } from "../cpu/arithmetic.js";
 import { GraphWriter } from "../cpu/onnx.js";
-import type { ProductType } from "../cpu/product-type.js";
+import { attendsRightly } from "./trial-attention.js";
 
-/** The speed of a trial's passes with products in a type, and their first results. */
-export type Computes = { readonly gflops: number; readonly results: readonly number[]; readonly products: ProductType };
+/** What a device can do. */
+export type Abilities = {
+  /** The type of numbers that it multiplies fastest. */
+  readonly type: NumberType;
+  /** Whether its fused attention kernel is right: ONNX Runtime's is not if fewer than 16 threads form a subgroup (1.30). */
+  readonly fused: boolean;
+};
+
+/** The speed of a trial's passes, and their first results. */
+export type Computes = Abilities & { readonly gflops: number; readonly results: readonly number[] };
 
 const COLUMNS = 1024;
 const GROUP = 32;
@@ -19,12 +28,13 @@ const TIMES_AS_MANY = 4;
 
 /** Times passes of the main work of encoding, products with 4-bit weights: on a device in float16, if it has that. */
 export async function computesOf(provider: "cpu" | "webgpu"): Promise<Computes> {
-  if (provider === "cpu") return timed(provider, "float32");
-  return timed(provider, "float16").catch(() => timed(provider, "float32"));
+  if (provider === "cpu") return { ...(await timed(provider, "float32")), fused: true };
+  const fastest = await timed(provider, "float16").catch(() => timed(provider, "float32"));
+  return { ...fastest, fused: await attendsRightly(provider) };
 }
 
-async function timed(provider: "cpu" | "webgpu", products: ProductType): Promise<Computes> {
-  const session = await InferenceSession.create(trialGraph(products), { executionProviders: [provider], logSeverityLevel: 4 });
+async function timed(provider: "cpu" | "webgpu", type: NumberType): Promise<Omit<Computes, "fused">> {
+  const session = await InferenceSession.create(trialGraph(type), { executionProviders: [provider], logSeverityLevel: 4 });
   try {
     const pass = async (rows: number) => {
       const input = Float32Array.from(scattered(rows * COLUMNS), (value) => value / 128 - 1);
@@ -37,21 +47,21 @@ async function timed(provider: "cpu" | "webgpu", products: ProductType): Promise
       const { ms } = await pass(rows);
       if (ms < LONG_MS && rows < MOST_ROWS) continue;
       const gflops = (2 * rows * COLUMNS * COLUMNS * PRODUCTS) / ms / 1e6;
-      return { gflops, results: [...values.slice(0, COLUMNS)], products };
+      return { gflops, results: [...values.slice(0, COLUMNS)], type };
     }
   } finally {
     await session.release();
   }
 }
 
-function trialGraph(products: ProductType): Uint8Array {
+function trialGraph(type: NumberType): Uint8Array {
   const graph = new GraphWriter();
   const input = graph.input("input", "float32", [1, "S", COLUMNS]);
-  let values = products === "float32" ? input : graph.cast(input, products);
+  let values = type === "float32" ? input : graph.cast(input, type);
   const codes = scattered((COLUMNS * COLUMNS) / 2);
   const scale = 0.2 / Math.sqrt(COLUMNS);
   const groups = (COLUMNS * COLUMNS) / GROUP;
-  const scales = products === "float32" ? new Float32Array(groups).fill(scale) : new Uint16Array(groups).fill(floatToHalf(scale));
+  const scales = type === "float32" ? new Float32Array(groups).fill(scale) : new Uint16Array(groups).fill(floatToHalf(scale));
   for (let product = 0; product < PRODUCTS; product++) {
     const weights = [graph.weight(codes, [COLUMNS, COLUMNS / GROUP, GROUP / 2]), graph.weight(scales, [scales.length])];
     const attributes = { K: COLUMNS, N: COLUMNS, bits: 4, block_size: GROUP, accuracy_level: 4 };

@@ -22,6 +22,25 @@ export function dequantize(tensor: RawTensor): Float32Array {
   return out;
 }
 
+/** Reads rows of a matrix as float32; each call overwrites the previous result. */
+export function rowReader({ name, type, shape, bytes }: RawTensor): (row: number) => Float32Array {
+  const encoding = encodingOf({ name, type });
+  const out = new Float32Array(shape[1]!);
+  const blocks = out.length / encoding.elements;
+  if (encoding.kind === "float") {
+    return (row) => {
+      encoding.read(bytes, row * blocks * encoding.bytes, blocks, out);
+      return out;
+    };
+  }
+  const codes = newCodes(encoding, out.length);
+  return (row) => {
+    encoding.unpack(bytes, row * blocks * encoding.bytes, blocks, codes);
+    writeValues(codes, encoding.group, out);
+    return out;
+  };
+}
+
 /** Weights unpacked at a time: they stay in the processor's first-level cache. */
 const CHUNK = 4096;
 

@@ -6,6 +6,8 @@ import type { KvCache } from "../../../engine/backend/cpu/cache.js";
 import type { PassRunner } from "../../../engine/backend/cpu/pass.js";
 import { differenceOf } from "../../../engine/backend/webgpu/open.js";
 import { type DeviceBlock, type DeviceRows, type DeviceSplice, PromptPasses } from "../../../engine/backend/webgpu/prompt-passes.js";
+import { trial } from "../../../engine/backend/webgpu/trial.js";
+import type { Computes } from "../../../engine/backend/webgpu/trial-passes.js";
 import { loadModel, type Model, openStore, type Plan } from "../../../engine/index.js";
 import type { Precision } from "../../../engine/kv/block.js";
 import { readSpec } from "../../../engine/model/arch/index.js";
@@ -19,6 +21,7 @@ import { OVER_DOCUMENTS } from "../../support/engine/webgpu/documents.js";
 import { findVulkan } from "../../support/engine/webgpu/vulkan.js";
 
 const isThere = await findVulkan();
+const able = (await trial("webgpu")) as Computes;
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-answering-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -53,12 +56,20 @@ class Pair {
     private rows: DeviceRows,
   ) {}
 
-  static async of(name: string, use: (pair: Pair) => Promise<void>): Promise<void> {
+  /** @param fused whether the device's fused attention kernel is used; it is right for fewer than 32 tokens at once everywhere */
+  static async of(name: string, use: (pair: Pair) => Promise<void>, fused = true): Promise<void> {
     const path = join(folder, `${name.replaceAll(/\W+/g, "-")}.gguf`);
     writeTiny(path, TINY_MODELS[name]!);
     const file = openModelFile(path);
     const spec = readSpec(file);
-    const device = await PromptPasses.open({ file, spec, id: name, cacheDir: folder, activations: "float32", products: "float32" });
+    const device = await PromptPasses.open({
+      file,
+      spec,
+      id: name,
+      cacheDir: folder,
+      activations: "float32",
+      able: { type: "float32", fused },
+    });
     try {
       await withRunner(file, spec, "float32", async (runner, createCache) => {
         const cache = createCache();
@@ -179,6 +190,13 @@ describe.skipIf(!isThere)("a prompt whose KV is on the device", () => {
       expect(await pair.difference(3, 25)).toBeLessThan(1e-5);
     });
   });
+
+  test.each(["llama", "gemma3"])(
+    "of %s has the processor's logits after many tokens at once, if the device can attend so",
+    async (name) => {
+      await Pair.of(name, (pair) => pair.pass(PROMPT, 0), able.fused);
+    },
+  );
 
   test.each(["qwen3", "gemma2"])("of %s has the same logits in a pass over several prompts", async (name) => {
     await Pair.of(name, async (pair) => {

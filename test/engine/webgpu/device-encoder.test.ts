@@ -12,6 +12,7 @@ import { FAKE_FORM, FakeBackend, fakeEngine } from "../../support/engine/fake-ba
 class FakeDevice {
   readonly passes: (readonly BlockItem[])[] = [];
   closed = false;
+  private readonly prepared = new Map<number, readonly BlockItem[]>();
   private readonly computed = new Map<number, Block[]>();
 
   constructor(private readonly able: { readonly blocks?: number; readonly passes?: number; readonly fails?: number } = {}) {}
@@ -19,15 +20,20 @@ class FakeDevice {
   readonly ask = async (name: keyof EncoderCalls, given: unknown): Promise<never> => {
     const answers: Record<keyof EncoderCalls, () => unknown> = {
       open: () => ({ mostTokens: 4096, kvBytes: undefined, several: true }),
-      compute: () => this.compute(given as { number: number; items: readonly BlockItem[] }),
-      pack: () => this.computed.get((given as { number: number }).number),
+      prepare: () => {
+        const { number, items } = given as { number: number; items: readonly BlockItem[] };
+        this.prepared.set(number, items);
+      },
+      compute: () => this.compute(given as number),
+      pack: () => this.computed.get(given as number),
       close: () => (this.closed = true),
     };
     return answers[name]() as never;
   };
   readonly close = async () => undefined;
 
-  private compute({ number, items }: { readonly number: number; readonly items: readonly BlockItem[] }): void {
+  private compute(number: number): void {
+    const items = this.prepared.get(number)!;
     this.passes.push(items);
     if (this.passes.length > (this.able.passes ?? Infinity)) throw new Error("device lost");
     if (items.some(({ tokens }) => tokens.length === this.able.fails)) throw new Error("validation error");
@@ -81,7 +87,7 @@ describe("a model with a device", () => {
     const { engine, backend } = await engineWith(device, notices);
     const blocks = await Promise.all(Array.from({ length: 8 }, (_, i) => engine.encode(source(10 * i))));
     expect(blocks.map((block) => tokensOf(block)[0])).toEqual([0, 10, 20, 30, 40, 50, 60, 70]);
-    expect(device.passes.map((items) => items.length)).toEqual([8, 4, 2, 2, 2, 2]);
+    expect(device.passes.map((items) => items.length)).toEqual([8, 4, 4, 2, 2, 2, 2]);
     expect({ notices, passes: backend.passes }).toEqual({ notices: [], passes: [] });
   });
 

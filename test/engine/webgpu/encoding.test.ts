@@ -4,12 +4,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { BlockItem } from "../../../engine/backend/backend.js";
 import type { Activations } from "../../../engine/backend/cpu/activations.js";
-import type { ProductType } from "../../../engine/backend/cpu/product-type.js";
+import type { NumberType } from "../../../engine/backend/cpu/arithmetic.js";
+import { KvCache } from "../../../engine/backend/cpu/cache.js";
 import { BatchEncoder } from "../../../engine/backend/webgpu/batch-encoder.js";
 import { hardware } from "../../../engine/backend/webgpu/devices.js";
 import { differenceOf, TOLERANCE } from "../../../engine/backend/webgpu/open.js";
 import { trial } from "../../../engine/backend/webgpu/trial.js";
 import { loadModel, type Model, openStore } from "../../../engine/index.js";
+import { type Block, GROUP_TOKENS, type Int8Block } from "../../../engine/kv/block.js";
 import { readSpec } from "../../../engine/model/arch/index.js";
 import { openModelFile } from "../../../engine/model/files/open.js";
 import { withRunner } from "../../support/engine/models/computed.js";
@@ -21,7 +23,7 @@ import { findVulkan } from "../../support/engine/webgpu/vulkan.js";
 
 const isThere = await findVulkan();
 const tried = isThere ? await trial("webgpu") : undefined;
-const hasHalf = tried !== undefined && !("error" in tried) && tried.products === "float16";
+const hasHalf = tried !== undefined && !("error" in tried) && tried.type === "float16";
 const folder = mkdtempSync(join(tmpdir(), "kvsplice-webgpu-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -39,13 +41,50 @@ const BLOCKS: readonly BlockItem[] = [
   { tokens: PROMPT.slice(18), positions: PROMPT.slice(18).map((_, i) => i), from: 12 },
 ];
 
+/** A block in 8 bits, as the processor makes it of the same values. */
+function rounded(block: Block): Int8Block {
+  const form = { layers: block.layers.map((layer) => ({ ...layer, kind: "kv", rotary: undefined }) as const) };
+  const cache = new KvCache(form, []);
+  cache.splice(block, new Int32Array(block.tokens));
+  return cache.extract(0, block.tokens, "int8") as Int8Block;
+}
+
+/** Gives an encoder of a tiny model, in float32, to `use`. */
+async function withDevice<T>(name: string, model: TinyModel, use: (device: BatchEncoder) => Promise<T>): Promise<T> {
+  const path = join(folder, `${name}.gguf`);
+  writeTiny(path, model);
+  const file = openModelFile(path);
+  const options = {
+    file,
+    spec: readSpec(file),
+    id: name,
+    cacheDir: folder,
+    activations: "float32",
+    able: { type: "float32", fused: true },
+  } as const;
+  const device = await BatchEncoder.open(options);
+  try {
+    return await use(device);
+  } finally {
+    await device.close();
+    file.close();
+  }
+}
+
 /** The largest difference between the blocks and those of the processor. */
-async function differenceIn(name: string, model: TinyModel, activations: Activations, products: ProductType): Promise<number> {
+async function differenceIn(name: string, model: TinyModel, activations: Activations, type: NumberType): Promise<number> {
   const path = join(folder, `${name.replaceAll(/\W+/g, "-")}.gguf`);
   writeTiny(path, model);
   const file = openModelFile(path);
   const spec = readSpec(file);
-  const device = await BatchEncoder.open({ file, spec, id: `${name} ${activations}`, cacheDir: folder, activations, products });
+  const device = await BatchEncoder.open({
+    file,
+    spec,
+    id: `${name} ${activations}`,
+    cacheDir: folder,
+    activations,
+    able: { type, fused: true },
+  });
   try {
     const found = await device.encode(BLOCKS, "float32");
     return await withRunner(file, spec, activations, async (processor, createCache) => {
@@ -69,20 +108,43 @@ describe.skipIf(!isThere)("a device that WebGPU computes on", () => {
     expect(await differenceIn(name, TINY_MODELS[name]!, "float32", "float32")).toBeLessThan(1e-5);
   });
 
-  test.skipIf(!hasHalf).each([...FAMILIES, ...(ALL ? OTHERS : [])])(
-    "encodes blocks of %s with products in float16 close to the processor's (skipped if the device has no float16)",
+  test("packs blocks in 8 bits as the processor does, with several groups of tokens and with none of what they see", async () => {
+    const tokens = Array.from({ length: 2 * GROUP_TOKENS + 7 }, (_, i) => PROMPT[i % PROMPT.length]!);
+    const item = { tokens, positions: [...tokens.keys()], from: 5 };
+    const blocks = [item, ...BLOCKS];
+    const [exact, packed] = await withDevice("packing", TINY_MODELS["llama"]!, async (device) => [
+      await device.encode(blocks, "float32"),
+      await device.encode(blocks, "int8"),
+    ]);
+    exact!.forEach((block, i) => {
+      const expected = rounded(block);
+      const found = packed![i] as Int8Block;
+      for (const name of ["k", "v"] as const) {
+        const most = Math.max(...found[name].map((code, at) => Math.abs(code - expected[name][at]!)));
+        expect(most).toBeLessThanOrEqual(1);
+      }
+      for (const name of ["kScales", "vScales"] as const)
+        expect(largestDifference(found[name], expected[name])).toBeLessThan(1e-6 * Math.max(...expected[name]));
+    });
+  });
+
+  test.each([...FAMILIES, ...(ALL ? OTHERS : [])])(
+    "encodes blocks of %s with everything rounded to 8 bits within the tolerance",
     async (name) => {
-      const difference = await differenceIn(name, TINY_MODELS[name]!, "float32", "float16");
+      const difference = await differenceIn(name, { ...TINY_MODELS[name]!, type: "Q8_0" }, "int8", "float32");
       expect(difference).toBeGreaterThan(0);
-      expect(difference).toBeLessThan(0.01);
+      expect(difference).toBeLessThan(TOLERANCE / 4);
     },
   );
 
-  test.each(["Q4_0", "Q8_0"] as const)("encodes with weights in %s and rounded activations within the tolerance", async (type) => {
-    const difference = await differenceIn(type, { ...TINY_MODELS["qwen3"]!, type }, "int8", "float32");
-    expect(difference).toBeGreaterThan(0);
-    expect(difference).toBeLessThan(TOLERANCE / 4);
-  });
+  test.skipIf(!hasHalf).each([...FAMILIES, ...(ALL ? OTHERS : [])])(
+    "encodes blocks of %s in float16 within the tolerance (skipped if the device has no float16)",
+    async (name) => {
+      const difference = await differenceIn(name, { ...TINY_MODELS[name]!, type: "Q4_0" }, "int8", "float16");
+      expect(difference).toBeGreaterThan(0);
+      expect(difference).toBeLessThan(TOLERANCE / 4);
+    },
+  );
 });
 
 test("a model whose weights exceed the memory limit is refused", async () => {
@@ -95,7 +157,7 @@ test("a model whose weights exceed the memory limit is refused", async () => {
     id: "large",
     cacheDir: folder,
     activations: "int8",
-    products: "float32",
+    able: { type: "float32", fused: true },
     memory: 1000,
   } as const;
   await expect(BatchEncoder.open(options)).rejects.toMatchObject({

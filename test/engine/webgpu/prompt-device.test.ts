@@ -234,10 +234,12 @@ describe("prompts on a device", () => {
 
 test("a limit on a device's memory is shared between encoding and answering, or all for encoding if both do not fit", () => {
   const weights = 100e6;
-  expect(roomWithin(spec, undefined, weights, true)).toEqual({ mostTokens: 4096, kvBytes: undefined, several: true });
-  expect(roomWithin(spec, undefined, weights, false).kvBytes).toBe(0);
-  expect(roomWithin(spec, 900e6, weights, true)).toMatchObject({ kvBytes: 200e6, several: true });
-  expect(roomWithin(spec, 501e6, weights, true)).toMatchObject({ kvBytes: 50.5e6, several: false });
-  expect(roomWithin(spec, 401e6, weights, true)).toMatchObject({ kvBytes: 0 });
-  expect(roomWithin(spec, 800e6, weights, false).mostTokens).toBeGreaterThanOrEqual(roomWithin(spec, 800e6, weights, true).mostTokens);
+  const able = { type: "float32", fused: true } as const;
+  const room = (memory: number | undefined, answers: boolean) => roomWithin({ spec, able, memory, answers }, weights);
+  expect(room(undefined, true)).toEqual({ mostTokens: 4096, kvBytes: undefined, several: true });
+  expect(room(undefined, false).kvBytes).toBe(0);
+  expect(room(900e6, true)).toMatchObject({ kvBytes: 200e6, several: true });
+  expect(room(501e6, true)).toMatchObject({ kvBytes: 50.5e6, several: false });
+  expect(room(401e6, true)).toMatchObject({ kvBytes: 0 });
+  expect(room(800e6, false).mostTokens).toBeGreaterThanOrEqual(room(800e6, true).mostTokens);
 });

@@ -76,12 +76,12 @@ describe("a survey", () => {
   const tried: string[] = [];
   const looks = (webgpu: Trial, here = found()): Looks => ({
     hardware: () => here,
-    trial: async (device) => (tried.push(device), device === "cpu" ? { gflops: 100, results, products: "float16" } : webgpu),
+    trial: async (device) => (tried.push(device), device === "cpu" ? { gflops: 100, results, type: "float16", fused: true } : webgpu),
   });
   beforeEach(() => {
     tried.length = 0;
   });
-  const fast: Trial = { gflops: 4000, results: [1.01, -2, 3], products: "float16" };
+  const fast: Trial = { gflops: 4000, results: [1.01, -2, 3], type: "float16", fused: true };
   const withGpu = () => files({ ...AMD, "usr/share/vulkan/icd.d/radeon_icd.json": driver("libvulkan_radeon.so"), ...SOFTWARE });
 
   test("chooses a graphics processor that is faster and computes the same results", async () => {
@@ -111,9 +111,17 @@ describe("a survey", () => {
 
   test.each<[string, Trial, string]>([
     ["fails", { error: "the driver ended the process (SIGSEGV)" }, "WebGPU does not work here: the driver ended the process (SIGSEGV)"],
-    ["computes other numbers", { gflops: 4000, results: [1, 2, 3], products: "float16" }, "results differ from the processor's"],
-    ["computes no numbers", { gflops: 4000, results: [Number.NaN, 0, 0], products: "float16" }, "results differ from the processor's"],
-    ["is hardly faster", { gflops: 120, results, products: "float16" }, "1.2 times as fast as the processor, but 1.5 are required"],
+    ["computes other numbers", { gflops: 4000, results: [1, 2, 3], type: "float16", fused: true }, "results differ from the processor's"],
+    [
+      "computes no numbers",
+      { gflops: 4000, results: [Number.NaN, 0, 0], type: "float16", fused: true },
+      "results differ from the processor's",
+    ],
+    [
+      "is hardly faster",
+      { gflops: 120, results, type: "float16", fused: true },
+      "1.2 times as fast as the processor, but 1.5 are required",
+    ],
   ])("does not choose one that %s", async (_, webgpu, reason) => {
     withGpu();
     expect(await surveyDevices({}, looks(webgpu))).toMatchObject({ chosen: "cpu", reason: expect.stringContaining(reason) });
