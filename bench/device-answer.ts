@@ -59,6 +59,7 @@ async function passes(): Promise<Record<string, Series>> {
     id: `bench ${await file.contentHash()}`,
     cacheDir: defaultCacheDir(),
     activations: "int8",
+    adapters: [],
     able: { type: options.type as NumberType, fused: true },
   });
   const rows = await device.grown(device.empty(), Math.max(long, documents * length + asked + steps + 8));

@@ -48,6 +48,7 @@ const encoder = await BatchEncoder.open({
   id,
   cacheDir: defaultCacheDir(),
   activations: "int8",
+  adapters: [],
   able: { type: options.type as NumberType, fused: true },
 });
 const [device] = await encoder.encode([document], "float32");

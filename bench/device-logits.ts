@@ -53,7 +53,7 @@ async function familyOf(name: string, folder: string): Promise<Family | undefine
   try {
     const spec = readSpec(file);
     try {
-      mustHave({ spec, adapters: [], encoding: "exact" });
+      mustHave({ spec, adapters: [], encoding: "exact", activations: "int8" });
     } catch {
       return undefined;
     }
@@ -65,6 +65,7 @@ async function familyOf(name: string, folder: string): Promise<Family | undefine
         id: `${name} ${activations}`,
         cacheDir: folder,
         activations,
+        adapters: [],
         able: tried as Computes,
       });
       const rows = await device.grown(device.empty(), PROMPT.length);

@@ -60,7 +60,7 @@ async function rateOf(tokens: number, pass: () => Promise<unknown>): Promise<num
   return seriesOf(rates).median;
 }
 
-const device = await BatchEncoder.open({ ...graphs, file, able: { type: options.type as NumberType, fused: true } });
+const device = await BatchEncoder.open({ ...graphs, file, adapters: [], able: { type: options.type as NumberType, fused: true } });
 const passes: number[] = [];
 for (const { documents, tokens } of SHAPES) {
   const items = Array.from({ length: documents }, (_, i) => itemOf(tokens, 31 * i));

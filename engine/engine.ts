@@ -171,7 +171,7 @@ export class Engine implements Model {
       this.mustFit(positions.at(-1)! + 1);
       const block = await this.parts.encoder?.encode(
         { tokens, positions, from: after.length },
-        { precision: this.precision, signal, background },
+        { precision: this.precision, signal, background, adapted: source.adapted },
       );
       if (block) return block;
       const encodings = background ? this.encodingsForLater : this.encodings;

@@ -123,7 +123,7 @@ async function modelOf(path: string, file: ModelFile, thread: ModelThread, optio
     encoding,
   };
   await options.onIdentified?.(identity);
-  if (device === "webgpu") mustHave({ spec, adapters, encoding });
+  if (device === "webgpu") mustHave({ spec, adapters, encoding, activations });
   const calibration = encoding === "exact" ? undefined : own.tokenizer.encode(CALIBRATION_TEXT).slice(0, CALIBRATION_TOKENS);
   const processor = await ThreadBackend.open(thread, {
     path,
@@ -141,6 +141,7 @@ async function modelOf(path: string, file: ModelFile, thread: ModelThread, optio
     spec,
     adapters,
     encoding,
+    activations,
     thread: { path, quantize, spec, id: graph, cacheDir, activations, memory: deviceMemory, answers: answerOn === "device" },
     sample: own.tokenizer.encode(CALIBRATION_TEXT).slice(0, SAMPLE_TOKENS),
     onNotice,

@@ -87,6 +87,8 @@ export type BlockOptions = {
   readonly signal: AbortSignal;
   /** Nobody is waiting for it: others go first. */
   readonly background?: boolean | undefined;
+  /** The model's encoding adapter acts on it, if it has one. */
+  readonly adapted?: boolean | undefined;
 };
 
 /** Encodes blocks alongside a backend, several in one pass, with the same KV except for rounding. */

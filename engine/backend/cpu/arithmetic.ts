@@ -8,8 +8,11 @@ export type NumberType = "float32" | "float16";
 /** Values `[1, tokens, columns]`, and by which power of two they are multiplied. */
 export type ScaledValues = { readonly values: string; readonly scale: number };
 
-/** A weight, and by which power of two its rows of the result are to be multiplied; 1 if omitted. */
-export type ScaledWeight = Weight & { readonly scale?: number };
+/**
+ * A weight, by which power of two its rows of the result are to be multiplied (1 if omitted), and which row of the file's tensor its first
+ * one is, before they are put in order.
+ */
+export type ScaledWeight = Weight & { readonly scale?: number; readonly from: number };
 
 /**
  * Writes one linear layer `[1, tokens, columns] -> [1, tokens, rows]`; several weights over the same input become one, with the rows of

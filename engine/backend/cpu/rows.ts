@@ -3,8 +3,8 @@ import type { ModelFile, RawTensor, TensorInfo } from "../../model/files/model-f
 import type { AttentionSpec, LinearSpec } from "../../model/spec.js";
 import { dequantize } from "../../model/tensors/index.js";
 
-/** The tensors of a linear layer. */
-type LinearTensors = { readonly tensor: RawTensor; readonly bias: RawTensor | undefined };
+/** The tensors of a linear layer, and which row of the tensor in the file the first one is. */
+type LinearTensors = { readonly tensor: RawTensor; readonly bias: RawTensor | undefined; readonly from: number };
 
 /** Reads the tensors that a specification names, and checks that they have the shapes that follow from it. */
 export class TensorReader {
@@ -12,12 +12,14 @@ export class TensorReader {
 
   /** A linear layer's weight `[rows, columns]`, and its bias. */
   weight({ tensor, rows: part, bias }: LinearSpec, rows: number, columns: number): LinearTensors {
-    if (!part) return { tensor: this.whole(tensor, [rows, columns]), bias: bias === undefined ? undefined : this.whole(bias, [rows]) };
+    if (!part)
+      return { tensor: this.whole(tensor, [rows, columns]), bias: bias === undefined ? undefined : this.whole(bias, [rows]), from: 0 };
     const [all, from] = [this.file.info(tensor).shape[0]!, part[0]];
     mustBe(this.file.info(tensor), [Math.max(all, part[1]), columns]);
     return {
       tensor: this.file.rows(tensor, from, rows),
       bias: bias === undefined ? undefined : within(this.whole(bias, [all]), from, rows),
+      from,
     };
   }
 
@@ -28,6 +30,7 @@ export class TensorReader {
     return Array.from({ length: experts }, (_, expert) => ({
       tensor: this.file.rows(tensor, expert * rows, rows),
       bias: biases && within(biases, expert * rows, rows),
+      from: expert * rows,
     }));
   }
 

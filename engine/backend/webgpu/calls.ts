@@ -2,13 +2,16 @@ import pLimit from "p-limit";
 import type { Range } from "../../../plan/index.js";
 import type { Thread } from "../../../runtime/thread.js";
 import type { Block, Precision } from "../../kv/block.js";
+import type { Adapter } from "../../model/adapter/index.js";
 import type { Quantization } from "../../model/files/open.js";
 import type { BlockItem, PassPart } from "../backend.js";
 import type { Room } from "./memory.js";
 import type { DeviceGraphOptions } from "./session.js";
 
 /** The model's files are opened in the thread. */
-export type DeviceThreadOptions = Omit<DeviceGraphOptions, "file" | "onProgress"> & {
+export type DeviceThreadOptions = Omit<DeviceGraphOptions, "file" | "onProgress" | "adapters"> & {
+  /** The adapters that act on blocks, and those that act on prompts. */
+  readonly adapters: Record<"blocks" | "prompts", readonly Adapter[]>;
   readonly path: string;
   readonly quantize: Quantization | undefined;
   /** Bytes of the device's memory that may be used; no limit if omitted. */

@@ -16,6 +16,8 @@ export class DeviceBackend implements Backend {
   constructor(
     private readonly device: PromptDevice,
     private readonly processor: Backend,
+    /** Whether an encoding adapter acts on some parts, which the device has no weights for in prompts. */
+    private readonly leavesAdapted: boolean,
   ) {}
 
   get form(): KvForm {
@@ -53,7 +55,7 @@ export class DeviceBackend implements Backend {
 
   run(parts: readonly PassPart[]): Promise<Float32Array[]> {
     return DeviceCache.run(
-      parts.map((part) => ({ ...part, cache: ownCache(part.cache) })),
+      parts.map((part) => ({ ...part, cache: ownCache(part.cache), adapted: part.adapted && this.leavesAdapted })),
       this.device,
       this.processor,
     );

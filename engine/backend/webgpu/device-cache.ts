@@ -14,7 +14,7 @@ type MadeOfBlock = {
 /** What some rows were made from: a spliced block, or computed tokens. */
 type Made = MadeOfBlock | ({ readonly kind: "tokens" } & Pick<PassPart, "tokens" | "positions" | "visible">);
 
-/** A part of a pass over one of these caches. */
+/** A part of a pass over one of these caches; those that are adapted are for the processor. */
 type Part = PassPart & { readonly cache: DeviceCache };
 
 /**
@@ -113,6 +113,7 @@ export class DeviceCache implements Cache {
     const leaves = await Promise.all(parts.map(({ cache }) => cache.enter()));
     try {
       const logits = new Map<Part, Float32Array>();
+      for (const { cache, adapted } of parts) if (adapted && !cache.moved) await cache.move();
       const there = parts.filter(({ cache }) => !cache.moved);
       try {
         for (const { cache, tokens } of there) await cache.makeRoom(tokens.length);

@@ -36,12 +36,14 @@ export class DeviceEncoder implements BlockEncoder {
    * @param mostTokens of one pass that fit in memory
    * @param onNotice called with a sentence for each block that the device fails, and when it is lost
    * @param onLost called when it is lost
+   * @param onlyAdapted whether it has the weights of the encoding adapter: then other blocks are not for it
    */
   constructor(
     private readonly thread: EncoderThread,
     mostTokens: number,
     private readonly onNotice: (notice: string) => void,
     private readonly onLost: () => void = () => undefined,
+    private readonly onlyAdapted = false,
   ) {
     this.size = new PassSize(mostTokens);
     this.longest = Math.min(LONGEST_BLOCK, mostTokens);
@@ -52,7 +54,7 @@ export class DeviceEncoder implements BlockEncoder {
   }
 
   async encode(item: BlockItem, options: BlockOptions): Promise<Block | undefined> {
-    if (this.isLost || item.tokens.length > this.longest) return undefined;
+    if (this.isLost || item.tokens.length > this.longest || (this.onlyAdapted && !options.adapted)) return undefined;
     return new Promise((resolve, reject) => {
       const later = options.background ? -1 : this.waiting.findIndex(({ background }) => background);
       this.waiting.splice(later < 0 ? this.waiting.length : later, 0, { item, ...options, resolve, reject });

@@ -15,7 +15,7 @@ import type { Computes } from "./trial-passes.js";
 
 export type DeviceOptions = Wanted & {
   readonly device: DeviceChoice;
-  readonly thread: Omit<DeviceThreadOptions, "able">;
+  readonly thread: Omit<DeviceThreadOptions, "able" | "adapters">;
   /** Number of tokens of text that the processor and the device must encode in the same way. */
   readonly sample: readonly number[];
   /** Called with a sentence if `auto` chooses the processor, and if the device fails. */
@@ -63,26 +63,30 @@ export async function openDevices(processor: Backend, options: DeviceOptions): P
 }
 
 async function opened(processor: Backend, tried: Computes, options: DeviceOptions): Promise<Devices> {
-  const { spec, onNotice } = options;
+  const { spec, adapters, onNotice } = options;
+  const prompts = adapters.filter(({ where }) => where === "both");
+  const acting = { blocks: adapters, prompts };
+  const onlyAdapted = prompts.length < adapters.length;
   const program = new URL("./program.js", import.meta.url);
   const thread = new Thread<DeviceCalls>(program, `computing ${spec.name} on the device`, options.onProgress);
   try {
-    const room = await deviceTurns(() => thread.ask("open", { ...options.thread, able: { type: tried.type, fused: tried.fused } })).catch(
-      (error: unknown) => {
-        throw error instanceof KvspliceError ? error : unusable((error as Error).message);
-      },
-    );
-    let prompts: PromptDevice | undefined;
-    const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice, () => prompts?.giveUp());
-    const expected = await mustAgree(processor, encoder, options.sample);
+    const room = await deviceTurns(() =>
+      thread.ask("open", { ...options.thread, able: { type: tried.type, fused: tried.fused }, adapters: acting }),
+    ).catch((error: unknown) => {
+      throw error instanceof KvspliceError ? error : unusable((error as Error).message);
+    });
+    let device: PromptDevice | undefined;
+    const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice, () => device?.giveUp(), onlyAdapted);
+    await mustAgree(await computedBlock(processor, options.sample, true), encoder, options.sample);
     if (!options.thread.answers) return { backend: processor, encoder };
     if (room.kvBytes === 0) {
       onNotice("Answers are computed on the processor: the device's memory has no room for prompts besides encoding.");
       return { backend: processor, encoder };
     }
+    const expected = await computedBlock(processor, options.sample, false);
     const check = () => mustAnswerAlike(thread, options.sample, expected);
-    prompts = new PromptDevice(thread, kvBytesOf(spec), room, check, onNotice);
-    return { backend: new DeviceBackend(prompts, processor), encoder };
+    device = new PromptDevice(thread, kvBytesOf(spec), room, check, onNotice);
+    return { backend: new DeviceBackend(device, processor, onlyAdapted), encoder };
   } catch (error) {
     await thread.close();
     throw error;
@@ -96,24 +100,24 @@ function unusable(why: string): KvspliceError {
   );
 }
 
-/**
- * A driver that computes something else would corrupt the store.
- * @returns the tokens' block, computed on the processor
- */
-async function mustAgree(processor: Backend, encoder: BlockEncoder, tokens: readonly number[]): Promise<Block> {
-  const positions = [...tokens.keys()];
-  const found = await encoder.encode({ tokens, positions, from: 0 }, { precision: "float32", signal: new AbortController().signal });
-  if (found === undefined) throw unusable("it failed to encode the first block");
+/** The tokens' block, computed on the processor, with its encoding adapters or without. */
+async function computedBlock(processor: Backend, tokens: readonly number[], adapted: boolean): Promise<Block> {
   const cache = processor.createCache();
   try {
     await cache.reserve(tokens.length);
-    await processor.run([{ cache, tokens, positions, logits: 0 }]);
-    const expected = await cache.extract(0, tokens.length, "float32");
-    mustBeNear(expected, found);
-    return expected;
+    await processor.run([{ cache, tokens, positions: [...tokens.keys()], logits: 0, adapted }]);
+    return await cache.extract(0, tokens.length, "float32");
   } finally {
     cache.free();
   }
+}
+
+/** A driver that computes something else would corrupt the store. */
+async function mustAgree(expected: Block, encoder: BlockEncoder, tokens: readonly number[]): Promise<void> {
+  const item = { tokens, positions: [...tokens.keys()], from: 0 };
+  const found = await encoder.encode(item, { precision: "float32", signal: new AbortController().signal, adapted: true });
+  if (found === undefined) throw unusable("it failed to encode the first block");
+  mustBeNear(expected, found);
 }
 
 /** Computes the tokens in a prompt, most of them at once and one after them, and splices their block into another. */

@@ -20,9 +20,9 @@ const bytesOf = (block: Block) => arraysOf(block).map(({ buffer }) => buffer as 
 const partOf = ({ prompt, ...part }: NumberedPart): DevicePart => ({ ...part, cache: prompts.get(prompt)! });
 
 const tell = answer<DeviceCalls>({
-  async open({ path, quantize, ...given }) {
-    options = { ...given, file: openModelFile(path, { quantize }), onProgress: tell };
-    encoder = await BatchEncoder.open({ ...options, ...given });
+  async open({ path, quantize, adapters, ...given }) {
+    options = { ...given, adapters: adapters.prompts, file: openModelFile(path, { quantize }), onProgress: tell };
+    encoder = await BatchEncoder.open({ ...options, ...given, adapters: adapters.blocks });
     return encoder.room;
   },
   prepare({ number, items, precision }) {

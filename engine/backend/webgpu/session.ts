@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { env, InferenceSession } from "../../../runtime/index.js";
 import { makeFolder, storageError } from "../../../storage/index.js";
 import { type LoadProgress, timed } from "../../load-progress.js";
+import { type Adapter, identityOf } from "../../model/adapter/index.js";
 import type { ModelFile } from "../../model/files/model-file.js";
 import { modelName } from "../../model/files/name.js";
 import type { ModelSpec } from "../../model/spec.js";
@@ -22,7 +23,7 @@ import { needsNoMask, PROMPT_SLOTS, writeLooks, writePromptAttention } from "./p
 import type { Abilities } from "./trial-passes.js";
 
 /** Raise it with every change to what the device's graphs compute. */
-const GRAPHS_VERSION = 8;
+const GRAPHS_VERSION = 9;
 
 export type DeviceGraphOptions = {
   readonly file: ModelFile;
@@ -31,6 +32,8 @@ export type DeviceGraphOptions = {
   readonly id: string;
   readonly cacheDir: string;
   readonly activations: Activations;
+  /** Adapters that act on all passes: they become part of the weights. None if activations are float32. */
+  readonly adapters: readonly Adapter[];
   /** What the device can do. Its type is not used if activations are float32. */
   readonly able: Abilities;
   readonly onProgress?: ((progress: LoadProgress) => void) | undefined;
@@ -53,7 +56,7 @@ const [ATTENDED, INNER] = [2 ** -3, 2 ** -2];
 
 const SAMPLED_TOKENS = 256;
 
-function arithmeticOf({ file, spec, activations, able }: DeviceGraphOptions): Arithmetic {
+function arithmeticOf({ file, spec, activations, able, adapters }: DeviceGraphOptions): Arithmetic {
   if (activations === "float32") return exactly(activations);
   const tokens = Array.from({ length: SAMPLED_TOKENS }, (_, i) => Math.floor((i * spec.vocabulary) / SAMPLED_TOKENS));
   const sample = new Float32Array(tokens.length * spec.hidden);
@@ -61,7 +64,7 @@ function arithmeticOf({ file, spec, activations, able }: DeviceGraphOptions): Ar
   const size = spec.embedding.scale * Math.sqrt(sample.reduce((sum, value) => sum + value ** 2, 0) / sample.length);
   const residual = Math.min(1, 2 ** Math.round(Math.log2(EMBEDDED / size)));
   const scales = { residual, normed: 1 / WEIGHTS, attended: Math.max(residual, ATTENDED), inner: INNER };
-  return { type: able.type, scales, multiply: byteLinear };
+  return { type: able.type, scales, multiply: byteLinear(adapters) };
 }
 
 /** What each of the graphs is for. */
@@ -105,8 +108,10 @@ export async function deviceGraphs(options: DeviceGraphOptions): Promise<DeviceG
 }
 
 async function built(options: DeviceGraphOptions): Promise<string> {
-  const { file, id, able, cacheDir, onProgress } = options;
-  const name = createHash("sha256").update(`${id} webgpu ${able.type} ${able.fused} ${GRAPHS_VERSION}`).digest("hex");
+  const { file, id, able, adapters, cacheDir, onProgress } = options;
+  const name = createHash("sha256")
+    .update(`${id} webgpu ${able.type} ${able.fused} ${identityOf(adapters) ?? ""} ${GRAPHS_VERSION}`)
+    .digest("hex");
   const folder = join(graphsFolder(cacheDir), `${name}-onnxruntime-${env.versions.node}`);
   const isSound = () => areGraphsSound(folder, "sampled", DEVICE_FILES);
   if (await isSound()) return folder;

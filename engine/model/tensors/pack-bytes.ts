@@ -4,6 +4,9 @@ import { newCodes } from "./encoding.js";
 import type { Ordered } from "./pack.js";
 import { encodingOf } from "./table.js";
 
+/** A matrix and what is added to the weights of its rows, in their order; nothing if omitted. */
+export type Changed = Ordered & { readonly change?: ((row: number, weights: Float32Array) => void) | undefined };
+
 /** Weights that share a scale and a zero. */
 export const BYTE_GROUP = 32;
 
@@ -18,11 +21,11 @@ export type PackedBytes = {
 };
 
 /**
- * The rows of several matrices of one width, one matrix below the other, whatever their types. Codes of 8 bits or fewer around 0
+ * The rows of several matrices of one width, one matrix below the other, whatever their types. Unless they are changed, codes of 8 bits or fewer around 0
  * in groups of 32 are kept; other weights are rounded to one of 256 steps from the least to the largest of their group, which moves
  * 4-bit weights by less than a thirtieth of their own step.
  */
-export function packBytes(parts: readonly Ordered[]): PackedBytes {
+export function packBytes(parts: readonly Changed[]): PackedBytes {
   const columns = parts[0]!.tensor.shape[1]!;
   const groups = columns / BYTE_GROUP;
   const rows = parts.reduce((sum, { tensor }) => sum + tensor.shape[0]!, 0);
@@ -32,12 +35,18 @@ export function packBytes(parts: readonly Ordered[]): PackedBytes {
     zeros: new Uint8Array(rows * groups).fill(MIDDLE),
   };
   let row = 0;
-  for (const { tensor, rowOrder } of parts) {
-    const write = hasCodesOfGroup(tensor) ? copyCodes(tensor) : roundRow(tensor);
+  for (const { tensor, rowOrder, change } of parts) {
+    const write = !change && hasCodesOfGroup(tensor) ? copyCodes(tensor) : roundRow(tensor);
     for (let i = 0; i < tensor.shape[0]!; i++, row++) {
       const own = <T extends Uint8Array | Float32Array>(values: T, length: number) =>
         values.subarray(row * length, (row + 1) * length) as T;
-      write(rowOrder ? rowOrder[i]! : i, own(packed.data, columns), own(packed.scales, groups), own(packed.zeros, groups));
+      const source = rowOrder ? rowOrder[i]! : i;
+      write(
+        { source, change: (weights) => change?.(i, weights) },
+        own(packed.data, columns),
+        own(packed.scales, groups),
+        own(packed.zeros, groups),
+      );
     }
   }
   return packed;
@@ -46,8 +55,13 @@ export function packBytes(parts: readonly Ordered[]): PackedBytes {
 /** The code that stands for 0 in a group without another. */
 const MIDDLE = 128;
 
-/** Writes one row of a tensor. */
-type WriteRow = (row: number, data: Uint8Array, scales: Float32Array, zeros: Uint8Array) => void;
+/** Writes one row of a tensor, changed before it is rounded. */
+type WriteRow = (
+  row: { readonly source: number; readonly change: (weights: Float32Array) => void },
+  data: Uint8Array,
+  scales: Float32Array,
+  zeros: Uint8Array,
+) => void;
 
 function hasCodesOfGroup(tensor: RawTensor): boolean {
   const type = encodingOf(tensor);
@@ -60,8 +74,8 @@ function copyCodes({ name, type, shape, bytes }: RawTensor): WriteRow {
   const columns = shape[1]!;
   const blocks = columns / encoding.elements;
   const own = newCodes(encoding, columns);
-  return (row, data, scales) => {
-    encoding.unpack(bytes, row * blocks * encoding.bytes, blocks, own);
+  return ({ source }, data, scales) => {
+    encoding.unpack(bytes, source * blocks * encoding.bytes, blocks, own);
     for (let i = 0; i < columns; i++) data[i] = own.codes[i]! + MIDDLE;
     scales.set(own.scales);
   };
@@ -69,8 +83,9 @@ function copyCodes({ name, type, shape, bytes }: RawTensor): WriteRow {
 
 function roundRow(tensor: RawTensor): WriteRow {
   const read = rowReader(tensor);
-  return (row, data, scales, zeros) => {
-    const values = read(row);
+  return ({ source, change }, data, scales, zeros) => {
+    const values = read(source);
+    change(values);
     for (let group = 0, from = 0; from < values.length; group++, from += BYTE_GROUP) {
       let [least, most] = [0, 0];
       for (let i = from; i < from + BYTE_GROUP; i++) {

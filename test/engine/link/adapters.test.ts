@@ -1,7 +1,6 @@
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import {
   type AdapterChoice,
@@ -15,10 +14,11 @@ import {
   readAdapter,
 } from "../../../engine/index.js";
 import { DiskTier } from "../../../engine/store/disk.js";
-import { F32, type GgufTensor, writeGguf } from "../../support/engine/files/write-gguf.js";
+import { F32, writeGguf } from "../../support/engine/files/write-gguf.js";
+import { LINKING, writeGgufAdapter } from "../../support/engine/models/adapter-file.js";
 import { largestDifference } from "../../support/engine/reference.js";
 
-const golden = fileURLToPath(new URL("../../golden/linking/", import.meta.url));
+const golden = LINKING;
 const scratch = mkdtempSync(path.join(tmpdir(), "kvsplice-adapters-"));
 const opened: Model[] = [];
 afterAll(async () => {
@@ -53,46 +53,6 @@ function changed(name: string, as: string, settings: object): string {
 const valuesOf = ({ k, v }: Block): Float32Array => Float32Array.from([...k, ...v]);
 const encoded = async (model: Model): Promise<Float32Array> => valuesOf(await model.encode({ tokens: TOKENS, adapted: true }));
 
-/** Rows of Q or K in the order of llama.cpp's converter for Llama: the halves of each head alternating. */
-function interleaved(values: Float32Array, rows: number, width: number, headSize: number): Float32Array {
-  const out = new Float32Array(values.length);
-  for (let row = 0; row < rows; row++) {
-    const [head, i] = [Math.floor(row / headSize), row % headSize];
-    const source = head * headSize + (i % 2) * (headSize / 2) + Math.floor(i / 2);
-    out.set(values.subarray(source * width, (source + 1) * width), row * width);
-  }
-  return out;
-}
-
-/** A PEFT adapter in the form that llama.cpp's `convert_lora_to_gguf.py` writes. */
-async function asGguf(name: string, headSize: number): Promise<string> {
-  const { pairs } = await readAdapter(path.join(golden, `${name}-adapter`));
-  const tensors = [...pairs].flatMap(([weight, { a, b, rank, rows, columns }]): GgufTensor[] => {
-    const turned = name === "llama" && /attn_[qk]\./.test(weight) ? interleaved(b, rows, rank, headSize) : b;
-    const tensor = (factor: string, shape: number[], values: Float32Array) => ({
-      name: `${weight}.lora_${factor}`,
-      type: F32,
-      shape,
-      bytes: new Uint8Array(values.slice().buffer),
-    });
-    return [tensor("a", [columns, rank], a), tensor("b", [rank, rows], turned)];
-  });
-  const file = path.join(scratch, `${name}-lora.gguf`);
-  writeFileSync(
-    file,
-    writeGguf(
-      {
-        "general.architecture": { string: name },
-        "general.type": { string: "adapter" },
-        "adapter.type": { string: "lora" },
-        "adapter.lora.alpha": { float32: 8 },
-      },
-      tensors,
-    ),
-  );
-  return file;
-}
-
 describe.each(["llama", "qwen2"])("on a tiny %s", (name) => {
   const own = path.join(golden, `${name}-adapter`); // of rank 4 and alpha 8: a scale of 2
 
@@ -109,7 +69,7 @@ describe.each(["llama", "qwen2"])("on a tiny %s", (name) => {
 
   test("an adapter in llama.cpp's GGUF equals the PEFT adapter, on every pass", async () => {
     const peft = await encoded(await open(name, [{ path: own }]));
-    const gguf = await open(name, [{ path: await asGguf(name, 16) }]);
+    const gguf = await open(name, [{ path: await writeGgufAdapter(scratch, name, 16) }]);
     expect(largestDifference(valuesOf(await gguf.encode({ tokens: TOKENS })), peft)).toBeLessThan(NEAR);
     expect(gguf.adapters).toMatchObject([{ name: `${name}-lora.gguf`, where: "both" }]);
   });

@@ -68,6 +68,7 @@ class Pair {
       id: name,
       cacheDir: folder,
       activations: "float32",
+      adapters: [],
       able: { type: "float32", fused },
     });
     try {

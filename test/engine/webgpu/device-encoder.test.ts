@@ -157,12 +157,13 @@ describe("a device is refused, and the error names what it lacks", () => {
   const attention = { heads: 2, kvHeads: 2, headSize: 4 };
   const spec = (layer: object) => ({ name: "tiny", layers: [layer] }) as unknown as ModelSpec;
   const dense = spec({ attention, feedForward: { kind: "dense" } });
-  const wanted = { spec: dense, adapters: [], encoding: "exact" as const };
+  const wanted = { spec: dense, adapters: [], encoding: "exact", activations: "int8" } as const;
 
   test.each([
     ["experts", { ...wanted, spec: spec({ attention, feedForward: { kind: "experts" } }) }],
     ["attention sinks", { ...wanted, spec: spec({ attention: { ...attention, sinks: "sinks" }, feedForward: { kind: "dense" } }) }],
-    ["adapters", { ...wanted, adapters: [{} as never] }],
+    ["adapters with float32 activations", { ...wanted, adapters: [{} as never], activations: "float32" as const }],
+    ["adapters of layers whose columns are not a multiple of 32", { ...wanted, adapters: [{} as never] }],
     ["the encoding w8a8", { ...wanted, encoding: "w8a8" as const }],
   ])("for %s", (lack, wanted) => {
     expect(() => mustHave(wanted)).toThrow(`Devices cannot compute ${lack}, which tiny needs here. Use --device cpu.`);

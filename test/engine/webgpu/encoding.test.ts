@@ -60,6 +60,7 @@ async function withDevice<T>(name: string, model: TinyModel, use: (device: Batch
     id: name,
     cacheDir: folder,
     activations: "float32",
+    adapters: [],
     able: { type: "float32", fused: true },
   } as const;
   const device = await BatchEncoder.open(options);
@@ -83,6 +84,7 @@ async function differenceIn(name: string, model: TinyModel, activations: Activat
     id: `${name} ${activations}`,
     cacheDir: folder,
     activations,
+    adapters: [],
     able: { type, fused: true },
   });
   try {
@@ -157,6 +159,7 @@ test("a model whose weights exceed the memory limit is refused", async () => {
     id: "large",
     cacheDir: folder,
     activations: "int8",
+    adapters: [],
     able: { type: "float32", fused: true },
     memory: 1000,
   } as const;

@@ -45,7 +45,7 @@ async function withDevice<T>({ kvBytes, fails, refused }: Options, use: (made: M
   };
   const prompts = new PromptDevice(device, kvBytesOf(spec), { kvBytes, several: true }, check, (notice) => notices.push(notice));
   try {
-    return await use({ backend: new DeviceBackend(prompts, processor), processor, device, prompts, notices });
+    return await use({ backend: new DeviceBackend(prompts, processor, true), processor, device, prompts, notices });
   } finally {
     await processor.close();
   }
@@ -134,6 +134,21 @@ describe("prompts on a device", () => {
       failing = 0;
       expect(await passes()).toBe(4);
       expect(notices.map((notice) => notice.split(",")[0])).toEqual(["The device failed", "The device failed", "The device is lost"]);
+    });
+  });
+
+  test("are continued by the processor if an encoding adapter acts on some tokens, which the device has no weights for", async () => {
+    await withDevice({}, async ({ backend, processor, device, notices }) => {
+      const one = { tokens: [5, 6], positions: [0, 1], logits: 0 };
+      const two = { tokens: [7], positions: [2], logits: 1, adapted: true };
+      const [cache, expected] = [backend.createCache(), processor.createCache()];
+      for (const each of [cache, expected]) await each.reserve(4);
+      await processor.run([{ ...one, cache: expected }]);
+      const [logits] = await processor.run([{ ...two, cache: expected }]);
+      await backend.run([{ ...one, cache }]);
+      expect(largestDifference((await backend.run([{ ...two, cache }]))[0]!, logits!)).toBeLessThan(1e-4);
+      expect(device.asked.filter((name) => name === "run")).toHaveLength(1);
+      expect(notices).toEqual([]);
     });
   });
 
