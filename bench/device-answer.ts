@@ -8,7 +8,7 @@
  *     npx tsx bench/device-answer.ts [FILE.gguf] [--quick] [--json] [--device-only]
  */
 import { parseArgs } from "node:util";
-import type { NumberType } from "../engine/backend/cpu/arithmetic.js";
+import type { NumberType } from "../engine/backend/cpu/number-type.js";
 import { PROMPT_SLOTS } from "../engine/backend/webgpu/prompt-attention.js";
 import { type DeviceBlock, type DeviceRows, type DeviceSplice, PromptPasses } from "../engine/backend/webgpu/prompt-passes.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";

@@ -8,7 +8,7 @@
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
-import type { NumberType } from "../engine/backend/cpu/arithmetic.js";
+import type { NumberType } from "../engine/backend/cpu/number-type.js";
 import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { differenceOf } from "../engine/backend/webgpu/open.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";

@@ -10,8 +10,8 @@
  */
 import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
-import type { NumberType } from "../engine/backend/cpu/arithmetic.js";
 import { CpuBackend } from "../engine/backend/cpu/backend.js";
+import type { NumberType } from "../engine/backend/cpu/number-type.js";
 import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { loadModel, surveyDevices } from "../engine/index.js";

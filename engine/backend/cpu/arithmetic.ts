@@ -1,9 +1,7 @@
 import type { Activations } from "./activations.js";
 import { linear, type Weight } from "./linear.js";
+import type { NumberType } from "./number-type.js";
 import type { GraphWriter } from "./onnx.js";
-
-/** The type of the numbers that layers multiply, sum and pass on. */
-export type NumberType = "float32" | "float16";
 
 /** Values `[1, tokens, columns]`, and by which power of two they are multiplied. */
 export type ScaledValues = { readonly values: string; readonly scale: number };

@@ -1,6 +1,6 @@
 import { InferenceSession, Tensor } from "../../../runtime/index.js";
 import { floatToHalf } from "../../model/tensors/quantize.js";
-import type { NumberType } from "../cpu/arithmetic.js";
+import type { NumberType } from "../cpu/number-type.js";
 import { GraphWriter } from "../cpu/onnx.js";
 import { attendsRightly } from "./trial-attention.js";
 
