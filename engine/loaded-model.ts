@@ -172,8 +172,8 @@ async function modelOf(path: string, file: ModelFile, thread: ModelThread, optio
   });
 }
 
-/** Tokens that the processor and a device encode, to be compared. */
-const SAMPLE_TOKENS = 32;
+/** Tokens that the processor and a device encode, to be compared: devices have separate kernels for 32 and more at once. */
+const SAMPLE_TOKENS = 48;
 
 /** Name of the card in an adapter's folder. */
 const CARD = "card.json";
