@@ -5,6 +5,7 @@ import {
   ACTIVATIONS,
   type Activations,
   DEFAULT_ACTIVATIONS,
+  DEFAULT_DEVICE,
   DEFAULT_LINK,
   KvspliceError,
   type Link,
@@ -110,6 +111,7 @@ function modeList(text: string): EvalMode[] {
 
 async function run(options: Options): Promise<void> {
   const { questions: paths, passages, documents, limit, seed, link, linkTokens, modes, resume } = options;
+  const { device = DEFAULT_DEVICE, answerOn = "device" } = options;
   await withInterrupt(async (signal) => {
     const sets = await Promise.all(
       paths.map(async (path) => ({ set: nameOf(path), questions: await readQuestions(path, passages, { documents, limit, seed }) })),
@@ -132,6 +134,7 @@ async function run(options: Options): Promise<void> {
             linkTokens,
             store,
             known,
+            device: device === "cpu" ? undefined : `${device}, answers on ${answerOn}`,
             signal,
             onOutcome: (outcome) => void (resume !== undefined && appendFileSync(resume, `${JSON.stringify(outcome)}\n`)),
             onProgress: (done, [first]) =>

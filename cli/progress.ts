@@ -1,5 +1,7 @@
 import { SingleBar } from "cli-progress";
 
+export { sizeText } from "../plan/index.js";
+
 export type ProgressBar = {
   /** Starts the bar on the first call. */
   tell(done: number, total: number, payload: Readonly<Record<string, string | number>>): void;
@@ -70,13 +72,4 @@ function shareOf(done: number, total: number, elapsed_ms: number): { percentage:
 export function durationText(seconds: number): string {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
-}
-
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
-
-/** A number of bytes in a readable unit, a power of 1024. */
-export function sizeText(bytes: number): string {
-  const power = bytes < 1 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), UNITS.length - 1);
-  const value = bytes / 1024 ** power;
-  return `${power === 0 || value >= 100 ? value.toFixed(0) : value.toFixed(1)} ${UNITS[power]}`;
 }

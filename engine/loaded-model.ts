@@ -6,6 +6,7 @@ import { DEFAULT_ENCODING, type Encoding } from "./backend/cpu/encoding.js";
 import { arithmeticOf, encoderId, graphId } from "./backend/cpu/identity.js";
 import { type ModelThread, modelThread, ThreadBackend } from "./backend/thread/backend.js";
 import { mustHave } from "./backend/webgpu/lack.js";
+import { SAMPLE_TOKENS } from "./backend/webgpu/memory.js";
 import { openDevices } from "./backend/webgpu/open.js";
 import { DEFAULT_DEVICE, type DeviceChoice } from "./backend/webgpu/survey.js";
 import { defaultCacheDir } from "./cache-dir.js";
@@ -171,9 +172,6 @@ async function modelOf(path: string, file: ModelFile, thread: ModelThread, optio
     keyOf: (source) => blockKey(ofBlocks, source),
   });
 }
-
-/** Tokens that the processor and a device encode, to be compared: devices have separate kernels for 32 and more at once. */
-const SAMPLE_TOKENS = 48;
 
 /** Name of the card in an adapter's folder. */
 const CARD = "card.json";

@@ -7,4 +7,5 @@ export type { BlockKey, BlockPiece, BlockSource, FreshPiece, Piece, Plan } from 
 export { endOf, isBlockPiece, positionsOf, tokensOf, withoutCache } from "./plan.js";
 export { PlanWriter } from "./plan-writer.js";
 export { keptRuns, type Range } from "./ranges.js";
+export { sizeText } from "./size-text.js";
 export { encodeWithin, type Reading, type ReadOptions, type Tokenizer } from "./tokenizer.js";

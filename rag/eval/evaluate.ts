@@ -39,6 +39,8 @@ export type EvalOptions = {
   readonly store: BlockStore;
   /** Outcomes of an earlier run, by `key`: these questions are not asked again. None by default. */
   readonly known?: ReadonlyMap<string, QuestionOutcome> | undefined;
+  /** Part of each outcome's `key`, if what computes is not the processor alone: then its results and times are others. */
+  readonly device?: string | undefined;
   /** Called with a question's outcome as soon as it is known. */
   readonly onOutcome?: (outcome: QuestionOutcome) => void;
   readonly signal?: AbortSignal;
@@ -71,7 +73,7 @@ export type EvalResult = {
   readonly seconds_per_question: number;
 };
 
-/** One question's outcome in every mode; `key` identifies the question, its documents, the model, and what was measured. */
+/** One question's outcome in every mode; `key` identifies the question, its documents, the model, the device, and what was measured. */
 export type QuestionOutcome = { readonly key: string; readonly outcomes: readonly Outcome[] };
 
 type Outcome = {
@@ -102,6 +104,7 @@ export async function evaluate(model: Model, questions: readonly EvalQuestion[],
     linkTokens = usualLinkTokens(model),
     store,
     known,
+    device,
     onOutcome,
     signal,
     onProgress,
@@ -115,7 +118,8 @@ export async function evaluate(model: Model, questions: readonly EvalQuestion[],
   const results = () => tallies.map((tally) => resultOf(tally));
   const measured = tallies.map(({ mode, link, link_tokens }) => [mode, linkText(link), link_tokens]);
   for (const [index, { question, answers, documents }] of questions.entries()) {
-    const key = sha256(JSON.stringify([model.id, model.precision, model.card, measured, question, answers, documents]));
+    const identity = [model.id, model.precision, model.card, measured, question, answers, documents];
+    const key = sha256(JSON.stringify(device === undefined ? identity : [...identity, device]));
     const had = known?.get(key);
     if (had) {
       tallies.forEach((tally, i) => tally.outcomes.push(had.outcomes[i]!));

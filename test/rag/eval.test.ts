@@ -168,6 +168,8 @@ describe("evaluate", () => {
     expect(model.plans).toEqual([]);
     await evaluate(model, asked, { ...options, known, links: [{ kind: "head", tokens: 1 }] });
     expect(model.plans).toHaveLength(4);
+    await evaluate(model, asked, { ...options, known, device: "webgpu" });
+    expect(model.plans).toHaveLength(8);
   });
 
   test("a passage used by several questions is encoded once", async () => {

@@ -1,4 +1,4 @@
-import { KvspliceError } from "../../../plan/index.js";
+import { KvspliceError, sizeText } from "../../../plan/index.js";
 import type { ModelSpec } from "../../model/spec.js";
 import { LONGEST_BLOCK, MOST_TOKENS } from "./batch.js";
 import { needsNoMask } from "./prompt-attention.js";
@@ -6,6 +6,12 @@ import type { DeviceGraphOptions } from "./session.js";
 
 /** Prompts' KV on a device must have room for this many tokens, or answers are not computed there. */
 const LEAST_ROWS = 1024;
+
+/**
+ * Tokens that the processor and a device encode, to be compared: devices have separate kernels for 32 and more at once. A pass must
+ * have room for them.
+ */
+export const SAMPLE_TOKENS = 48;
 
 /** How much a device's memory has room for, in addition to the weights. */
 export type Room = {
@@ -38,21 +44,19 @@ export function roomWithin(
   const sessions = needsNoMask(spec.layers, able.fused) ? 4 : 3;
   for (const several of answers ? [true, false] : []) {
     const half = (memory - (several ? sessions + 1 : sessions) * weightsBytes) / 2;
-    if (half >= LEAST_ROWS * kvBytesOf(spec)) return { mostTokens: most(half), kvBytes: half, several };
+    const mostTokens = most(half);
+    if (mostTokens >= SAMPLE_TOKENS && half >= LEAST_ROWS * kvBytesOf(spec)) return { mostTokens, kvBytes: half, several };
   }
   const mostTokens = most(memory - weightsBytes);
-  if (mostTokens >= 1) return { mostTokens, kvBytes: 0, several: false };
-  const message = `The weights of ${spec.name} take ${gigabytes(weightsBytes)} of the device's memory, but only ${gigabytes(memory)} may be used.`;
+  if (mostTokens >= SAMPLE_TOKENS) return { mostTokens, kvBytes: 0, several: false };
+  const pass = SAMPLE_TOKENS * bytesOfToken(spec);
+  const message = `The weights of ${spec.name} take ${sizeText(weightsBytes)} of the device's memory, and the smallest pass ${sizeText(pass)}, but only ${sizeText(memory)} may be used.`;
   throw new KvspliceError("bad_argument", `${message} Raise --device-memory, use a smaller quantisation, or encode on the processor.`);
 }
 
 /** Bytes of the KV of one token on a device. */
 export function kvBytesOf({ layers }: ModelSpec): number {
   return Float32Array.BYTES_PER_ELEMENT * layers.reduce((sum, { attention: { kvHeads, headSize } }) => sum + 2 * kvHeads * headSize, 0);
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(2)} GB`;
 }
 
 /** Copies of a pass's KV that packing it in 8 bits makes at once, in addition to the KV itself. */

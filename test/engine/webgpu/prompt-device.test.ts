@@ -5,7 +5,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import type { Backend, Cache } from "../../../engine/backend/backend.js";
 import { CpuBackend } from "../../../engine/backend/cpu/backend.js";
 import { DeviceBackend } from "../../../engine/backend/webgpu/device-backend.js";
-import { kvBytesOf, roomWithin } from "../../../engine/backend/webgpu/memory.js";
+import { kvBytesOf, roomWithin, SAMPLE_TOKENS } from "../../../engine/backend/webgpu/memory.js";
 import { PromptDevice } from "../../../engine/backend/webgpu/prompt-device.js";
 import { type Block, blockBytes } from "../../../engine/kv/block.js";
 import { readSpec } from "../../../engine/model/arch/index.js";
@@ -257,4 +257,19 @@ test("a limit on a device's memory is shared between encoding and answering, or 
   expect(room(501e6, true)).toMatchObject({ kvBytes: 50.5e6, several: false });
   expect(room(401e6, true)).toMatchObject({ kvBytes: 0 });
   expect(room(800e6, false).mostTokens).toBeGreaterThanOrEqual(room(800e6, true).mostTokens);
+});
+
+test("a limit is refused, whatever it leaves besides the weights, unless the block that opens a device fits into a pass", () => {
+  const able = { type: "float32", fused: true } as const;
+  for (const answers of [false, true])
+    for (let memory = 2 ** 16; memory < 2 ** 26; memory *= 2) {
+      let room: ReturnType<typeof roomWithin> | undefined;
+      try {
+        room = roomWithin({ spec, able, memory, answers }, 2 ** 17);
+      } catch (error) {
+        expect((error as Error).message).toMatch(/ take 128 KiB .* only \d+(\.\d)? [KM]iB may be used\. Raise --device-memory/);
+      }
+      if (room) expect(room.mostTokens).toBeGreaterThanOrEqual(SAMPLE_TOKENS);
+      else expect(memory).toBeLessThan(2 ** 25);
+    }
 });
