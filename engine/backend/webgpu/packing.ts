@@ -4,7 +4,7 @@ import type { LayerSpec } from "../../model/spec.js";
 import type { GraphWriter } from "../cpu/onnx.js";
 
 /** Whether the device packs KV: it does so for all layers at once, which must be alike. */
-export function packsOnDevice(layers: readonly LayerShape[]): boolean {
+function packsOnDevice(layers: readonly LayerShape[]): boolean {
   const [{ heads, headSize }] = layers as readonly [LayerShape];
   return headSize % CODES_PER_WORD === 0 && layers.every((layer) => layer.heads === heads && layer.headSize === headSize);
 }
