@@ -56,7 +56,7 @@ async function passes(): Promise<Record<string, Series>> {
   const device = await PromptPasses.open({
     file,
     spec,
-    id: `bench ${await file.contentHash()}`,
+    id: `bench int8 ${await file.contentHash()}`,
     cacheDir: defaultCacheDir(),
     activations: "int8",
     adapters: [],

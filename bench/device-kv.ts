@@ -41,7 +41,7 @@ const onProcessor = (activations: Activations) =>
   });
 const [processor, exact] = [await onProcessor("int8"), await onProcessor("float32")];
 
-const id = `bench ${process.env["ACT"] ?? ""} ${await file.contentHash()}`;
+const id = `bench int8 ${await file.contentHash()}`;
 const encoder = await BatchEncoder.open({
   file,
   spec,

@@ -19,7 +19,7 @@ import { loadModel } from "../engine/index.js";
 import { readSpec } from "../engine/model/arch/index.js";
 import { openModelFile } from "../engine/model/files/open.js";
 import { collect, golden, planOf } from "../test/support/engine/golden.js";
-import { withRunner } from "../test/support/engine/models/computed.js";
+import { computed } from "../test/support/engine/models/computed.js";
 import { writeTiny } from "../test/support/engine/models/tiny-file.js";
 import { PROMPT, TINY_MODELS } from "../test/support/engine/models/tiny-models.js";
 import { memoryStore } from "../test/support/rag/fakes.js";
@@ -58,7 +58,6 @@ async function familyOf(name: string, folder: string): Promise<Family | undefine
       return undefined;
     }
     const correlation = async (activations: Activations) => {
-      const part = { tokens: PROMPT, positions: [...PROMPT.keys()], visible: undefined, logits: 1 };
       const device = await PromptPasses.open({
         file,
         spec,
@@ -69,15 +68,11 @@ async function familyOf(name: string, folder: string): Promise<Family | undefine
         able: tried as Computes,
       });
       const rows = await device.grown(device.empty(), PROMPT.length);
-      const [found] = await device.run([{ ...part, cache: rows }]);
+      const positions = [...PROMPT.keys()];
+      const [found] = await device.run([{ cache: rows, tokens: PROMPT, positions, visible: undefined, logits: 1 }]);
       device.free(rows);
       await device.close();
-      return withRunner(file, spec, activations, async (runner, createCache) => {
-        const cache = createCache();
-        cache.reserve(PROMPT.length);
-        const [expected] = await runner.run([{ ...part, cache }]);
-        return correlationOf(found!, expected!);
-      });
+      return correlationOf(found!, await computed(file, spec, PROMPT, activations));
     };
     return { name, rounded: await correlation("int8"), exact: await correlation("float32") };
   } finally {

@@ -77,13 +77,14 @@ async function opened(processor: Backend, tried: Computes, options: DeviceOption
     });
     let device: PromptDevice | undefined;
     const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice, () => device?.giveUp(), onlyAdapted);
-    await mustAgree(await computedBlock(processor, options.sample, true), encoder, options.sample);
+    const ofBlocks = await computedBlock(processor, options.sample, true);
+    await mustAgree(ofBlocks, encoder, options.sample);
     if (!options.thread.answers) return { backend: processor, encoder };
     if (room.kvBytes === 0) {
       onNotice("Answers are computed on the processor: the device's memory has no room for prompts besides encoding.");
       return { backend: processor, encoder };
     }
-    const expected = await computedBlock(processor, options.sample, false);
+    const expected = onlyAdapted ? await computedBlock(processor, options.sample, false) : ofBlocks;
     const check = () => mustAnswerAlike(thread, options.sample, expected);
     device = new PromptDevice(thread, kvBytesOf(spec), room, check, onNotice);
     return { backend: new DeviceBackend(device, processor, onlyAdapted), encoder };

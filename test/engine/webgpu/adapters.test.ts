@@ -35,6 +35,15 @@ async function open(name: string, adapters: readonly AdapterChoice[], device: Lo
   return model;
 }
 
+/** The model with adapters on both, and without on the processor. */
+async function openAll(name: string, adapters: readonly AdapterChoice[]) {
+  return {
+    device: await open(name, adapters, "webgpu"),
+    processor: await open(name, adapters, "cpu"),
+    plain: await open(name, [], "cpu"),
+  };
+}
+
 /** The tiny model's adapter, which is for encoding, as one for every pass. */
 function forEveryPass(name: string): string {
   const path = join(folder, `${name}-both`);
@@ -59,11 +68,7 @@ describe.skipIf(!isThere)("an adapter on a device that WebGPU computes on", () =
     "of %s for encoding acts on marked blocks, and leaves the others and answers alone",
     async (name) => {
       const adapters = [{ path: join(LINKING, `${name}-adapter`) }];
-      const [device, processor, plain] = [
-        await open(name, adapters, "webgpu"),
-        await open(name, adapters, "cpu"),
-        await open(name, [], "cpu"),
-      ];
+      const { device, processor, plain } = await openAll(name, adapters);
       const expected = await encoded(processor, true);
       expect(differenceOf(expected, await encoded(device, true))).toBeLessThan(NEAR);
       expect(differenceOf(expected, await encoded(plain, true))).toBeGreaterThan(2 * NEAR);
@@ -76,11 +81,7 @@ describe.skipIf(!isThere)("an adapter on a device that WebGPU computes on", () =
     "of %s for every pass acts on all blocks and on answers, in %s",
     async (name, form) => {
       const adapters = [{ path: form === "PEFT's form" ? forEveryPass(name) : await writeGgufAdapter(folder, name, 16) }];
-      const [device, processor, plain] = [
-        await open(name, adapters, "webgpu"),
-        await open(name, adapters, "cpu"),
-        await open(name, [], "cpu"),
-      ];
+      const { device, processor, plain } = await openAll(name, adapters);
       const expected = await encoded(processor, false);
       expect(differenceOf(expected, await encoded(device, false))).toBeLessThan(NEAR);
       expect(differenceOf(expected, await encoded(plain, false))).toBeGreaterThan(2 * NEAR);

@@ -13,7 +13,9 @@ import { trial } from "../../../engine/backend/webgpu/trial.js";
 import { loadModel, type Model, openStore } from "../../../engine/index.js";
 import { type Block, GROUP_TOKENS, type Int8Block } from "../../../engine/kv/block.js";
 import { readSpec } from "../../../engine/model/arch/index.js";
+import type { ModelFile } from "../../../engine/model/files/model-file.js";
 import { openModelFile } from "../../../engine/model/files/open.js";
+import type { ModelSpec } from "../../../engine/model/spec.js";
 import { withRunner } from "../../support/engine/models/computed.js";
 import { writeTiny } from "../../support/engine/models/tiny-file.js";
 import { PROMPT, TINY_MODELS, type TinyModel } from "../../support/engine/models/tiny-models.js";
@@ -34,6 +36,8 @@ const FAMILIES = ["gemma2", "gemma3, linear scaling", "phi3, LongRoPE of a part 
 const OTHERS = ["qwen2", "llama, YaRN", "llama, heads of 20", "qwen3", "mistral3", "gemma", "granite"];
 const ALL = process.env["KVSPLICE_TEST_ALL"] === "1";
 
+const EXACT = { activations: "float32", type: "float32" } as const;
+
 /** Blocks of several lengths, some longer than the windows; one with gaps between its positions, one after tokens that it sees. */
 const BLOCKS: readonly BlockItem[] = [
   { tokens: PROMPT.slice(0, 24), positions: PROMPT.slice(0, 24).map((_, i) => i), from: 0 },
@@ -49,23 +53,23 @@ function rounded(block: Block): Int8Block {
   return cache.extract(0, block.tokens, "int8") as Int8Block;
 }
 
-/** Gives an encoder of a tiny model, in float32, to `use`. */
-async function withDevice<T>(name: string, model: TinyModel, use: (device: BatchEncoder) => Promise<T>): Promise<T> {
-  const path = join(folder, `${name}.gguf`);
+type Opened = { readonly device: BatchEncoder; readonly file: ModelFile; readonly spec: ModelSpec };
+
+/** Gives an encoder of a tiny model to `use`. */
+async function withDevice<T>(
+  name: string,
+  model: TinyModel,
+  { activations, type }: { readonly activations: Activations; readonly type: NumberType },
+  use: (opened: Opened) => Promise<T>,
+): Promise<T> {
+  const path = join(folder, `${name.replaceAll(/\W+/g, "-")}.gguf`);
   writeTiny(path, model);
   const file = openModelFile(path);
-  const options = {
-    file,
-    spec: readSpec(file),
-    id: name,
-    cacheDir: folder,
-    activations: "float32",
-    adapters: [],
-    able: { type: "float32", fused: true },
-  } as const;
-  const device = await BatchEncoder.open(options);
+  const spec = readSpec(file);
+  const able = { type, fused: true };
+  const device = await BatchEncoder.open({ file, spec, id: `${name} ${activations}`, cacheDir: folder, activations, adapters: [], able });
   try {
-    return await use(device);
+    return await use({ device, file, spec });
   } finally {
     await device.close();
     file.close();
@@ -73,23 +77,10 @@ async function withDevice<T>(name: string, model: TinyModel, use: (device: Batch
 }
 
 /** The largest difference between the blocks and those of the processor. */
-async function differenceIn(name: string, model: TinyModel, activations: Activations, type: NumberType): Promise<number> {
-  const path = join(folder, `${name.replaceAll(/\W+/g, "-")}.gguf`);
-  writeTiny(path, model);
-  const file = openModelFile(path);
-  const spec = readSpec(file);
-  const device = await BatchEncoder.open({
-    file,
-    spec,
-    id: `${name} ${activations}`,
-    cacheDir: folder,
-    activations,
-    adapters: [],
-    able: { type, fused: true },
-  });
-  try {
+function differenceIn(name: string, model: TinyModel, activations: Activations, type: NumberType): Promise<number> {
+  return withDevice(name, model, { activations, type }, async ({ device, file, spec }) => {
     const found = await device.encode(BLOCKS, "float32");
-    return await withRunner(file, spec, activations, async (processor, createCache) => {
+    return withRunner(file, spec, activations, async (processor, createCache) => {
       const differences: number[] = [];
       for (const [i, { tokens, positions, from }] of BLOCKS.entries()) {
         const cache = createCache();
@@ -99,10 +90,7 @@ async function differenceIn(name: string, model: TinyModel, activations: Activat
       }
       return Math.max(...differences);
     });
-  } finally {
-    await device.close();
-    file.close();
-  }
+  });
 }
 
 describe.skipIf(!isThere)("a device that WebGPU computes on", () => {
@@ -114,7 +102,7 @@ describe.skipIf(!isThere)("a device that WebGPU computes on", () => {
     const tokens = Array.from({ length: 2 * GROUP_TOKENS + 7 }, (_, i) => PROMPT[i % PROMPT.length]!);
     const item = { tokens, positions: [...tokens.keys()], from: 5 };
     const blocks = [item, ...BLOCKS];
-    const [exact, packed] = await withDevice("packing", TINY_MODELS["llama"]!, async (device) => [
+    const [exact, packed] = await withDevice("packing", TINY_MODELS["llama"]!, EXACT, async ({ device }) => [
       await device.encode(blocks, "float32"),
       await device.encode(blocks, "int8"),
     ]);

@@ -10,8 +10,13 @@ import type { ModelSpec } from "../../../../engine/model/spec.js";
 import { InferenceSession } from "../../../../runtime/index.js";
 
 /** Logits `[vocabulary]` after a prompt, for a specification with a file's tensors: one graph, one pass, no store. */
-export async function computed(file: ModelFile, spec: ModelSpec, tokens: readonly number[]): Promise<Float32Array> {
-  return withRunner(file, spec, "float32", async (runner, cache) => {
+export async function computed(
+  file: ModelFile,
+  spec: ModelSpec,
+  tokens: readonly number[],
+  activations: Activations = "float32",
+): Promise<Float32Array> {
+  return withRunner(file, spec, activations, async (runner, cache) => {
     const [logits] = await runner.run([{ cache: cache(), tokens, positions: tokens.map((_, i) => i), logits: 1 }]);
     return logits!.slice();
   });
