@@ -347,6 +347,7 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped if 
 
     test("recomputes the slider's share, shows which tokens, and estimates the time for another share", () =>
       withPage(async (page) => {
+        await page.locator("#totals", { hasText: "files" }).waitFor();
         await page.getByText("More: answers").click();
         const share = page.getByRole("slider", { name: "Recomputed" });
         await share.fill("30");
@@ -402,7 +403,7 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped if 
         page.on("dialog", (dialog) => void dialog.accept());
         await page.getByRole("button", { name: "Remove kite.md" }).click();
         await page.locator("#totals", { hasText: "2 files" }).waitFor();
-        expect(await page.locator("#document-list li").count()).toBe(2);
+        await expect.poll(() => page.locator("#document-list li").count()).toBe(2);
       }));
 
     test("a link contains corpus and question; answer and link can be copied", () =>
@@ -549,6 +550,33 @@ describe.skipIf(CHROMIUM === undefined)("the playground in Chromium (skipped if 
           expect(await page.locator("#document-list li").count()).toBe(20);
           await page.getByRole("button", { name: "Show all" }).click();
           await expect.poll(() => page.locator("#document-list li").count()).toBe(1_234);
+        },
+        { at: fake.url },
+      ));
+
+    test("a list of files that a later one has overtaken is not shown", () =>
+      withPage(
+        async (page) => {
+          let release = () => {};
+          const released = new Promise<void>((resolve) => (release = resolve));
+          let requests = 0;
+          const names = [["removed.md", "kept.md"], ["kept.md"]];
+          await page.route("**/v1/corpora/articles/documents", async (route) => {
+            const request = requests++;
+            if (request === 0) await released;
+            const data = names[request]!.map((id) => ({ id, chunks: 1, tokens: 100 }));
+            await route.fulfill({ json: { object: "list", data } });
+          });
+          const panel = page.getByText("Files of the corpus");
+          await panel.click();
+          await panel.click();
+          await panel.click();
+          const files = page.locator("#document-list li span:first-child");
+          await expect.poll(() => files.allTextContents()).toEqual(["kept.md"]);
+          const overtaken = page.waitForResponse("**/v1/corpora/articles/documents");
+          release();
+          await (await overtaken).finished();
+          expect(await files.allTextContents()).toEqual(["kept.md"]);
         },
         { at: fake.url },
       ));

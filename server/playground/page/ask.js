@@ -6,7 +6,7 @@ import { count, counted, element, find, ms } from "./dom.js";
 import { forecast } from "./forecast.js";
 import { drawFormatted } from "./formatted.js";
 import { RunView } from "./run.js";
-import { readState } from "./server.js";
+import { latest, readState } from "./server.js";
 
 /** @typedef {{ question: string, answer: string, blocks: readonly Formatted[] }} Exchange `blocks`: the formatted answer */
 
@@ -35,6 +35,8 @@ export function startAsk(onProblem) {
   const view = new RunView(find("#ask-run", HTMLElement), find(".cancel", HTMLButtonElement, form), onProblem);
   /** @type {State | undefined} */
   let state;
+  /** @type {ReturnType<typeof latest<State>>} */
+  const read = latest();
   /** Whether a question was submitted before the server's state was known. */
   let waits = false;
   /** @type {Exchange[]} */
@@ -89,7 +91,9 @@ export function startAsk(onProblem) {
     corpus: () => corpus.value,
     limit: () => state?.upload_bytes ?? Infinity,
     onChange: async () => {
-      state = await readState({ model: model.value, corpus: corpus.value });
+      const changed = await read(readState({ model: model.value, corpus: corpus.value }));
+      if (!changed) return;
+      state = changed;
       tellTotals();
       showDocuments();
     },
@@ -113,7 +117,9 @@ export function startAsk(onProblem) {
     measured = undefined;
     totals.textContent = "Opening …";
     try {
-      state = await readState({ model: model.value, corpus: corpus.value });
+      const opened = await read(readState({ model: model.value, corpus: corpus.value }));
+      if (!opened) return;
+      state = opened;
       tellModel();
     } catch (error) {
       if (!onProblem(/** @type {RequestProblem} */ (error))) view.tell(/** @type {RequestProblem} */ (error).message);

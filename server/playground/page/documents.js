@@ -1,6 +1,6 @@
 /** @import { CorpusDocument, RequestProblem } from "./server.js" */
 import { count, counted, element, find } from "./dom.js";
-import { addFile, RequestProblem as Problem, readDocuments, removeDocument, showProblem } from "./server.js";
+import { addFile, latest, RequestProblem as Problem, readDocuments, removeDocument, showProblem } from "./server.js";
 
 /** Files listed before "Show all". */
 const FIRST = 20;
@@ -25,6 +25,8 @@ export function startDocuments({ corpus, limit, onChange, onProblem }) {
   const all = find("#document-all", HTMLButtonElement);
   /** @type {AbortController | undefined} */
   let adding;
+  /** @type {ReturnType<typeof latest<CorpusDocument[]>>} */
+  const listed = latest();
 
   /** @param {string} file @param {string} reason */
   const complain = (file, reason) => problems.append(element("li", {}, element("b", {}, file), `: ${reason}`));
@@ -60,7 +62,8 @@ export function startDocuments({ corpus, limit, onChange, onProblem }) {
 
   /** @param {number} [shown] */
   const show = async (shown = FIRST) => {
-    const documents = corpus() === "" ? [] : await readDocuments(corpus());
+    const documents = await listed(corpus() === "" ? Promise.resolve([]) : readDocuments(corpus()));
+    if (!documents) return;
     list.replaceChildren(...documents.slice(0, shown).map(item));
     const left = documents.length - shown;
     more.textContent = left > 0 ? `${count(shown)} of ${counted(documents.length, "file")} shown.` : "";

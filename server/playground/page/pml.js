@@ -114,7 +114,7 @@ export function startPml(onProblem) {
   /** @param {() => Promise<void>} read */
   const open = (read) => {
     total.textContent = "";
-    opening = read().catch((error) => showProblem(error, total, onProblem));
+    opening = opening.then(read).catch((error) => showProblem(error, total, onProblem));
   };
   schemaFile.addEventListener("change", openSchema);
   promptFile.addEventListener("change", openPrompt);

@@ -153,3 +153,22 @@ async function call(path, { body, method = body ? "POST" : "GET", signal } = {})
     throw new RequestProblem(key ? "The server does not know this API key." : "This server needs an API key.", { key: true });
   throw new RequestProblem(error?.message ?? `The server answered ${response.status} ${response.statusText}. See its log for details.`);
 }
+
+/**
+ * For answers that can overtake each other: only the latest request's counts.
+ *
+ * @template Answer
+ * @returns {(answer: Promise<Answer>) => Promise<Answer | undefined>} undefined if there was a later request meanwhile
+ */
+export function latest() {
+  let requests = 0;
+  return async (answer) => {
+    const request = ++requests;
+    try {
+      const answered = await answer;
+      if (request === requests) return answered;
+    } catch (error) {
+      if (request === requests) throw error;
+    }
+  };
+}
