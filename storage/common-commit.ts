@@ -1,10 +1,15 @@
 /** LMDB's database, as far as it is needed: these types are public, and lmdb's own do not compile in every project. */
 type Transactions = { transactionSync<T>(change: () => T): T };
 
-type Waiting = { readonly change: () => unknown; readonly resolve: (value: unknown) => void; readonly reject: (error: unknown) => void };
+type Waiting = {
+  readonly change: () => unknown;
+  readonly bytes: number;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+};
 
-/** Of one transaction: the event loop waits while it is flushed, and a block has a megabyte or more. */
-const MOST_CHANGES = 8;
+/** Written in one transaction: the event loop waits while it is flushed. */
+const MOST_BYTES = 2 ** 24;
 
 /**
  * Commits changes of the same time in one transaction: a flush to disk takes some milliseconds, however little changed. LMDB's
@@ -15,10 +20,15 @@ export class CommonCommit {
 
   constructor(private readonly root: Transactions) {}
 
-  /** Resolves when the change is on disk. @throws what the change throws, or why LMDB could not commit it; then it has no effect */
-  run<T>(change: () => T): Promise<T> {
+  /**
+   * Resolves when the change is on disk.
+   *
+   * @param bytes that it writes, if they are many
+   * @throws what the change throws, or why LMDB could not commit it; then it has no effect
+   */
+  run<T>(change: () => T, bytes = 0): Promise<T> {
     return new Promise((resolve, reject) => {
-      this.waiting.push({ change, resolve: resolve as Waiting["resolve"], reject });
+      this.waiting.push({ change, bytes, resolve: resolve as Waiting["resolve"], reject });
       if (this.waiting.length === 1) this.commitLater();
     });
   }
@@ -36,7 +46,7 @@ export class CommonCommit {
   }
 
   private commitSome(): void {
-    const some = this.waiting.splice(0, MOST_CHANGES);
+    const some = this.waiting.splice(0, this.most());
     if (some.length < 2) return some.forEach((only) => this.commitAlone(only));
     try {
       const values = this.root.transactionSync(() => some.map(({ change }) => change()));
@@ -45,6 +55,13 @@ export class CommonCommit {
       // One of them failed, and none has any effect: each alone, so that it fails alone.
       for (const each of some) this.commitAlone(each);
     }
+  }
+
+  /** How many of those that wait fit into one transaction; at least one. */
+  private most(): number {
+    let bytes = 0;
+    const first = this.waiting.findIndex((each, index) => (bytes += each.bytes) > MOST_BYTES && index > 0);
+    return first < 0 ? this.waiting.length : first;
   }
 
   private commitAlone({ change, resolve, reject }: Waiting): void {

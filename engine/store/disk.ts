@@ -57,6 +57,10 @@ export class DiskTier implements StoredTier {
   private readonly leases: Database<HeldLease, BlockKey>;
   private readonly counts: Database<number, string>;
   private readonly common: CommonCommit;
+  /** Leases of this process, with their owners. */
+  private readonly leased = new Map<BlockKey, string>();
+  /** Holds one file while it is written: memory that is allocated anew for each costs more than copying into it. */
+  private file = Buffer.alloc(0);
   /** Reads since they were last recorded. */
   private touched = new Map<BlockKey, number>();
   private counted = new Map<string, number>();
@@ -110,22 +114,27 @@ export class DiskTier implements StoredTier {
   }
 
   /**
-   * Stores a block's file; if the key exists, only its pin and its place in the journal change.
+   * Stores a block's file; if the key exists, only its pin changes. The key's lease ends if it belongs to this process.
+   *
+   * @param parts of the file, in order, `info.bytes` in total
    * @param pending whether it still has to be written to the shared tier
    * @throws KvspliceError `no_space`, `bad_store`
    */
-  async put(info: BlockInfo, bytes: Buffer, pending: boolean): Promise<void> {
+  async put(info: BlockInfo, parts: readonly Uint8Array[], pending: boolean): Promise<void> {
     const { key, ...rest } = info;
+    const owner = this.leased.get(key);
     await this.commitSoon(() => {
+      if (owner !== undefined) this.releaseNow(key, owner);
       if (this.has(key)) return info.pinned ? this.pinNow(key) : undefined;
-      this.makeRoom(bytes.length);
+      this.makeRoom(info.bytes);
       const entry: Entry = { ...rest, worth: worthOf(this.count("clock"), info) };
-      this.blocks.putSync(key, bytes);
+      this.blocks.putSync(key, this.joined(parts, info.bytes));
       this.entries.putSync(key, entry);
       if (!info.pinned) this.order.putSync([entry.worth, key], true);
       if (pending) this.journal.putSync(key, true);
-      this.counts.putSync("bytes", this.count("bytes") + bytes.length);
-    });
+      this.counts.putSync("bytes", this.count("bytes") + info.bytes);
+    }, info.bytes);
+    this.leased.delete(key);
   }
 
   pin(keys: readonly BlockKey[]): void {
@@ -184,14 +193,14 @@ export class DiskTier implements StoredTier {
       const now = Date.now();
       if (held && held.owner !== owner && held.until_ms > now && isAlive(held.pid)) return false;
       this.leases.putSync(key, { owner, pid: process.pid, until_ms: now + LEASE_MS });
+      this.leased.set(key, owner);
       return true;
     });
   }
 
-  release(key: BlockKey, owner: string): Promise<void> {
-    return this.commitSoon(() => {
-      if (this.leases.get(key)?.owner === owner) this.leases.removeSync(key);
-    });
+  /** Ends the lease of a key, unless `put` has done so. */
+  async release(key: BlockKey, owner: string): Promise<void> {
+    if (this.leased.delete(key)) await this.commitSoon(() => this.releaseNow(key, owner));
   }
 
   /** Counts reads for the statistics; the next `settle` records them. */
@@ -234,6 +243,21 @@ export class DiskTier implements StoredTier {
     } catch {
       // It will be found damaged and encoded again until something can be written.
     }
+  }
+
+  private releaseNow(key: BlockKey, owner: string): void {
+    if (this.leases.get(key)?.owner === owner) this.leases.removeSync(key);
+  }
+
+  /** One file from its parts, valid until the next one is joined. */
+  private joined(parts: readonly Uint8Array[], bytes: number): Buffer {
+    if (this.file.length < bytes) this.file = Buffer.allocUnsafe(bytes);
+    let at = 0;
+    for (const part of parts) {
+      this.file.set(part, at);
+      at += part.length;
+    }
+    return this.file.subarray(0, bytes);
   }
 
   private touch(key: BlockKey, uses: number): void {
@@ -304,10 +328,10 @@ export class DiskTier implements StoredTier {
   }
 
   /** The same, together with other changes of this time; it is on disk when this resolves. */
-  private async commitSoon<T>(change: () => T): Promise<T> {
+  private async commitSoon<T>(change: () => T, bytes?: number): Promise<T> {
     this.mustBeWritable();
     try {
-      return await this.common.run(change);
+      return await this.common.run(change, bytes);
     } catch (cause) {
       throw DiskTier.failure(cause, this.options.path);
     }

@@ -140,10 +140,10 @@ class Tiers implements TieredStore {
   async put(key: BlockKey, block: Block, options: PutOptions = {}): Promise<void> {
     this.lifetime.mustBeOpen();
     this.memory?.set(key, { block, from: "memory" });
-    const bytes = Buffer.concat(encodeSafetensors(key, block));
+    const parts = encodeSafetensors(key, block);
     const info: BlockInfo = {
       key,
-      bytes: bytes.length,
+      bytes: lengthOf(parts),
       tokens: block.tokens,
       precision: block.precision,
       model: options.model ?? "",
@@ -152,8 +152,8 @@ class Tiers implements TieredStore {
       uses: 0,
       used_ms: Date.now(),
     };
-    if (this.disk && (!this.disk.readOnly || info.pinned)) await this.disk.put(info, bytes, this.shared.length > 0);
-    else await this.putShared(info, bytes);
+    if (this.disk && (!this.disk.readOnly || info.pinned)) await this.disk.put(info, parts, this.shared.length > 0);
+    else await this.putShared(info, parts);
     if (this.disk?.readOnly) this.tellReadOnly();
     await this.behind?.add(key);
   }
@@ -315,12 +315,17 @@ class Tiers implements TieredStore {
   /** Also keeps the bucket's block where it can be read sooner. */
   private fillRedis(key: BlockKey, block: Block, told: Told): void {
     const { redis } = this;
-    if (redis) this.fill("in Redis", () => redis.put(...stored(key, block, told)));
+    if (redis)
+      this.fill("in Redis", () => {
+        const [info, parts] = stored(key, block, told);
+        return redis.put(info, Buffer.concat(parts));
+      });
   }
 
   /** Resolves when one of the shared tiers has the block; the others get it if they can, and report it themselves if they cannot. */
-  private async putShared(info: BlockInfo, bytes: Buffer): Promise<void> {
+  private async putShared(info: BlockInfo, parts: readonly Uint8Array[]): Promise<void> {
     if (this.shared.length === 0) return;
+    const bytes = Buffer.concat(parts);
     const puts = this.shared.map((tier) => tier.put(info, bytes));
     for (const put of puts) {
       const trailing = put.catch(() => undefined).finally(() => this.trailing.delete(trailing));
@@ -377,11 +382,15 @@ class Tiers implements TieredStore {
 /** What a shared tier reports about a block besides its KV. */
 type Told = Pick<BlockInfo, "model" | "cost_ms">;
 
-function stored(key: BlockKey, block: Block, told: Told | undefined): [BlockInfo, Buffer] {
-  const bytes = Buffer.concat(encodeSafetensors(key, block));
+function stored(key: BlockKey, block: Block, told: Told | undefined): [BlockInfo, Uint8Array[]] {
+  const parts = encodeSafetensors(key, block);
   const { model = "", cost_ms = block.tokens * DEFAULT_COST_MS_PER_TOKEN } = told ?? {};
-  const info = { key, bytes: bytes.length, tokens: block.tokens, precision: block.precision, model, cost_ms };
-  return [{ ...info, pinned: false, uses: 1, used_ms: Date.now() }, bytes];
+  const info = { key, bytes: lengthOf(parts), tokens: block.tokens, precision: block.precision, model, cost_ms };
+  return [{ ...info, pinned: false, uses: 1, used_ms: Date.now() }, parts];
+}
+
+function lengthOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
 }
 
 function warn(message: string): void {

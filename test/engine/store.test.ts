@@ -42,6 +42,13 @@ describe("the disk tier", () => {
     expect(await store.has(KEY)).toBe(false);
   });
 
+  test("blocks that are put at the same time each have their own content", async () => {
+    const store = open();
+    const blocks = new Map(Array.from({ length: 40 }, (_, i) => [`${i}`.padStart(64, "0"), randomBlock(1 + ((7 * i) % 40))]));
+    await Promise.all([...blocks].map(([key, block]) => store.put(key, block)));
+    for (const [key, block] of blocks) expect(await store.get(key)).toEqual(block);
+  });
+
   test("reports its blocks without reading them", async () => {
     const store = open();
     await store.put(KEY, randomBlock(3), { model: "small", cost_ms: 7, pinned: true });
@@ -75,10 +82,10 @@ describe("the disk tier", () => {
     const { DiskTier } = await import("../../engine/store/disk.js");
     const told: string[] = [];
     const tier = DiskTier.open({ path: dir, onDamage: (key) => told.push(key) });
-    const bytes = Buffer.concat(encodeSafetensors(A, randomBlock(2)));
+    const file = Buffer.concat(encodeSafetensors(A, randomBlock(2)));
     await tier.put(
-      { key: B, bytes: bytes.length, tokens: 2, precision: "float32", model: "", cost_ms: 1, pinned: false, uses: 0, used_ms: 0 },
-      bytes,
+      { key: B, bytes: file.length, tokens: 2, precision: "float32", model: "", cost_ms: 1, pinned: false, uses: 0, used_ms: 0 },
+      [file],
       false,
     );
     expect(await tier.get(B)).toBeUndefined();
@@ -259,6 +266,15 @@ describe("leases", () => {
     expect(await other.lease!(B)).toBeDefined();
     await lease!.release();
     expect(await other.lease!(A)).toBeDefined();
+  });
+
+  test("a put ends its store's lease, and the release that follows ends no other", async () => {
+    const [one, other] = [open(), open()];
+    const lease = await one.lease!(A);
+    await one.put(A, randomBlock(1));
+    expect(await other.lease!(A)).toBeDefined();
+    await lease!.release();
+    expect(await one.lease!(A)).toBeUndefined();
   });
 
   test("the lease of a dead process is free at once", async () => {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { open } from "lmdb";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { CommonCommit } from "../../storage/index.js";
 import { temporaryFolder } from "../support/rag/temporary-folder.js";
 
@@ -35,6 +35,15 @@ test("a change that fails has no effect, and the others have theirs", async () =
   );
   expect(ends.map(({ status }) => status)).toEqual(["fulfilled", "rejected", "fulfilled"]);
   expect(["a", "b", "c"].map((key) => root.get(key))).toEqual([1, undefined, 1]);
+});
+
+test("a transaction ends with the change whose bytes would be too many, and begins with one however large", async () => {
+  const { root, common } = await opened();
+  const transactions = vi.spyOn(root, "transactionSync");
+  const sizes = [2 ** 30, 0, 0, 2 ** 23, 0, 2 ** 23, 0, 1, 0];
+  await Promise.all(sizes.map((bytes, i) => common.run(() => root.putSync(`${i}`, i), bytes)));
+  expect(sizes.map((_, i) => root.get(`${i}`))).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
+  expect(transactions).toHaveBeenCalledTimes(3); // the first; then up to two halves; then the rest
 });
 
 test("what waits can be committed before closing", async () => {

@@ -142,10 +142,10 @@ test("stored blocks of another adapter, of none, or after another prefix are not
   const key = adapted.keyOf(source);
   const crafted = path.join(scratch, "crafted");
   const tier = DiskTier.open({ path: crafted, onDamage: () => undefined });
-  const bytes = Buffer.concat(encodeSafetensors(none.keyOf(source), await none.encode(source)));
+  const file = Buffer.concat(encodeSafetensors(none.keyOf(source), await none.encode(source)));
   tier.put(
-    { key, bytes: bytes.length, tokens: TOKENS.length, precision: "float32", model: "", cost_ms: 1, pinned: false, uses: 0, used_ms: 0 },
-    bytes,
+    { key, bytes: file.length, tokens: TOKENS.length, precision: "float32", model: "", cost_ms: 1, pinned: false, uses: 0, used_ms: 0 },
+    [file],
     false,
   );
   await tier.close();
