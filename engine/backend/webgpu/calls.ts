@@ -25,8 +25,8 @@ export type EncoderCalls = {
   open(options: DeviceThreadOptions): Promise<Room>;
   /** Makes a pass, while another one may be running. It is kept by the number of the batch. */
   prepare(given: { readonly number: Numbered; readonly items: readonly BlockItem[]; readonly precision: Precision }): void;
-  /** Runs the pass; its results are kept too. */
-  compute(number: Numbered): Promise<void>;
+  /** Runs the pass, and returns its time in ms; its results are kept too. */
+  compute(number: Numbered): Promise<number>;
   /** A batch's blocks. The device is not needed for that, and its results are dropped. */
   pack(number: Numbered): Promise<Block[]>;
   close(given: undefined): Promise<void>;

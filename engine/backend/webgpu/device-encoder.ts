@@ -116,11 +116,8 @@ export class DeviceEncoder implements BlockEncoder {
 
   private async compute({ number, blocks, prepared }: Batch): Promise<void> {
     await prepared;
-    await deviceTurns(async () => {
-      const start = performance.now();
-      await this.thread.ask("compute", number);
-      this.size.took(tokensOf(blocks), performance.now() - start);
-    });
+    const ms = await deviceTurns(() => this.thread.ask("compute", number));
+    this.size.took(tokensOf(blocks), ms);
   }
 
   private async pack({ number, blocks }: Batch): Promise<void> {

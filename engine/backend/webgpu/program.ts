@@ -31,7 +31,9 @@ const tell = answer<DeviceCalls>({
   async compute(number) {
     const batch = prepared.get(number)!;
     prepared.delete(number);
+    const start = performance.now();
     computed.set(number, await encoder.compute(batch));
+    return performance.now() - start;
   },
   async pack(number) {
     const batch = computed.get(number)!;

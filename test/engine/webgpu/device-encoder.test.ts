@@ -8,14 +8,19 @@ import { allocateBlock, type Block } from "../../../engine/kv/block.js";
 import type { ModelSpec } from "../../../engine/model/spec.js";
 import { FAKE_FORM, FakeBackend, fakeEngine } from "../../support/engine/fake-backend.js";
 
-/** A device with memory for `blocks` blocks per pass, which fails blocks of length `fails`, and is lost after `passes` passes. */
+/**
+ * A device with memory for `blocks` blocks per pass, which fails blocks of length `fails`, and is lost after `passes` passes. A pass
+ * takes `start_ms`, and 1 ms for each block.
+ */
 class FakeDevice {
   readonly passes: (readonly BlockItem[])[] = [];
   closed = false;
   private readonly prepared = new Map<number, readonly BlockItem[]>();
   private readonly computed = new Map<number, Block[]>();
 
-  constructor(private readonly able: { readonly blocks?: number; readonly passes?: number; readonly fails?: number } = {}) {}
+  constructor(
+    private readonly able: { readonly blocks?: number; readonly passes?: number; readonly fails?: number; readonly start_ms?: number } = {},
+  ) {}
 
   readonly ask = async (name: keyof EncoderCalls, given: unknown): Promise<never> => {
     const answers: Record<keyof EncoderCalls, () => unknown> = {
@@ -32,7 +37,7 @@ class FakeDevice {
   };
   readonly close = async () => undefined;
 
-  private compute(number: number): void {
+  private compute(number: number): number {
     const items = this.prepared.get(number)!;
     this.passes.push(items);
     if (this.passes.length > (this.able.passes ?? Infinity)) throw new Error("device lost");
@@ -44,6 +49,7 @@ class FakeDevice {
       return block;
     });
     this.computed.set(number, blocks);
+    return (this.able.start_ms ?? 0) + items.length;
   }
 }
 
@@ -71,6 +77,18 @@ describe("a model with a device", () => {
     expect(engine.encodesAtOnce).toBeGreaterThan(1);
     await engine.close();
     expect(device.closed).toBe(true);
+  });
+
+  test.each([
+    { start_ms: 100, passes: [4, 4, 4, 8, 8, 8, 16, 16, 12] },
+    { start_ms: 0, passes: [4, 4, 4, 8, 8, 8, ...Array<number>(11).fill(4)] },
+  ])("gives passes more tokens for as long as that pays by the device's own times: $start_ms ms a pass", async ({ start_ms, passes }) => {
+    const device = new FakeDevice({ start_ms });
+    const { engine } = await engineWith(device);
+    const long = (first: number) => ({ tokens: Array.from({ length: 128 }, (_, i) => first + i) });
+    await Promise.all(Array.from({ length: 80 }, (_, i) => engine.encode(long(i))));
+    expect(device.passes.map((items) => items.length)).toEqual(passes);
+    await engine.close();
   });
 
   test("encodes blocks with the tokens that they see and their gaps, and keeps only their own rows", async () => {
