@@ -1,19 +1,28 @@
 /** Limits padding in a batch: no block is shorter than this share of the longest. A batch with this share of its tokens is full. */
 export const LEAST_SHARE = 0.75;
 
+/** A block that waits. `background`: nobody waits for it. */
+type Waiting = { readonly length: number; readonly background: boolean };
+
 /**
- * Which of the waiting blocks one pass takes, given their lengths in order of arrival: the first, and those of similar
- * length as long as the total, with each padded to the longest, is at most `tokens`.
- * @returns their indices, including the first
+ * Which of the blocks one pass takes, in order of arrival: the first, and those closest to it in length, as long as the total, with
+ * each padded to the longest, is at most `tokens`. What somebody waits for is not left out for the sake of others.
+ *
+ * @returns their indices, the first one first
  */
-export function batchOf(lengths: readonly number[], tokens: number): number[] {
-  const first = lengths[0]!;
+export function batchOf(blocks: readonly Waiting[], tokens: number): number[] {
+  const [{ length: wanted }] = blocks as readonly [Waiting];
+  const difference = (index: number) => Math.abs(blocks[index]!.length - wanted);
+  const others = Array.from({ length: blocks.length - 1 }, (_, i) => i + 1).sort(
+    (a, b) => Number(blocks[a]!.background) - Number(blocks[b]!.background) || difference(a) - difference(b),
+  );
   const chosen = [0];
-  let [longest, shortest] = [first, first];
-  for (let i = 1; i < lengths.length; i++) {
-    const [most, least] = [Math.max(longest, lengths[i]!), Math.min(shortest, lengths[i]!)];
+  let [longest, shortest] = [wanted, wanted];
+  for (const index of others) {
+    const { length } = blocks[index]!;
+    const [most, least] = [Math.max(longest, length), Math.min(shortest, length)];
     if (least < LEAST_SHARE * most || most * (chosen.length + 1) > tokens) continue;
-    chosen.push(i);
+    chosen.push(index);
     [longest, shortest] = [most, least];
   }
   return chosen;
@@ -28,7 +37,7 @@ export const MOST_TOKENS = 4096;
 export const LONGEST_BLOCK = 2048;
 
 /** A size is kept if doubling it does not make each token at least this much faster. */
-const GAIN = 1.1;
+const GAIN = 1.03;
 
 /** Passes timed at one size: the first may compile shaders. */
 const SAMPLES = 2;

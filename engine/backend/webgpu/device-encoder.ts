@@ -14,8 +14,8 @@ type Waiting = BlockOptions & {
 /** Blocks of one pass, by the number that the thread knows it by. */
 type Batch = { readonly number: Numbered; readonly blocks: readonly Waiting[]; readonly prepared: Promise<void> };
 
-/** Number of blocks worth requesting at once: those of running passes, and those that gather for the next. */
-const AT_ONCE = 128;
+/** Number of blocks worth requesting at once: those of running passes, and enough others that some are of like length. */
+const AT_ONCE = 256;
 
 /** A device that fails this many blocks in a row, each alone in its pass, counts as lost. */
 const MOST_FAILURES = 2;
@@ -104,7 +104,7 @@ export class DeviceEncoder implements BlockEncoder {
     if (first === undefined) return undefined;
     const { precision } = first;
     const alike = this.waiting.filter((each) => each.precision === precision);
-    const lengths = alike.map(({ item }) => item.tokens.length);
+    const lengths = alike.map(({ item, background = false }) => ({ length: item.tokens.length, background }));
     const blocks = batchOf(lengths, this.size.tokens).map((index) => alike[index]!);
     if (tokensOf(blocks) < least) return undefined;
     for (const each of blocks) this.waiting.splice(this.waiting.indexOf(each), 1);

@@ -2,20 +2,34 @@ import { describe, expect, test } from "vitest";
 import { batchOf, PassSize } from "../../../engine/backend/webgpu/batch.js";
 
 describe("a batch", () => {
+  const batch = (lengths: readonly number[], tokens: number, foreground: readonly number[] = []) =>
+    batchOf(
+      lengths.map((length, i) => ({ length, background: !foreground.includes(i) })),
+      tokens,
+    );
+
   test("takes the first blocks, as many as fit in the number of tokens", () => {
-    expect(batchOf([100, 100, 100, 100], 300)).toEqual([0, 1, 2]);
+    expect(batch([100, 100, 100, 100], 300)).toEqual([0, 1, 2]);
   });
 
   test("leaves blocks of another length for a later one", () => {
-    expect(batchOf([100, 20, 130, 80, 99], 1000)).toEqual([0, 2, 4]);
+    expect(batch([100, 20, 130, 76, 99], 1000)).toEqual([0, 4, 3]);
+  });
+
+  test("takes the first and those closest to it in length: they have the least padding", () => {
+    expect(batch([100, 120, 90, 101, 99, 125, 95], 404)).toEqual([0, 3, 4, 6]);
+  });
+
+  test("takes what somebody waits for before what is closer in length", () => {
+    expect(batch([100, 100, 120, 100, 110], 360, [0, 2, 4])).toEqual([0, 4, 2]);
   });
 
   test("counts padding: each block takes as many tokens as the longest", () => {
-    expect(batchOf([80, 100, 100], 280)).toEqual([0, 1]);
+    expect(batch([80, 100, 100], 280)).toEqual([0, 1]);
   });
 
   test("takes the first block even if it is longer than a pass", () => {
-    expect(batchOf([5000, 10], 512)).toEqual([0]);
+    expect(batch([5000, 10], 512)).toEqual([0]);
   });
 });
 
