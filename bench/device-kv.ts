@@ -9,12 +9,12 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
 import type { NumberType } from "../engine/backend/cpu/number-type.js";
-import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
 import { differenceOf } from "../engine/backend/webgpu/open.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { defaultModelPath, loadTokenizer } from "../engine/index.js";
 import { readSpec } from "../engine/model/arch/index.js";
 import { openModelFile } from "../engine/model/files/open.js";
+import { openBatchEncoder } from "../test/support/engine/batch-encoder.js";
 import { withRunner } from "../test/support/engine/models/computed.js";
 
 const { values: options, positionals } = parseArgs({
@@ -42,7 +42,7 @@ const onProcessor = (activations: Activations) =>
 const [processor, exact] = [await onProcessor("int8"), await onProcessor("float32")];
 
 const id = `bench int8 ${await file.contentHash()}`;
-const encoder = await BatchEncoder.open({
+const encoder = await openBatchEncoder({
   file,
   spec,
   id,
@@ -51,7 +51,7 @@ const encoder = await BatchEncoder.open({
   adapters: [],
   able: { type: options.type as NumberType, fused: true },
 });
-const [device] = await encoder.encode([document], "float32");
+const [device] = await encoder.encode({ items: [document], precision: "float32" });
 await encoder.close();
 file.close();
 

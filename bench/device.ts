@@ -12,7 +12,8 @@ import { parseArgs } from "node:util";
 import type { Activations } from "../engine/backend/cpu/activations.js";
 import { CpuBackend } from "../engine/backend/cpu/backend.js";
 import type { NumberType } from "../engine/backend/cpu/number-type.js";
-import { BatchEncoder } from "../engine/backend/webgpu/batch-encoder.js";
+import { BatchHost } from "../engine/backend/webgpu/batch-host.js";
+import { BatchSession } from "../engine/backend/webgpu/batch-session.js";
 import { defaultCacheDir } from "../engine/cache-dir.js";
 import { loadModel, surveyDevices } from "../engine/index.js";
 import { readSpec } from "../engine/model/arch/index.js";
@@ -60,12 +61,15 @@ async function rateOf(tokens: number, pass: () => Promise<unknown>): Promise<num
   return seriesOf(rates).median;
 }
 
-const device = await BatchEncoder.open({ ...graphs, file, adapters: [], able: { type: options.type as NumberType, fused: true } });
+const device = await BatchSession.open({ ...graphs, file, adapters: [], able: { type: options.type as NumberType, fused: true } });
+const host = new BatchHost(spec, file, device.graph);
 const passes: number[] = [];
 for (const { documents, tokens } of SHAPES) {
   const items = Array.from({ length: documents }, (_, i) => itemOf(tokens, 31 * i));
-  passes.push(await rateOf(documents * tokens, () => device.compute(device.prepare(items, "int8"))));
+  const pass = host.prepare({ items, precision: "int8" });
+  passes.push(await rateOf(documents * tokens, () => device.run(pass)));
 }
+host.close();
 await device.close();
 
 const processor = await CpuBackend.open({ ...graphs, path, quantize: undefined, adapters: [] });

@@ -1,10 +1,11 @@
 /**
  * What precomputing costs next to the model's passes alone. Documents of one chunk each are read, split, embedded, encoded
- * and stored; then the same chunks are encoded once more, and kept nowhere. With the bundled model. With `--free`, passes and
+ * and stored; then the same chunks are encoded once more, and kept nowhere. With `--free`, passes and
  * vectors cost nothing, 64 blocks at once: the limit of all else. With `--device`, vectors cost nothing, and passes over documents of
- * 30 to 160 words take the time that an H200 takes with a 1.5B model, in a thread that computes nothing: how well a fast device is kept busy.
+ * 30 to 160 words take the time that an H200 takes with a 1.5B model, in a thread that computes nothing: how well a fast device is kept
+ * busy. Without FILE, it is the bundled model.
  *
- *     npx tsx bench/precompute.ts [--chunks 200] [--encoding w8a8] [--files 10] [--free] [--device]
+ *     npx tsx bench/precompute.ts [FILE.gguf] [--chunks 200] [--encoding w8a8] [--files 10] [--free] [--device]
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -12,10 +13,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { MOST_TOKENS } from "../engine/backend/webgpu/batch.js";
-import type { EncoderCalls } from "../engine/backend/webgpu/calls.js";
-import { DeviceEncoder } from "../engine/backend/webgpu/device-encoder.js";
+import type { DeviceThreadOptions, EncoderCalls, HostCalls } from "../engine/backend/webgpu/calls.js";
+import { DeviceEncoder, type EncoderThreads } from "../engine/backend/webgpu/device-encoder.js";
 import { type BlockSource, ENCODINGS, type Encoding, loadModel, type Model, openBlockStore } from "../engine/index.js";
 import type { Block } from "../engine/kv/block.js";
+import { readSpec } from "../engine/model/arch/index.js";
+import { openModelFile } from "../engine/model/files/open.js";
+import { defaultModelPath } from "../engine/model/language.js";
 import { encodeHere } from "../rag/corpus/block-encoder.js";
 import { type Embedder, openCorpus } from "../rag/index.js";
 import { Thread } from "../runtime/thread.js";
@@ -24,7 +28,8 @@ import { corpusWords } from "./compare/workloads.js";
 /** Words of a document: one chunk, of some 150 tokens with its title. */
 const WORDS = 110;
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     chunks: { type: "string", default: "200" },
     encoding: { type: "string", default: "exact" },
@@ -55,21 +60,28 @@ async function freeOf(model: Model): Promise<Model> {
 }
 
 /** With passes of a simulated device, and what is known of them. */
-function onDevice(model: Model): { model: Model; told: { tokens: number; passes: number; ms: number }; close: () => Promise<void> } {
-  const thread = new Thread<EncoderCalls>(new URL("./simulate/device.js", import.meta.url), "simulating a device");
-  const told = { tokens: 0, passes: 0, ms: 0 };
-  const counted: Pick<Thread<EncoderCalls>, "ask" | "close"> = {
-    async ask(name, given) {
-      const answer = await thread.ask(name, given);
-      if (name === "compute") {
-        told.passes++;
-        told.ms += answer as number;
-      }
+async function onDevice(model: Model, path: string) {
+  const spec = readSpec(openModelFile(path));
+  const device = new Thread<EncoderCalls>(new URL("./simulate/device.js", import.meta.url), "simulating a device");
+  const host = new Thread<HostCalls>(new URL("../engine/backend/webgpu/host-program.js", import.meta.url), "preparing passes");
+  const { graph } = await device.ask("open", { spec } as DeviceThreadOptions);
+  await host.ask("open", { path, quantize: undefined, spec, graph });
+  const told = { tokens: 0, passes: 0, ms: 0, began: Infinity, ended: 0 };
+  const counted: EncoderThreads["device"] = {
+    ask(name, given, moved) {
+      const answer = device.ask(name, given, moved);
+      told.began = Math.min(told.began, performance.now());
+      if (name === "encode")
+        void (answer as ReturnType<EncoderCalls["encode"]>).then(({ ms }) => {
+          told.passes++;
+          told.ms += ms;
+          told.ended = performance.now();
+        });
       return answer;
     },
-    close: () => thread.close(),
+    close: () => device.close(),
   };
-  const encoder = new DeviceEncoder(counted, MOST_TOKENS, console.error);
+  const encoder = new DeviceEncoder({ device: counted, host }, { mostTokens: MOST_TOKENS, onNotice: console.error });
   const options = { precision: "int8", signal: new AbortController().signal, background: true } as const;
   const encode = async (tokens: readonly number[]) => {
     told.tokens += tokens.length;
@@ -112,8 +124,9 @@ try {
       own.map((text, i) => JSON.stringify({ title: `Article ${file}.${i}`, text })).join("\n"),
     );
   }
-  const loaded = await loadModel({ encoding });
-  const device = values.device ? onDevice(loaded) : undefined;
+  const path = positionals[0] ?? (await defaultModelPath());
+  const loaded = await loadModel({ path, encoding });
+  const device = values.device ? await onDevice(loaded, path) : undefined;
   const model = device?.model ?? (values.free ? await freeOf(loaded) : loaded);
   await model.encode({ tokens: [1, 2, 3] }); // its graphs are built
   const store = openBlockStore({ disk: { path: join(dir, "kv") } });
@@ -139,12 +152,10 @@ try {
     }),
   );
   if (device) {
-    const { tokens, passes, ms } = device.told;
+    const { tokens, passes, ms, began, ended } = device.told;
     console.log(`${sources.length} chunks, ${tokens} tokens, ${(tokens / whole.wall_s).toFixed(0)} a second`);
-    console.log(
-      `The device computes ${((ms / whole.wall_s) * 0.1).toFixed(0)} % of the time, ${(tokens / passes).toFixed(0)} tokens a pass.`,
-    );
-    console.log(`In its passes alone: ${((1000 * tokens) / ms).toFixed(0)} tokens a second`);
+    console.log(`In the device's passes alone: ${((1000 * tokens) / ms).toFixed(0)} a second, ${(tokens / passes).toFixed(0)} a pass`);
+    console.log(`From its first pass to its last, the device computes ${((100 * ms) / (ended - began)).toFixed(0)} % of the time.`);
   } else if (values.free) {
     console.log(`${sources.length} chunks, ${(sources.length / whole.wall_s).toFixed(0)} a second`);
     console.log(

@@ -77,6 +77,9 @@ type FileState = Omit<FileRecord, "chunks" | "problems">;
  */
 const CLOCK_TICK_MS = 2000;
 
+/** Bytes of a file that count as one chunk: plain text has fewer, but many kinds have much besides text. */
+const CHUNK_BYTES = 4096;
+
 /** For a file that was read only in part because a package is missing: the next run reads it again. */
 const NO_READER = 0;
 
@@ -130,7 +133,8 @@ class Run {
   }
 
   async update(paths: readonly string[]): Promise<void> {
-    await sideBySide(paths, this.encoder.atOnce, async (path) => {
+    const { atOnce } = this.encoder;
+    const update = async (path: string) => {
       this.checkCancelled();
       const seen = await this.look(path);
       if (seen !== undefined) await this.replace(path, seen.file, seen.bytes);
@@ -138,7 +142,10 @@ class Run {
       this.bytesDone += this.sizes.get(path)!;
       this.bytesInWork.delete(path);
       this.tell(path);
-    });
+    };
+    // As many as have enough chunks together; of large ones two, so that one is read while the other is encoded.
+    const weightOf = (path: string) => Math.min(Math.ceil(atOnce / 2), Math.max(1, this.sizes.get(path)! / CHUNK_BYTES));
+    await sideBySide(paths, atOnce, update, weightOf);
   }
 
   /** Removes files that were named, or are below a named folder, but no longer exist on disk; when pruning, all that were not named. */

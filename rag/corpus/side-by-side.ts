@@ -1,19 +1,37 @@
 /**
- * Processes items in order, at most `atOnce` at a time. After a failure no further item is started, and the promise
- * rejects once the started ones have ended, so that none still uses what the caller then closes.
+ * Processes items in order, at most `atOnce` at a time, or of that weight in total. After a failure no further item is started, and
+ * the promise rejects once the started ones have ended, so that none still uses what the caller then closes.
+ *
+ * @param weightOf at most `atOnce`
  */
-export async function sideBySide<T>(items: Iterable<T>, atOnce: number, work: (item: T) => Promise<void>): Promise<void> {
-  const queue = items[Symbol.iterator]();
-  let failed = false;
-  const lane = async () => {
-    for (let next = queue.next(); !next.done && !failed; next = queue.next()) {
-      await work(next.value).catch((error: unknown) => {
-        failed = true;
-        throw error;
-      });
-    }
+export async function sideBySide<T>(
+  items: Iterable<T>,
+  atOnce: number,
+  work: (item: T) => Promise<void>,
+  weightOf: (item: T) => number = () => 1,
+): Promise<void> {
+  const failures: unknown[] = [];
+  let used = 0;
+  let wake = () => {};
+  const start = async (item: T, weight: number) => {
+    await work(item).catch((error: unknown) => failures.push(error));
+    used -= weight;
+    wake();
   };
-  const ends = await Promise.allSettled(Array.from({ length: atOnce }, lane));
-  const failure = ends.find((end) => end.status === "rejected");
-  if (failure) throw failure.reason;
+  const roomFor = async (weight: number) => {
+    while (used + weight > atOnce && failures.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+  };
+  try {
+    for (const item of items) {
+      const weight = weightOf(item);
+      await roomFor(weight);
+      if (failures.length > 0) break;
+      used += weight;
+      void start(item, weight);
+    }
+  } catch (error) {
+    failures.push(error); // the items themselves could not be read
+  }
+  while (used > 0) await new Promise<void>((resolve) => (wake = resolve));
+  if (failures.length > 0) throw failures[0];
 }

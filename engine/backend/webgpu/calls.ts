@@ -4,9 +4,12 @@ import type { Thread } from "../../../runtime/thread.js";
 import type { Block, Precision } from "../../kv/block.js";
 import type { Adapter } from "../../model/adapter/index.js";
 import type { Quantization } from "../../model/files/open.js";
-import type { BlockItem, PassPart } from "../backend.js";
+import type { PassPart } from "../backend.js";
+import type { Batch } from "./batch-host.js";
+import type { BatchGraph, BatchResults } from "./batch-session.js";
 import type { Room } from "./memory.js";
 import type { DeviceGraphOptions } from "./session.js";
+import type { TensorData } from "./tensor-data.js";
 
 /** The model's files are opened in the thread. */
 export type DeviceThreadOptions = Omit<DeviceGraphOptions, "file" | "onProgress" | "adapters"> & {
@@ -20,19 +23,27 @@ export type DeviceThreadOptions = Omit<DeviceGraphOptions, "file" | "onProgress"
   readonly answers: boolean;
 };
 
+/** A pass over a batch (`BatchPass`), as it is sent to a thread. */
+export type SentPass = { readonly feeds: Readonly<Record<string, TensorData>>; readonly wanted: readonly string[] };
+
+/** Encoding, as far as the device does it. */
 export type EncoderCalls = {
-  /** How much there is room for: see `Room`. */
-  open(options: DeviceThreadOptions): Promise<Room>;
-  /** Makes a pass, while another one may be running. It is kept by the number of the batch. */
-  prepare(given: { readonly number: Numbered; readonly items: readonly BlockItem[]; readonly precision: Precision }): void;
-  /** Runs the pass, and returns its time in ms; its results are kept too. */
-  compute(number: Numbered): Promise<number>;
-  /** A batch's blocks. The device is not needed for that, and its results are dropped. */
-  pack(number: Numbered): Promise<Block[]>;
+  /** How much there is room for, and the graph of a pass. */
+  open(options: DeviceThreadOptions): Promise<{ readonly room: Room; readonly graph: BatchGraph }>;
+  /** Runs a pass. `ms`: the time that it took. */
+  encode(pass: SentPass): Promise<{ readonly results: BatchResults; readonly ms: number }>;
   close(given: undefined): Promise<void>;
 };
 
-/** A batch, a prompt's KV, or a block on the device, by the number that the owner gave it. */
+/** Encoding, as far as the processor does it, in another thread than the device's, which is blocked by each pass. */
+export type HostCalls = {
+  open(options: Pick<DeviceThreadOptions, "path" | "quantize" | "spec"> & { readonly graph: BatchGraph }): void;
+  prepare(batch: Batch): SentPass;
+  /** The batch's blocks. */
+  pack(given: { readonly batch: Batch; readonly results: BatchResults }): Block[];
+};
+
+/** A prompt's KV, or a block on the device, by the number that the owner gave it. */
 export type Numbered = number;
 
 /** A part of a pass over one of the device's prompts. */
@@ -60,7 +71,7 @@ export type PromptCalls = {
   free(prompt: Numbered): void;
 };
 
-/** What the thread of a device does: the calls of `BatchEncoder` and `PromptPasses`. It reports the progress of `open` (`LoadProgress`). */
+/** What the thread of a device does: the calls of `BatchSession` and `PromptPasses`. It reports the progress of `open` (`LoadProgress`). */
 export type DeviceCalls = EncoderCalls & PromptCalls;
 
 export type DeviceThread = Pick<Thread<DeviceCalls>, "ask">;

@@ -3,7 +3,8 @@ import type { Thread } from "../../../runtime/thread.js";
 import type { Block } from "../../kv/block.js";
 import type { BlockEncoder, BlockItem, BlockOptions } from "../backend.js";
 import { batchOf, LEAST_SHARE, LONGEST_BLOCK, PassSize } from "./batch.js";
-import { deviceTurns, type EncoderCalls, type Numbered } from "./calls.js";
+import type { Batch } from "./batch-host.js";
+import { deviceTurns, type EncoderCalls, type HostCalls, type SentPass } from "./calls.js";
 
 type Waiting = BlockOptions & {
   readonly item: BlockItem;
@@ -11,42 +12,55 @@ type Waiting = BlockOptions & {
   readonly reject: (error: unknown) => void;
 };
 
-/** Blocks of one pass, by the number that the thread knows it by. */
-type Batch = { readonly number: Numbered; readonly blocks: readonly Waiting[]; readonly prepared: Promise<void> };
+/** Blocks of one pass, which is being prepared. */
+type Gathered = { readonly blocks: readonly Waiting[]; readonly batch: Batch; readonly prepared: Promise<SentPass> };
 
 /** Number of blocks worth requesting at once: those of running passes, and enough others that some are of like length. */
-const AT_ONCE = 256;
+const AT_ONCE = 512;
 
 /** A device that fails this many blocks in a row, each alone in its pass, counts as lost. */
 const MOST_FAILURES = 2;
 
-type EncoderThread = Pick<Thread<EncoderCalls>, "ask" | "close">;
+/** Threads in which the encoder has been opened. */
+export type EncoderThreads = {
+  readonly device: Pick<Thread<EncoderCalls>, "ask" | "close">;
+  readonly host: Pick<Thread<HostCalls>, "ask" | "close">;
+};
 
-/** Encodes blocks on the device, in a separate thread: blocks that gather during a pass form the next one. */
+export type DeviceEncoderOptions = {
+  /** Tokens of one pass that fit in memory. */
+  readonly mostTokens: number;
+  /** Whether it has the weights of the encoding adapter: then other blocks are not for it. */
+  readonly onlyAdapted?: boolean | undefined;
+  /** Whether prompts are computed on the device as well: then they wait for one pass at most. */
+  readonly isAnswering?: (() => boolean) | undefined;
+  /** Called with a sentence for each block that the device fails, and when it is lost. */
+  readonly onNotice: (notice: string) => void;
+  /** Called when it is lost. */
+  readonly onLost?: (() => void) | undefined;
+};
+
+/**
+ * Encodes blocks on the device: blocks that gather during a pass form the next one. While the device computes, the host's thread
+ * prepares the next pass and packs the blocks of the last one.
+ */
 export class DeviceEncoder implements BlockEncoder {
   private readonly waiting: Waiting[] = [];
   private readonly size: PassSize;
   private readonly longest: number;
   private running: Promise<void> | undefined;
+  private next: Gathered | undefined;
+  /** The blocks of the passes so far: handed out, or failed. */
+  private packing = Promise.resolve();
   private failures = 0;
-  private batches = 0;
 
-  /**
-   * @param thread in which the encoder has been opened; it is closed with this
-   * @param mostTokens of one pass that fit in memory
-   * @param onNotice called with a sentence for each block that the device fails, and when it is lost
-   * @param onLost called when it is lost
-   * @param onlyAdapted whether it has the weights of the encoding adapter: then other blocks are not for it
-   */
+  /** @param threads they are closed with this */
   constructor(
-    private readonly thread: EncoderThread,
-    mostTokens: number,
-    private readonly onNotice: (notice: string) => void,
-    private readonly onLost: () => void = () => undefined,
-    private readonly onlyAdapted = false,
+    private readonly threads: EncoderThreads,
+    private readonly options: DeviceEncoderOptions,
   ) {
-    this.size = new PassSize(mostTokens);
-    this.longest = Math.min(LONGEST_BLOCK, mostTokens);
+    this.size = new PassSize(options.mostTokens);
+    this.longest = Math.min(LONGEST_BLOCK, options.mostTokens);
   }
 
   get atOnce(): number {
@@ -54,7 +68,7 @@ export class DeviceEncoder implements BlockEncoder {
   }
 
   async encode(item: BlockItem, options: BlockOptions): Promise<Block | undefined> {
-    if (this.isLost || item.tokens.length > this.longest || (this.onlyAdapted && !options.adapted)) return undefined;
+    if (this.isLost || item.tokens.length > this.longest || (this.options.onlyAdapted && !options.adapted)) return undefined;
     return new Promise((resolve, reject) => {
       const later = options.background ? -1 : this.waiting.findIndex(({ background }) => background);
       this.waiting.splice(later < 0 ? this.waiting.length : later, 0, { item, ...options, resolve, reject });
@@ -64,9 +78,10 @@ export class DeviceEncoder implements BlockEncoder {
   }
 
   async close(): Promise<void> {
+    const { device, host } = this.threads;
     await this.running;
-    await deviceTurns(() => this.thread.ask("close", undefined)).catch(() => undefined); // a thread that has ended has freed its memory
-    await this.thread.close();
+    await deviceTurns(() => device.ask("close", undefined)).catch(() => undefined); // a thread that has ended has freed its memory
+    await Promise.all([device.close(), host.close()]);
   }
 
   private get isLost(): boolean {
@@ -74,31 +89,33 @@ export class DeviceEncoder implements BlockEncoder {
   }
 
   private async work(): Promise<void> {
-    // While the device computes one batch, the thread packs the blocks of the one before it, and prepares the next if that is full.
-    let packing = Promise.resolve();
-    let next: Batch | undefined;
-    for (;;) {
-      const batch = next ?? this.take();
-      next = undefined;
-      if (batch === undefined) {
-        await packing;
-        if (this.waiting.length === 0) break;
-        continue;
-      }
-      const computing = this.attempt(batch, () => this.compute(batch));
-      next = this.take(LEAST_SHARE * this.size.tokens);
-      const computed = await computing;
-      await packing;
-      if (computed) packing = this.attempt(batch, () => this.pack(batch)).then(() => undefined);
-      if (!this.isLost) continue;
-      for (const { resolve } of next?.blocks ?? []) resolve(undefined);
-      next = undefined;
-    }
+    do {
+      await deviceTurns(() => this.series());
+      await this.packing; // whoever gets these blocks may request others
+    } while (this.next || this.waiting.length > 0);
     this.running = undefined;
   }
 
-  /** The next batch, which is being prepared; undefined if nothing waits for it, or it would have fewer tokens than `least`. */
-  private take(least = 0): Batch | undefined {
+  /** One pass after the other, until nothing waits for one, or, after at least one, until something else waits for the device. */
+  private async series(): Promise<void> {
+    let last: Promise<void> | undefined;
+    for (;;) {
+      // While a pass runs, the next one is worth preparing if it will be full.
+      this.next ??= this.gather(last && LEAST_SHARE * this.size.tokens);
+      await this.next?.prepared.catch(nothing); // reported by the pass
+      if (!this.next || this.options.isAnswering?.()) await last;
+      if (last && deviceTurns.pendingCount > 0) return last;
+      if (!last && !this.next) return;
+      const before = last;
+      last = this.next && this.begin(this.next);
+      this.next = undefined;
+      // The thread has up to two passes: it begins the second without waiting for this thread, which may be busy.
+      await before;
+    }
+  }
+
+  /** Blocks for the next pass; undefined if nothing waits for it, or it would have fewer tokens than `least`. */
+  private gather(least = 0): Gathered | undefined {
     this.dropCancelled();
     const [first] = this.waiting;
     if (first === undefined) return undefined;
@@ -108,50 +125,50 @@ export class DeviceEncoder implements BlockEncoder {
     const blocks = batchOf(lengths, this.size.tokens).map((index) => alike[index]!);
     if (tokensOf(blocks) < least) return undefined;
     for (const each of blocks) this.waiting.splice(this.waiting.indexOf(each), 1);
-    const number = this.batches++;
-    const prepared = this.thread.ask("prepare", { number, items: blocks.map(({ item }) => item), precision });
+    const batch = { items: blocks.map(({ item }) => item), precision };
+    const prepared = this.threads.host.ask("prepare", batch);
     prepared.catch(() => undefined); // reported by the pass
-    return { number, blocks, prepared };
+    return { blocks, batch, prepared };
   }
 
-  private async compute({ number, blocks, prepared }: Batch): Promise<void> {
-    await prepared;
-    const ms = await deviceTurns(() => this.thread.ask("compute", number));
-    this.size.took(tokensOf(blocks), ms);
+  /** Has the device run a pass. The promise resolves when it is done, or has failed; its blocks are handed out afterwards. */
+  private begin({ blocks, batch, prepared }: Gathered): Promise<void> {
+    const { device, host } = this.threads;
+    const encoded = prepared.then((pass) => device.ask("encode", pass, memoryOf(pass)));
+    const packed = encoded
+      .then(async ({ results, ms }) => {
+        this.size.took(tokensOf(blocks), ms);
+        const memory = Object.values(results).map(({ buffer }) => buffer as ArrayBuffer);
+        const made = await host.ask("pack", { batch, results }, memory);
+        if (!this.isLost) this.failures = 0;
+        blocks.forEach(({ resolve }, i) => resolve(made[i]!));
+      })
+      .catch((error: Error) => this.failed(blocks, error.message.trim()));
+    this.packing = this.packing.then(() => packed);
+    return encoded.then(nothing, nothing);
   }
 
-  private async pack({ number, blocks }: Batch): Promise<void> {
-    await new Promise(setImmediate); // the next batch goes to the device first
-    const packed = await this.thread.ask("pack", number);
-    this.failures = 0;
-    blocks.forEach(({ resolve }, i) => resolve(packed[i]!));
-  }
-
-  /** @returns false if it failed: the batch waits again, for smaller passes, or has been given up */
-  private async attempt({ blocks }: Batch, work: () => Promise<void>): Promise<boolean> {
-    try {
-      await work();
-      return true;
-    } catch (error) {
-      if (blocks.length === 1) this.fail(blocks[0]!, (error as Error).message.trim());
-      else {
-        // Fewer tokens may fit in its memory.
-        this.size.failed(tokensOf(blocks));
-        this.waiting.unshift(...blocks);
-      }
-      return false;
+  /** The blocks wait again, for smaller passes, or are given up. */
+  private failed(blocks: readonly Waiting[], why: string): void {
+    if (this.isLost) blocks.forEach(({ resolve }) => resolve(undefined));
+    else if (blocks.length === 1) this.fail(blocks[0]!, why);
+    else {
+      // Fewer tokens may fit in its memory.
+      this.size.failed(tokensOf(blocks));
+      this.waiting.unshift(...blocks);
     }
   }
 
   private fail({ item, resolve }: Waiting, why: string): void {
+    const { onNotice, onLost } = this.options;
     this.failures++;
     resolve(undefined);
     if (!this.isLost)
-      return this.onNotice(
+      return onNotice(
         `The device failed to encode a document of ${item.tokens.length} tokens, which is encoded again as a prompt would be: ${why}`,
       );
-    this.onLost();
-    this.onNotice(`The device is lost, and the processor computes everything from now on: ${why}`);
+    onLost?.();
+    onNotice(`The device is lost, and the processor computes everything from now on: ${why}`);
     for (const each of this.waiting.splice(0)) each.resolve(undefined);
   }
 
@@ -167,3 +184,9 @@ export class DeviceEncoder implements BlockEncoder {
 function tokensOf(batch: readonly Waiting[]): number {
   return batch.length * Math.max(...batch.map(({ item }) => item.tokens.length));
 }
+
+function memoryOf({ feeds }: SentPass): ArrayBuffer[] {
+  return Object.values(feeds).map(({ data }) => (data as Float32Array).buffer as ArrayBuffer);
+}
+
+const nothing = () => undefined;

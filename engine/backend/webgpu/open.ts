@@ -3,7 +3,7 @@ import { Thread } from "../../../runtime/thread.js";
 import type { Block } from "../../kv/block.js";
 import type { LoadProgress } from "../../load-progress.js";
 import type { Backend, BlockEncoder } from "../backend.js";
-import { type DeviceCalls, type DeviceThread, type DeviceThreadOptions, deviceTurns } from "./calls.js";
+import { type DeviceCalls, type DeviceThread, type DeviceThreadOptions, deviceTurns, type HostCalls } from "./calls.js";
 import { DeviceBackend } from "./device-backend.js";
 import { DeviceEncoder } from "./device-encoder.js";
 import { mustHave, type Wanted } from "./lack.js";
@@ -69,14 +69,20 @@ async function opened(processor: Backend, tried: Computes, options: DeviceOption
   const onlyAdapted = prompts.length < adapters.length;
   const program = new URL("./program.js", import.meta.url);
   const thread = new Thread<DeviceCalls>(program, `computing ${spec.name} on the device`, options.onProgress);
+  const host = new Thread<HostCalls>(new URL("./host-program.js", import.meta.url), `preparing passes of ${spec.name}`);
   try {
-    const room = await deviceTurns(() =>
+    const { room, graph } = await deviceTurns(() =>
       thread.ask("open", { ...options.thread, able: { type: tried.type, fused: tried.fused }, adapters: acting }),
     ).catch((error: unknown) => {
       throw error instanceof KvspliceError ? error : unusable((error as Error).message);
     });
+    const { path, quantize } = options.thread;
+    await host.ask("open", { path, quantize, spec, graph });
     let device: PromptDevice | undefined;
-    const encoder = new DeviceEncoder(thread, room.mostTokens, onNotice, () => device?.giveUp(), onlyAdapted);
+    const encoder = new DeviceEncoder(
+      { device: thread, host },
+      { mostTokens: room.mostTokens, onlyAdapted, isAnswering: () => device?.isOpen ?? false, onNotice, onLost: () => device?.giveUp() },
+    );
     const ofBlocks = await computedBlock(processor, options.sample, true);
     await mustAgree(ofBlocks, encoder, options.sample);
     if (!options.thread.answers) return { backend: processor, encoder };
@@ -89,7 +95,7 @@ async function opened(processor: Backend, tried: Computes, options: DeviceOption
     device = new PromptDevice(thread, kvBytesOf(spec), room, check, onNotice);
     return { backend: new DeviceBackend(device, processor, onlyAdapted), encoder };
   } catch (error) {
-    await thread.close();
+    await Promise.all([thread.close(), host.close()]);
     throw error;
   }
 }

@@ -1,17 +1,16 @@
 import { answer, moved } from "../../../runtime/thread.js";
 import { arraysOf, type Block } from "../../kv/block.js";
 import { openModelFile } from "../../model/files/open.js";
-import { BatchEncoder, type ComputedBatch, type PreparedBatch } from "./batch-encoder.js";
+import { BatchSession } from "./batch-session.js";
 import type { DeviceCalls, Numbered, NumberedPart } from "./calls.js";
 import { type DeviceBlock, type DevicePart, type DeviceRows, PromptPasses } from "./prompt-passes.js";
 import type { DeviceGraphOptions } from "./session.js";
+import { tensorsOf } from "./tensor-data.js";
 
 // The program of a device's thread: its sessions, prompts and blocks are here.
 let options: DeviceGraphOptions;
-let encoder: BatchEncoder;
+let encoder: BatchSession;
 let passes: PromptPasses;
-const prepared = new Map<Numbered, PreparedBatch>();
-const computed = new Map<Numbered, ComputedBatch>();
 const prompts = new Map<Numbered, DeviceRows>();
 const blocks = new Map<Numbered, DeviceBlock>();
 
@@ -22,24 +21,14 @@ const partOf = ({ prompt, ...part }: NumberedPart): DevicePart => ({ ...part, ca
 const tell = answer<DeviceCalls>({
   async open({ path, quantize, adapters, ...given }) {
     options = { ...given, adapters: adapters.prompts, file: openModelFile(path, { quantize }), onProgress: tell };
-    encoder = await BatchEncoder.open({ ...options, ...given, adapters: adapters.blocks });
-    return encoder.room;
+    encoder = await BatchSession.open({ ...options, ...given, adapters: adapters.blocks });
+    return { room: encoder.room, graph: encoder.graph };
   },
-  prepare({ number, items, precision }) {
-    prepared.set(number, encoder.prepare(items, precision));
-  },
-  async compute(number) {
-    const batch = prepared.get(number)!;
-    prepared.delete(number);
+  async encode({ feeds, wanted }) {
     const start = performance.now();
-    computed.set(number, await encoder.compute(batch));
-    return performance.now() - start;
-  },
-  async pack(number) {
-    const batch = computed.get(number)!;
-    computed.delete(number);
-    const made = encoder.pack(batch);
-    return moved(made, made.flatMap(bytesOf));
+    const results = await encoder.run({ feeds: tensorsOf(feeds), wanted });
+    const memory = Object.values(results).map(({ buffer }) => buffer as ArrayBuffer);
+    return moved({ results, ms: performance.now() - start }, memory);
   },
   async answer() {
     passes = await PromptPasses.open(options);

@@ -55,6 +55,11 @@ export class PromptDevice {
     return this.failures >= MOST_FAILURES;
   }
 
+  /** Whether prompts have been computed here, and others may follow at any time. */
+  get isOpen(): boolean {
+    return this.opening !== undefined && !this.isLost;
+  }
+
   /** The device is known to be lost. */
   giveUp(): void {
     this.failures = MOST_FAILURES;

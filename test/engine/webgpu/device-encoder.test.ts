@@ -1,11 +1,13 @@
 import { describe, expect, test } from "vitest";
 import type { BlockItem } from "../../../engine/backend/backend.js";
-import type { EncoderCalls } from "../../../engine/backend/webgpu/calls.js";
-import { DeviceEncoder } from "../../../engine/backend/webgpu/device-encoder.js";
+import type { BatchResults } from "../../../engine/backend/webgpu/batch-session.js";
+import type { EncoderCalls, HostCalls, SentPass } from "../../../engine/backend/webgpu/calls.js";
+import { DeviceEncoder, type EncoderThreads } from "../../../engine/backend/webgpu/device-encoder.js";
 import { mustHave } from "../../../engine/backend/webgpu/lack.js";
 import type { Engine } from "../../../engine/engine.js";
 import { allocateBlock, type Block } from "../../../engine/kv/block.js";
 import type { ModelSpec } from "../../../engine/model/spec.js";
+import type { Calls, Thread } from "../../../runtime/thread.js";
 import { FAKE_FORM, FakeBackend, fakeEngine } from "../../support/engine/fake-backend.js";
 
 /**
@@ -15,30 +17,33 @@ import { FAKE_FORM, FakeBackend, fakeEngine } from "../../support/engine/fake-ba
 class FakeDevice {
   readonly passes: (readonly BlockItem[])[] = [];
   closed = false;
-  private readonly prepared = new Map<number, readonly BlockItem[]>();
-  private readonly computed = new Map<number, Block[]>();
+  private readonly items = new WeakMap<SentPass, readonly BlockItem[]>();
+  private readonly blocks = new WeakMap<BatchResults, Block[]>();
 
   constructor(
     private readonly able: { readonly blocks?: number; readonly passes?: number; readonly fails?: number; readonly start_ms?: number } = {},
   ) {}
 
-  readonly ask = async (name: keyof EncoderCalls, given: unknown): Promise<never> => {
-    const answers: Record<keyof EncoderCalls, () => unknown> = {
-      open: () => ({ mostTokens: 4096, kvBytes: undefined, several: true }),
-      prepare: () => {
-        const { number, items } = given as { number: number; items: readonly BlockItem[] };
-        this.prepared.set(number, items);
-      },
-      compute: () => this.compute(given as number),
-      pack: () => this.computed.get(given as number),
-      close: () => (this.closed = true),
+  /** The threads that the encoder asks. */
+  get threads(): EncoderThreads {
+    const device: EncoderCalls = {
+      open: async () => ({ room: { mostTokens: 4096, kvBytes: undefined, several: true }, graph: { inputs: [], outputs: [] } }),
+      encode: async (pass) => this.compute(this.items.get(pass)!),
+      close: async () => void (this.closed = true),
     };
-    return answers[name]() as never;
-  };
-  readonly close = async () => undefined;
+    const host: HostCalls = {
+      open: () => undefined,
+      prepare: ({ items }) => {
+        const pass = { feeds: {}, wanted: [] };
+        this.items.set(pass, items);
+        return pass;
+      },
+      pack: ({ results }) => this.blocks.get(results)!,
+    };
+    return { device: threadOf(device), host: threadOf(host) };
+  }
 
-  private compute(number: number): number {
-    const items = this.prepared.get(number)!;
+  private compute(items: readonly BlockItem[]): { results: BatchResults; ms: number } {
     this.passes.push(items);
     if (this.passes.length > (this.able.passes ?? Infinity)) throw new Error("device lost");
     if (items.some(({ tokens }) => tokens.length === this.able.fails)) throw new Error("validation error");
@@ -48,16 +53,22 @@ class FakeDevice {
       for (let i = from; i < tokens.length; i++) block.k[2 * (i - from)] = tokens[i]!;
       return block;
     });
-    this.computed.set(number, blocks);
-    return (this.able.start_ms ?? 0) + items.length;
+    const results = {};
+    this.blocks.set(results, blocks);
+    return { results, ms: (this.able.start_ms ?? 0) + items.length };
   }
+}
+
+/** A thread that answers in this one. */
+function threadOf<C extends Calls>(calls: C): Pick<Thread<C>, "ask" | "close"> {
+  return { ask: async (name, given) => calls[name]!(given as never) as never, close: async () => undefined };
 }
 
 const source = (first: number) => ({ tokens: [first, first + 1, first + 2] });
 const tokensOf = (block: Block) => Array.from({ length: block.tokens }, (_, i) => block.k[2 * i]);
 
 async function engineWith(device: FakeDevice, notices: string[] = []): Promise<{ engine: Engine; backend: FakeBackend }> {
-  const encoder = new DeviceEncoder(device, 4096, (notice) => notices.push(notice));
+  const encoder = new DeviceEncoder(device.threads, { mostTokens: 4096, onNotice: (notice) => notices.push(notice) });
   const backend = new FakeBackend();
   return { backend, engine: fakeEngine(backend, { encoder }) };
 }

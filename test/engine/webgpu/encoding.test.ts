@@ -6,7 +6,7 @@ import type { BlockItem } from "../../../engine/backend/backend.js";
 import type { Activations } from "../../../engine/backend/cpu/activations.js";
 import { KvCache } from "../../../engine/backend/cpu/cache.js";
 import type { NumberType } from "../../../engine/backend/cpu/number-type.js";
-import { BatchEncoder } from "../../../engine/backend/webgpu/batch-encoder.js";
+import { BatchSession } from "../../../engine/backend/webgpu/batch-session.js";
 import { hardware } from "../../../engine/backend/webgpu/devices.js";
 import { differenceOf, TOLERANCE } from "../../../engine/backend/webgpu/open.js";
 import { trial } from "../../../engine/backend/webgpu/trial.js";
@@ -16,6 +16,7 @@ import { readSpec } from "../../../engine/model/arch/index.js";
 import type { ModelFile } from "../../../engine/model/files/model-file.js";
 import { openModelFile } from "../../../engine/model/files/open.js";
 import type { ModelSpec } from "../../../engine/model/spec.js";
+import { type BatchEncoder, openBatchEncoder } from "../../support/engine/batch-encoder.js";
 import { withRunner } from "../../support/engine/models/computed.js";
 import { writeTiny } from "../../support/engine/models/tiny-file.js";
 import { PROMPT, TINY_MODELS, type TinyModel } from "../../support/engine/models/tiny-models.js";
@@ -67,7 +68,7 @@ async function withDevice<T>(
   const file = openModelFile(path);
   const spec = readSpec(file);
   const able = { type, fused: true };
-  const device = await BatchEncoder.open({ file, spec, id: `${name} ${activations}`, cacheDir: folder, activations, adapters: [], able });
+  const device = await openBatchEncoder({ file, spec, id: `${name} ${activations}`, cacheDir: folder, activations, adapters: [], able });
   try {
     return await use({ device, file, spec });
   } finally {
@@ -79,7 +80,7 @@ async function withDevice<T>(
 /** The largest difference between the blocks and those of the processor. */
 function differenceIn(name: string, model: TinyModel, activations: Activations, type: NumberType): Promise<number> {
   return withDevice(name, model, { activations, type }, async ({ device, file, spec }) => {
-    const found = await device.encode(BLOCKS, "float32");
+    const found = await device.encode({ items: BLOCKS, precision: "float32" });
     return withRunner(file, spec, activations, async (processor, createCache) => {
       const differences: number[] = [];
       for (const [i, { tokens, positions, from }] of BLOCKS.entries()) {
@@ -103,8 +104,8 @@ describe.skipIf(!isThere)("a device that WebGPU computes on", () => {
     const item = { tokens, positions: [...tokens.keys()], from: 5 };
     const blocks = [item, ...BLOCKS];
     const [exact, packed] = await withDevice("packing", TINY_MODELS["llama"]!, EXACT, async ({ device }) => [
-      await device.encode(blocks, "float32"),
-      await device.encode(blocks, "int8"),
+      await device.encode({ items: blocks, precision: "float32" }),
+      await device.encode({ items: blocks, precision: "int8" }),
     ]);
     exact!.forEach((block, i) => {
       const expected = rounded(block);
@@ -151,7 +152,7 @@ test("a model whose weights exceed the memory limit is refused", async () => {
     able: { type: "float32", fused: true },
     memory: 1000,
   } as const;
-  await expect(BatchEncoder.open(options)).rejects.toMatchObject({
+  await expect(BatchSession.open(options)).rejects.toMatchObject({
     code: "bad_argument",
     message: expect.stringMatching(/^The weights of .* take .* Raise --device-memory/),
   });

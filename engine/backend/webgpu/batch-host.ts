@@ -1,4 +1,4 @@
-import { type InferenceSession, Tensor } from "../../../runtime/index.js";
+import { Tensor } from "../../../runtime/index.js";
 import type { Block, Precision } from "../../kv/block.js";
 import type { KvForm } from "../../kv/form.js";
 import { RotaryTable } from "../../kv/rotary.js";
@@ -8,45 +8,26 @@ import type { BlockItem } from "../backend.js";
 import { KvCache } from "../cpu/cache.js";
 import { SOUND } from "../cpu/decoder.js";
 import { Embedding } from "../cpu/embedding.js";
+import type { BatchGraph, BatchPass, BatchResults } from "./batch-session.js";
 import { integers } from "./buffers.js";
-import { type Room, roomWithin } from "./memory.js";
 import { type Groups, groupsOf, PACKED, type PackedBatch, unpackBlock } from "./packing.js";
-import { type DeviceGraphOptions, deviceGraphs } from "./session.js";
 import { anglesOf, TokenEmbeddings } from "./token-feeds.js";
 import { mustBeComputed, mustBeSound } from "./valid.js";
 
-export type BatchEncoderOptions = DeviceGraphOptions & {
-  /** Bytes of the device's memory that may be used; no limit if omitted. */
-  readonly memory?: number | undefined;
-  /** Whether some of it is left for answers. */
-  readonly answers?: boolean | undefined;
-};
+/** A batch of blocks, which the device encodes in one pass. */
+export type Batch = { readonly items: readonly BlockItem[]; readonly precision: Precision };
 
-/** What one pass over blocks reads, each block padded to the same length, and which results it returns. */
-export type PreparedBatch = {
-  readonly items: readonly BlockItem[];
-  readonly precision: Precision;
-  readonly length: number;
-  readonly groups: Groups;
-  readonly feeds: Readonly<Record<string, Tensor>>;
-  readonly wanted: readonly string[];
-};
-
-/** What the device returned for a batch: K and V of all rows, or what it packed. */
-export type ComputedBatch = Omit<PreparedBatch, "feeds" | "wanted"> & { readonly results: InferenceSession.ReturnType };
-
-/** Encodes batches of blocks on the device, in the current thread. */
-export class BatchEncoder {
+/** The processor's part of encoding on a device: what a pass reads, and the blocks in what it returns. */
+export class BatchHost {
   private readonly embeddings: TokenEmbeddings;
   private readonly tables: readonly RotaryTable[];
   private readonly form: KvForm;
   private readonly rows: KvCache;
 
-  private constructor(
+  constructor(
     private readonly spec: ModelSpec,
-    private readonly session: InferenceSession,
     file: ModelFile,
-    readonly room: Room,
+    private readonly graph: BatchGraph,
   ) {
     this.embeddings = new TokenEmbeddings(new Embedding(file), spec.hidden);
     this.tables = spec.rotaries.map(({ frequencies }) => new RotaryTable(frequencies));
@@ -54,48 +35,27 @@ export class BatchEncoder {
     this.rows = new KvCache(this.form, this.tables);
   }
 
-  /**
-   * @throws as `deviceGraphs` does, KvspliceError `bad_argument` if the model is larger than the memory, and ONNX Runtime's error if
-   *   there is no device
-   */
-  static async open(options: BatchEncoderOptions): Promise<BatchEncoder> {
-    const { file, spec } = options;
-    const graphs = await deviceGraphs(options);
-    const room = roomWithin(options, graphs.weightsBytes);
-    return new BatchEncoder(spec, await graphs.open("blocks.onnx"), file, room);
-  }
-
-  /** @throws as `compute` and `pack` do */
-  async encode(items: readonly BlockItem[], precision: Precision): Promise<Block[]> {
-    return this.pack(await this.compute(this.prepare(items, precision)));
-  }
-
-  /** Makes one pass over all of these, for blocks of this precision: the device itself packs those in 8 bits. */
-  prepare(items: readonly BlockItem[], precision: Precision): PreparedBatch {
-    const length = Math.max(...items.map(({ tokens }) => tokens.length));
-    const groups = groupsOf(items.map(({ from, tokens }, i) => ({ from: i * length + from, to: i * length + tokens.length })));
-    const packs = this.session.inputNames.includes("own");
+  /** One pass over all blocks. The device itself packs those in 8 bits. */
+  prepare({ items, precision }: Batch): BatchPass {
+    const length = lengthOf(items);
+    const packs = this.graph.inputs.includes("own");
     const isPacked = packs && precision === "int8";
-    const wanted = this.session.outputNames.filter((name) => name === SOUND || isPackedOutput(name) === isPacked);
-    const feeds = { ...this.tokensOf(items, length), ...this.masksOf(items, length), ...(packs && tensorsOf(groups)) };
-    return { items, precision, length, groups, feeds, wanted };
-  }
-
-  /** The pass itself, in other threads than this. */
-  async compute({ feeds, wanted, ...batch }: PreparedBatch): Promise<ComputedBatch> {
-    return { ...batch, results: await this.session.run(feeds, wanted) };
+    const wanted = this.graph.outputs.filter((name) => name === SOUND || isPackedOutput(name) === isPacked);
+    const feeds = { ...this.tokensOf(items, length), ...this.masksOf(items, length), ...(packs && tensorsOf(groupsIn(items, length))) };
+    return { feeds, wanted };
   }
 
   /** @throws if the device computed nothing valid: its results are not used */
-  pack({ items, precision, length, groups, results }: ComputedBatch): Block[] {
-    const valuesOf = (name: string) => results[name]!.data as Float32Array;
+  pack({ items, precision }: Batch, results: BatchResults): Block[] {
+    const length = lengthOf(items);
+    const valuesOf = (name: string) => results[name] as Float32Array;
     items.forEach(({ tokens }, i) => {
       if (SOUND in results) mustBeSound(valuesOf(SOUND).subarray(i * length, i * length + tokens.length));
     });
     if (PACKED[0] in results) {
-      const packed = Object.fromEntries(PACKED.map((name) => [name, results[name]!.data])) as PackedBatch;
+      const groups = groupsIn(items, length);
       return items.map(({ tokens, from }, i) => {
-        const block = unpackBlock(this.form.layers, packed, groups, i, tokens.length - from);
+        const block = unpackBlock(this.form.layers, results as PackedBatch, groups, i, tokens.length - from);
         for (const scales of [block.kScales, block.vScales]) mustBeComputed(scales);
         return block;
       });
@@ -119,9 +79,8 @@ export class BatchEncoder {
     });
   }
 
-  async close(): Promise<void> {
+  close(): void {
     this.rows.free();
-    await this.session.release();
   }
 
   /** Embeddings and angles, each block padded with copies of its last token, which none of its own tokens sees. */
@@ -157,6 +116,15 @@ export class BatchEncoder {
     });
     return feeds;
   }
+}
+
+/** Tokens of each block in a pass: those of the longest. */
+function lengthOf(items: readonly BlockItem[]): number {
+  return Math.max(...items.map(({ tokens }) => tokens.length));
+}
+
+function groupsIn(items: readonly BlockItem[], length: number): Groups {
+  return groupsOf(items.map(({ from, tokens }, i) => ({ from: i * length + from, to: i * length + tokens.length })));
 }
 
 function isPackedOutput(name: string): boolean {
