@@ -51,6 +51,7 @@ function textOf({ hardware, trials, chosen, reason }: Survey): string {
   for (const { name, memory_bytes } of hardware?.gpus ?? [])
     lines.push(`graphics   ${name}${memory_bytes === undefined ? "" : `, ${sizeText(memory_bytes)}`}`);
   for (const { library, of } of hardware?.drivers ?? []) lines.push(`Vulkan     ${library} (${of})`);
+  for (const path of hardware?.notDrivers ?? []) lines.push(`Vulkan     ${path}: VK_DRIVER_FILES names it, but it describes no driver`);
   if (trials.webgpu) lines.push(`WebGPU     passes${speed(trials.webgpu)}`);
   const use =
     chosen === "webgpu"

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { KvspliceError } from "../plan/index.js";
 import { type Activations, DEFAULT_ACTIVATIONS } from "./backend/cpu/activations.js";
 import { DEFAULT_ENCODING, type Encoding } from "./backend/cpu/encoding.js";
 import { arithmeticOf, encoderId, graphId } from "./backend/cpu/identity.js";
@@ -109,6 +110,10 @@ async function modelOf(path: string, file: ModelFile, thread: ModelThread, optio
     onProgress,
     onNotice = () => undefined,
   } = options;
+  if (device === "cpu" && (deviceMemory !== undefined || options.answerOn !== undefined)) {
+    const option = deviceMemory === undefined ? "--answer-on" : "--device-memory";
+    throw new KvspliceError("bad_argument", `${option} is for graphics processors. Add --device webgpu or --device auto, or leave it out.`);
+  }
   const weights = await contentHash(file, cacheDir, onProgress);
   const graph = graphId(weights, spec, activations);
   const encoded = encoding === "exact" ? graph : encoderId(graph);

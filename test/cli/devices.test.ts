@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { kvspliceIn } from "../support/cli/in-process.js";
 
@@ -30,6 +31,7 @@ describe.runIf(process.platform === "linux")("kvsplice devices, without a Vulkan
   test("prints the same as text", async () => {
     const { stdout } = await devices();
     expect(stdout).toMatch(/^processor {2}.+, \d+ cores?: [\d.]+ GFLOP\/s in float32$/m);
+    expect(stdout).toMatch(/^Vulkan {5}\/none\.json: VK_DRIVER_FILES names it, but it describes no driver$/m);
     expect(stdout).toMatch(/^--device auto encodes documents and answers on the processor\. /m);
   });
 });
@@ -44,4 +46,14 @@ test("a --device-memory that is not a size is refused", async () => {
   const { status, stderr } = await kvspliceIn(process.cwd(), ["worker", "--queue", "redis://localhost:1", "--device-memory", "much"]);
   expect(status).not.toBe(0);
   expect(stderr).toContain("Give a size such as 8GB.");
+});
+
+test.each([
+  ["--device-memory", "8GB"],
+  ["--answer-on", "cpu"],
+])("%s without a device is refused, and not ignored", async (...option) => {
+  const { status, stderr } = await kvspliceIn(process.cwd(), ["precompute", "examples/corpus", "--store", "never-made.kv", ...option]);
+  expect(status).toBe(1);
+  expect(stderr).toContain(`${option[0]} is for graphics processors. Add --device webgpu or --device auto, or leave it out.`);
+  expect(existsSync("never-made.kv")).toBe(false);
 });

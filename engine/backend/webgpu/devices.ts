@@ -16,7 +16,12 @@ export type Vendor = "NVIDIA" | "AMD" | "Intel";
 export type VulkanDriver = { readonly library: string; readonly of: Vendor | "software" | "other" };
 
 /** What the system's files report, on systems that have such files: Linux does. */
-export type Hardware = { readonly gpus: readonly Gpu[]; readonly drivers: readonly VulkanDriver[] };
+export type Hardware = {
+  readonly gpus: readonly Gpu[];
+  readonly drivers: readonly VulkanDriver[];
+  /** Files that `VK_DRIVER_FILES` names and that describe no driver, or do not exist. */
+  readonly notDrivers: readonly string[];
+};
 
 /** Vendors by PCI number. Other vendors make the consoles of servers and virtual machines, which cannot compute. */
 const VENDORS: Readonly<Record<string, Vendor>> = { "0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel" };
@@ -36,7 +41,7 @@ const LIBRARIES: readonly (readonly [RegExp, VulkanDriver["of"]])[] = [
  */
 export function hardware({ platform = process.platform, env = process.env, root = "/" } = {}): Hardware | undefined {
   if (platform !== "linux") return undefined;
-  return { gpus: gpusOf(root), drivers: driversOf(root, env) };
+  return { gpus: gpusOf(root), ...driversOf(root, env) };
 }
 
 function gpusOf(root: string): Gpu[] {
@@ -58,14 +63,17 @@ function gpusOf(root: string): Gpu[] {
 }
 
 /** How the loader finds drivers: these variables, or the folders of manifests. */
-function driversOf(root: string, env: NodeJS.ProcessEnv): VulkanDriver[] {
-  const named = env["VK_DRIVER_FILES"] || env["VK_ICD_FILENAMES"];
+function driversOf(root: string, env: NodeJS.ProcessEnv): Omit<Hardware, "gpus"> {
+  const named = (env["VK_DRIVER_FILES"] || env["VK_ICD_FILENAMES"])?.split(delimiter);
   const folders = ["etc/vulkan/icd.d", "usr/local/share/vulkan/icd.d", "usr/share/vulkan/icd.d"].map((folder) => join(root, folder));
   const found = folders.flatMap((folder) => list(folder).map((name) => join(folder, name)));
-  return (named ? named.split(delimiter) : found).flatMap((path) => {
-    const library = libraryOf(read(path));
-    return library === undefined ? [] : [{ library, of: LIBRARIES.find(([pattern]) => pattern.test(library))?.[1] ?? "other" }];
-  });
+  const libraries = (named ?? found).map((path) => ({ path, library: libraryOf(read(path)) }));
+  return {
+    drivers: libraries.flatMap(({ library }) =>
+      library === undefined ? [] : [{ library, of: LIBRARIES.find(([pattern]) => pattern.test(library))?.[1] ?? "other" }],
+    ),
+    notDrivers: named ? libraries.flatMap(({ path, library }) => (library === undefined ? [path] : [])) : [],
+  };
 }
 
 function libraryOf(manifest: string): string | undefined {

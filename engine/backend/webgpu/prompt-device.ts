@@ -209,7 +209,10 @@ export class PromptDevice {
     const prompts = this.rowBytes * this.used(this.rooms.values());
     while (this.blocks.size > 0 && prompts + this.used(this.blocks.values()) + bytes > this.room.kvBytes) this.dropOldest();
     if (prompts + bytes <= this.room.kvBytes) return;
-    if (!this.wasFull) this.onNotice("The device's memory is full, so the processor computes an answer; this is not reported again.");
+    if (!this.wasFull)
+      this.onNotice(
+        "The device's memory is full, so the processor computes an answer. A larger --device-memory has room for it; this is not reported again.",
+      );
     this.wasFull = true;
     throw new DeviceFailure();
   }

@@ -33,7 +33,7 @@ const SOFTWARE = { "usr/share/vulkan/icd.d/lvp_icd.x86_64.json": driver("/usr/li
 
 describe("the system's files", () => {
   test("of a machine without a graphics processor list none", () => {
-    expect(found()).toEqual({ gpus: [], drivers: [] });
+    expect(found()).toEqual({ gpus: [], drivers: [], notDrivers: [] });
   });
 
   test("name AMD's cards by number and memory, and NVIDIA's by model", () => {
@@ -47,6 +47,7 @@ describe("the system's files", () => {
         { library: "/usr/lib/x86_64-linux-gnu/libvulkan_lvp.so", of: "software" },
         { library: "libvulkan_radeon.so", of: "AMD" },
       ],
+      notDrivers: [],
     });
   });
 
@@ -60,10 +61,14 @@ describe("the system's files", () => {
     expect(found()?.gpus).toEqual([]);
   });
 
-  test("name the drivers chosen by VK_DRIVER_FILES, ignoring a damaged file", () => {
+  test("name the drivers chosen by VK_DRIVER_FILES, and those of its files that are damaged or missing", () => {
     files({ ...SOFTWARE, "mine/nvidia_icd.json": driver("libGLX_nvidia.so.0"), "mine/damaged.json": "{" });
-    const chosen = ["mine/nvidia_icd.json", "mine/damaged.json"].map((path) => join(root, path)).join(":");
-    expect(found({ VK_DRIVER_FILES: chosen })?.drivers).toEqual([{ library: "libGLX_nvidia.so.0", of: "NVIDIA" }]);
+    const [nvidia, ...others] = ["nvidia_icd.json", "damaged.json", "missing.json"].map((name) => join(root, "mine", name));
+    expect(found({ VK_DRIVER_FILES: [nvidia, ...others].join(":") })).toEqual({
+      gpus: [],
+      drivers: [{ library: "libGLX_nvidia.so.0", of: "NVIDIA" }],
+      notDrivers: others,
+    });
   });
 
   test("are read only on Linux", () => {
