@@ -32,7 +32,7 @@ export function workerCommand(): Command {
     .addOption(queueOption("the queue's Redis; blocks are stored there too, unless --redis names another").makeOptionMandatory())
     .option(
       "--concurrency <n>",
-      "jobs at once: one block is encoded while another is sent (default: 2, or as many as a device encodes together)",
+      "jobs at once: one block is encoded while another is sent (default: 2, or up to 128 on a device, which encodes many together)",
       positiveNumber,
     )
     .option(

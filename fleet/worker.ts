@@ -17,7 +17,7 @@ export type WorkerOptions = {
   readonly store: Pick<TieredStore, "has" | "put" | "flush">;
   /**
    * Concurrent jobs: one block is encoded while others are sent; by default 2, or the model's `encodesAtOnce` if
-   * that is more.
+   * that is more, up to 128.
    */
   readonly concurrency?: number | undefined;
   /**
@@ -39,6 +39,9 @@ export interface FleetWorker {
 
 const LOCK_MS = 15_000;
 
+/** A question's job waits for all that the worker took before it, even on a device that would take more. */
+const MOST_JOBS = 128;
+
 /** How often to look for unresponsive workers, as a share of the lock time. */
 const LOOK_SHARE = 1 / 3;
 
@@ -56,7 +59,7 @@ const MOST_SILENCED = 4;
  */
 export async function startWorker(options: WorkerOptions): Promise<FleetWorker> {
   const bullmq = await importBullmq();
-  const { url, model, concurrency = Math.max(2, model.encodesAtOnce ?? 1), lock_ms = LOCK_MS, onNotice } = options;
+  const { url, model, concurrency = Math.min(MOST_JOBS, Math.max(2, model.encodesAtOnce ?? 1)), lock_ms = LOCK_MS, onNotice } = options;
   await mustReach(url);
   // One at a time, because the encoding time of each block is reported; but several on a device that encodes them together.
   const inTurn = pLimit(model.encodesAtOnce ?? 1);
