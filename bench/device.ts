@@ -69,7 +69,6 @@ for (const { documents, tokens } of SHAPES) {
   const pass = host.prepare({ items, precision: "int8" });
   passes.push(await rateOf(documents * tokens, () => device.run(pass)));
 }
-host.close();
 await device.close();
 
 const processor = await CpuBackend.open({ ...graphs, path, quantize: undefined, adapters: [] });

@@ -46,14 +46,18 @@ export class CommonCommit {
   }
 
   private commitSome(): void {
-    const some = this.waiting.splice(0, this.most());
+    this.commitAll(this.waiting.splice(0, this.most()));
+  }
+
+  private commitAll(some: readonly Waiting[]): void {
     if (some.length < 2) return some.forEach((only) => this.commitAlone(only));
     try {
       const values = this.root.transactionSync(() => some.map(({ change }) => change()));
       for (const [index, { resolve }] of some.entries()) resolve(values[index]);
     } catch {
-      // One of them failed, and none has any effect: each alone, so that it fails alone.
-      for (const each of some) this.commitAlone(each);
+      // One of them failed, and none has any effect: in halves, until it fails alone.
+      this.commitAll(some.slice(0, some.length >> 1));
+      this.commitAll(some.slice(some.length >> 1));
     }
   }
 

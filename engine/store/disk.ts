@@ -27,6 +27,9 @@ const MAP_BYTES = 2 ** 40;
 /** From this size on, a read lets one of LMDB's threads fault the pages in, so that a cold disk does not block the event loop. */
 const LARGE_BYTES = 256 * 1024;
 
+/** Larger files are joined in memory of their own. */
+const MOST_KEPT = 2 ** 24;
+
 /** A lease is renewed three times in this period; it ends with its process, or at the latest after this. */
 export const LEASE_MS = 15_000;
 
@@ -186,19 +189,25 @@ export class DiskTier implements StoredTier {
     this.commit(() => keys.forEach((key) => this.journal.removeSync(key)));
   }
 
-  /** Takes or renews the lease of a key, unless another process that is alive holds it. */
+  /** Takes the lease of a key, unless another owner that is alive holds it. */
   lease(key: BlockKey, owner: string): Promise<boolean> {
     return this.commitSoon(() => {
       const held = this.leases.get(key);
-      const now = Date.now();
-      if (held && held.owner !== owner && held.until_ms > now && isAlive(held.pid)) return false;
-      this.leases.putSync(key, { owner, pid: process.pid, until_ms: now + LEASE_MS });
+      if (held && held.owner !== owner && held.until_ms > Date.now() && isAlive(held.pid)) return false;
+      this.leases.putSync(key, leaseOf(owner));
       this.leased.set(key, owner);
       return true;
     });
   }
 
-  /** Ends the lease of a key, unless `put` has done so. */
+  /** Renews the lease of a key, if it has not ended: `put` ends it. */
+  renew(key: BlockKey, owner: string): Promise<void> {
+    return this.commitSoon(() => {
+      if (this.leases.get(key)?.owner === owner) this.leases.putSync(key, leaseOf(owner));
+    });
+  }
+
+  /** Ends the lease of a key. There is nothing to do if a `put` of this tier has ended it. */
   async release(key: BlockKey, owner: string): Promise<void> {
     if (this.leased.delete(key)) await this.commitSoon(() => this.releaseNow(key, owner));
   }
@@ -251,6 +260,7 @@ export class DiskTier implements StoredTier {
 
   /** One file from its parts, valid until the next one is joined. */
   private joined(parts: readonly Uint8Array[], bytes: number): Buffer {
+    if (bytes > MOST_KEPT) return Buffer.concat(parts, bytes);
     if (this.file.length < bytes) this.file = Buffer.allocUnsafe(bytes);
     let at = 0;
     for (const part of parts) {
@@ -353,6 +363,10 @@ export class DiskTier implements StoredTier {
 
 function infoOf(key: BlockKey, { worth: _, ...info }: Entry): BlockInfo {
   return { key, ...info };
+}
+
+function leaseOf(owner: string): HeldLease {
+  return { owner, pid: process.pid, until_ms: Date.now() + LEASE_MS };
 }
 
 /** Whether a process of this machine is running, including those of other users. */

@@ -208,7 +208,7 @@ class Tiers implements TieredStore {
       this.leased.delete(key);
       throw error;
     }
-    const renewing = setInterval(() => void (this.leased.has(key) && this.takeLease(key)), LEASE_MS / 3).unref();
+    const renewing = setInterval(() => void (this.leased.has(key) && this.renewLease(key)), LEASE_MS / 3).unref();
     return {
       release: async () => {
         clearInterval(renewing);
@@ -363,6 +363,15 @@ class Tiers implements TieredStore {
     if (!this.redis || (await this.redis.lease(key, this.id))) return true;
     await this.releaseOnDisk(key);
     return false;
+  }
+
+  private async renewLease(key: BlockKey): Promise<void> {
+    try {
+      await this.disk?.renew(key, this.id);
+    } catch {
+      // As above.
+    }
+    await this.redis?.lease(key, this.id);
   }
 
   private async releaseLease(key: BlockKey): Promise<void> {

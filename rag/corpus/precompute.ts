@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { lstat, readFile, stat } from "node:fs/promises";
 import { basename, sep } from "node:path";
 
@@ -96,14 +97,22 @@ export async function precompute(context: PrecomputeContext, names: readonly str
   const { followLinks } = options;
   const listing = await listFiles(names, { followLinks, isKnown: (path) => context.records.knows(path) });
   const run = new Run(context, options, await sizesOf(listing.files), listing);
-  await run.update(listing.files);
-  await run.removeDeleted();
-  await deleteUnused(context.records, context.store);
-  await run.encodeMissing();
+  try {
+    await run.update(listing.files);
+    await run.removeDeleted();
+    await deleteUnused(context.records, context.store);
+    await run.encodeMissing();
+  } catch (error) {
+    throw run.failure ?? error;
+  }
   return run.report();
 }
 
 class Run {
+  /** The first one. It cancels what else is being encoded. */
+  failure: unknown;
+  private readonly failed = new AbortController();
+  private readonly signal: AbortSignal;
   private readonly problems: LoadProblem[];
   private readonly encoder: BlockEncoder;
   private readonly bytesTotal: number;
@@ -129,6 +138,8 @@ class Run {
   ) {
     this.problems = [...listing.problems];
     this.encoder = options.encoder ?? encodeHere(context.model, context.store);
+    this.signal = AbortSignal.any([this.failed.signal, ...(options.signal ? [options.signal] : [])]);
+    setMaxListeners(0, this.signal); // one for each block that waits
     this.bytesTotal = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   }
 
@@ -235,7 +246,7 @@ class Run {
     for (const document of documents) {
       const { fields = {} } = document;
       const own = Object.keys(fields).length > 0 && { fields };
-      for (const chunk of await splitDocument(document, { tokenizer: model.tokenizer, card: model.card, signal: this.options.signal }))
+      for (const chunk of await splitDocument(document, { tokenizer: model.tokenizer, card: model.card, signal: this.signal }))
         chunks.push({ ...chunk, ...own });
     }
     const keyed = chunks.map((chunk) => ({ ...chunk, block: model.keyOf(documentSource(model, chunk.tokens)) }));
@@ -243,7 +254,7 @@ class Run {
     const fresh = keyed.filter(({ block }) => !vectors.has(block));
     const embed = async () => {
       if (fresh.length === 0) return;
-      const embedded = await (await embedder()).embed(fresh.map(embeddedText), { as: "document", signal: this.options.signal });
+      const embedded = await (await embedder()).embed(fresh.map(embeddedText), { as: "document", signal: this.signal });
       fresh.forEach(({ block }, index) => vectors.set(block, embedded[index]!));
     };
     const encode = () =>
@@ -262,16 +273,21 @@ class Run {
   /** Ensures that the store has the block. */
   private async encode(block: BlockKey, tokens: readonly number[]): Promise<void> {
     this.checkCancelled();
-    if (!(await this.encoder.encodeMissing(block, documentSource(this.context.model, tokens), { signal: this.options.signal }))) return;
+    try {
+      if (!(await this.encoder.encodeMissing(block, documentSource(this.context.model, tokens), { signal: this.signal }))) return;
+    } catch (error) {
+      this.failure ??= error;
+      this.failed.abort(error);
+      throw error;
+    }
     this.encoded++;
     this.tokens += tokens.length;
   }
 
   private checkCancelled(): void {
-    const { signal } = this.options;
-    if (!signal?.aborted) return;
+    if (!this.signal.aborted) return;
     const message = "Cancelled. Encoded blocks are kept; run again to continue.";
-    throw new KvspliceError("cancelled", message, { cause: signal.reason });
+    throw new KvspliceError("cancelled", message, { cause: this.signal.reason });
   }
 
   private tell(path: string): void {

@@ -1,8 +1,8 @@
 /**
- * Processes items in order, at most `atOnce` at a time, or of that weight in total. After a failure no further item is started, and
- * the promise rejects once the started ones have ended, so that none still uses what the caller then closes.
+ * Processes items in order, at most `atOnce` at a time. After a failure no further item is started, and the promise rejects once the
+ * started ones have ended, so that none still uses what the caller then closes.
  *
- * @param weightOf at most `atOnce`
+ * @param weightOf as how many an item counts; one that counts as more than `atOnce` is processed alone
  */
 export async function sideBySide<T>(
   items: Iterable<T>,
@@ -11,27 +11,29 @@ export async function sideBySide<T>(
   weightOf: (item: T) => number = () => 1,
 ): Promise<void> {
   const failures: unknown[] = [];
-  let used = 0;
+  let [running, used] = [0, 0];
   let wake = () => {};
   const start = async (item: T, weight: number) => {
+    running++;
+    used += weight;
     await work(item).catch((error: unknown) => failures.push(error));
+    running--;
     used -= weight;
     wake();
   };
   const roomFor = async (weight: number) => {
-    while (used + weight > atOnce && failures.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+    while (running > 0 && used + weight > atOnce && failures.length === 0) await new Promise<void>((resolve) => (wake = resolve));
   };
   try {
     for (const item of items) {
       const weight = weightOf(item);
       await roomFor(weight);
       if (failures.length > 0) break;
-      used += weight;
       void start(item, weight);
     }
   } catch (error) {
     failures.push(error); // the items themselves could not be read
   }
-  while (used > 0) await new Promise<void>((resolve) => (wake = resolve));
+  while (running > 0) await new Promise<void>((resolve) => (wake = resolve));
   if (failures.length > 0) throw failures[0];
 }

@@ -277,6 +277,30 @@ describe("leases", () => {
     expect(await one.lease!(A)).toBeUndefined();
   });
 
+  test("a renewal that comes late takes no lease that has ended", async () => {
+    const { DiskTier } = await import("../../engine/store/disk.js");
+    const tier = DiskTier.open({ path: dir, onDamage: () => undefined });
+    onTestFinished(() => tier.close());
+    const file = Buffer.concat(encodeSafetensors(A, randomBlock(2)));
+    const info = {
+      key: A,
+      bytes: file.length,
+      tokens: 2,
+      precision: "float32",
+      model: "",
+      cost_ms: 1,
+      pinned: false,
+      uses: 0,
+      used_ms: 0,
+    } as const;
+    await tier.lease(A, "one");
+    await Promise.all([tier.put(info, [file], false), tier.renew(A, "one")]);
+    await tier.release(A, "one");
+    expect(await tier.lease(A, "other")).toBe(true);
+    await tier.renew(A, "one");
+    expect(await tier.lease(A, "one")).toBe(false);
+  });
+
   test("the lease of a dead process is free at once", async () => {
     mkdirSync(dir, { recursive: true });
     const program = `import { openDiskStore } from ${JSON.stringify(new URL("../../engine/index.ts", import.meta.url).href)};

@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { mkdirSync, rmSync } from "node:fs";
 import { chmod, mkdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -5,7 +6,8 @@ import { join } from "node:path";
 import { open } from "lmdb";
 import { describe, expect, onTestFinished, test } from "vitest";
 
-import { isBlockPiece } from "../../engine/index.js";
+import { isBlockPiece, KvspliceError } from "../../engine/index.js";
+import type { BlockEncoder } from "../../rag/corpus/block-encoder.js";
 import { type Corpus, openCorpus, type Progress, peekCorpus } from "../../rag/index.js";
 import { fakeEmbedder, fakeModel, memoryStore } from "../support/rag/fakes.js";
 import { makePdf } from "../support/rag/make-pdf.js";
@@ -166,6 +168,21 @@ describe("precompute", () => {
     await expect(run).rejects.toMatchObject({ code: "cancelled", message: expect.stringContaining("run again") });
     expect(await corpus.precompute([docs])).toMatchObject({ encoded: 2, chunks: 4 });
     expect(new Set(model.encoded).size).toBe(model.encoded.length);
+  });
+
+  test("the first failure cancels what else is being encoded, and is what the run reports", async () => {
+    const { corpus, docs } = await setUp({ files: FILES });
+    let waiting = 0;
+    const encoder: BlockEncoder = {
+      atOnce: 8,
+      async encodeMissing(_key, _source, { signal } = {}) {
+        if (++waiting === 4) throw new KvspliceError("no_space", "The disk is full.");
+        await once(signal!, "abort");
+        throw new KvspliceError("cancelled", "Cancelled.");
+      },
+    };
+    await expect(corpus.precompute([docs], { encoder })).rejects.toMatchObject({ code: "no_space" });
+    expect(waiting).toBe(4);
   });
 
   test("nothing stored is lost if encoding fails", async () => {

@@ -29,6 +29,10 @@ test("with weights, as many as have at most that weight together", async () => {
   expect(await inWork([5, 4, 3, 2, 1], 6, (item) => Math.min(item, 6))).toEqual([[5], [4], [3], [3, 2], [3, 2, 1]]);
 });
 
+test("weights may be any numbers; an item of more than all is processed alone", async () => {
+  expect(await inWork([0.1, 0.2, 0.3, 9, 0.4], 0.6, (item) => item)).toEqual([[0.1], [0.1, 0.2], [0.2, 0.3], [9], [0.4]]);
+});
+
 test("after a failure no item is started, and those in work end first", async () => {
   const ended: number[] = [];
   const run = sideBySide([3, 1, 2, 4], 2, async (item) => {

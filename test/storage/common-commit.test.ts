@@ -46,6 +46,23 @@ test("a transaction ends with the change whose bytes would be too many, and begi
   expect(transactions).toHaveBeenCalledTimes(3); // the first; then up to two halves; then the rest
 });
 
+test("many changes with one that fails take few transactions", async () => {
+  const { root, common } = await opened();
+  const transactions = vi.spyOn(root, "transactionSync");
+  const ends = await Promise.allSettled(
+    Array.from({ length: 256 }, (_, i) =>
+      common.run(() => {
+        root.putSync(`${i}`, i);
+        if (i === 100) throw new Error("refused");
+      }),
+    ),
+  );
+  expect(ends.findIndex(({ status }) => status === "rejected")).toBe(100);
+  expect(ends.map((_, i) => root.get(`${i}`) !== undefined).filter(Boolean)).toHaveLength(255);
+  expect(root.get("100")).toBeUndefined();
+  expect(transactions.mock.calls.length).toBeLessThan(20);
+});
+
 test("what waits can be committed before closing", async () => {
   const { root, common } = await opened();
   const change = common.run(() => root.putSync("key", 1));

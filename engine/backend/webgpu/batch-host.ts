@@ -79,10 +79,6 @@ export class BatchHost {
     });
   }
 
-  close(): void {
-    this.rows.free();
-  }
-
   /** Embeddings and angles, each block padded with copies of its last token, which none of its own tokens sees. */
   private tokensOf(items: readonly BlockItem[], length: number): Record<string, Tensor> {
     const padded = (values: readonly number[]) => Array.from({ length }, (_, i) => values[Math.min(i, values.length - 1)]!);

@@ -5,9 +5,10 @@ export const LEAST_SHARE = 0.75;
 type Waiting = { readonly length: number; readonly background: boolean };
 
 /**
- * Which of the blocks one pass takes, in order of arrival: the first, and those closest to it in length, as long as the total, with
- * each padded to the longest, is at most `tokens`. What somebody waits for is not left out for the sake of others.
+ * Which blocks one pass takes: the first, and those closest to it in length, as long as the total, with each padded to the longest,
+ * is at most `tokens`. Those in the background come after all others.
  *
+ * @param blocks in the order in which they are to be encoded
  * @returns their indices, the first one first
  */
 export function batchOf(blocks: readonly Waiting[], tokens: number): number[] {
@@ -28,7 +29,8 @@ export function batchOf(blocks: readonly Waiting[], tokens: number): number[] {
   return chosen;
 }
 
-const LEAST_TOKENS = 512;
+/** Passes begin with this many tokens, and have no more while prompts wait for them. */
+export const LEAST_TOKENS = 512;
 
 /** Larger passes gain nothing on any known device, and take memory. */
 export const MOST_TOKENS = 4096;
@@ -49,6 +51,8 @@ export class PassSize {
   private samples = 0;
   private settled = false;
   private before = 0;
+  /** Before a pass failed. */
+  private whole: number | undefined;
 
   /** @param most tokens that fit in memory */
   constructor(private readonly most = MOST_TOKENS) {
@@ -74,9 +78,16 @@ export class PassSize {
     }
   }
 
-  /** Records that there was not enough memory for a pass of this many tokens. */
+  /** Records that a pass of this many tokens failed, probably for lack of memory. */
   failed(tokens: number): void {
+    this.whole ??= this.size;
     this.size = Math.max(1, Math.floor(tokens / 2));
     this.settled = true;
+  }
+
+  /** Records that one block failed alone: it was the block, and not the size. */
+  failedAlone(): void {
+    this.size = this.whole ?? this.size;
+    this.whole = undefined;
   }
 }

@@ -2,7 +2,7 @@ import { cancelledError } from "../../../plan/index.js";
 import type { Thread } from "../../../runtime/thread.js";
 import type { Block } from "../../kv/block.js";
 import type { BlockEncoder, BlockItem, BlockOptions } from "../backend.js";
-import { batchOf, LEAST_SHARE, LONGEST_BLOCK, PassSize } from "./batch.js";
+import { batchOf, LEAST_SHARE, LEAST_TOKENS, LONGEST_BLOCK, PassSize } from "./batch.js";
 import type { Batch } from "./batch-host.js";
 import { deviceTurns, type EncoderCalls, type HostCalls, type SentPass } from "./calls.js";
 
@@ -32,7 +32,7 @@ export type DeviceEncoderOptions = {
   readonly mostTokens: number;
   /** Whether it has the weights of the encoding adapter: then other blocks are not for it. */
   readonly onlyAdapted?: boolean | undefined;
-  /** Whether prompts are computed on the device as well: then they wait for one pass at most. */
+  /** Whether prompts are computed on the device as well: then they wait for one pass at most, which is small. */
   readonly isAnswering?: (() => boolean) | undefined;
   /** Called with a sentence for each block that the device fails, and when it is lost. */
   readonly onNotice: (notice: string) => void;
@@ -49,8 +49,9 @@ export class DeviceEncoder implements BlockEncoder {
   private readonly size: PassSize;
   private readonly longest: number;
   private running: Promise<void> | undefined;
+  /** What the next pass takes, of this series or of another one. */
   private next: Gathered | undefined;
-  /** The blocks of the passes so far: handed out, or failed. */
+  /** Resolves when the blocks of all passes so far have been handed out, or have failed. */
   private packing = Promise.resolve();
   private failures = 0;
 
@@ -90,8 +91,9 @@ export class DeviceEncoder implements BlockEncoder {
 
   private async work(): Promise<void> {
     do {
+      await this.next?.prepared.catch(nothing); // reported by the pass
       await deviceTurns(() => this.series());
-      await this.packing; // whoever gets these blocks may request others
+      if (!this.next && this.waiting.length === 0) await this.packing; // whoever gets these blocks may request others
     } while (this.next || this.waiting.length > 0);
     this.running = undefined;
   }
@@ -101,8 +103,12 @@ export class DeviceEncoder implements BlockEncoder {
     let last: Promise<void> | undefined;
     for (;;) {
       // While a pass runs, the next one is worth preparing if it will be full.
-      this.next ??= this.gather(last && LEAST_SHARE * this.size.tokens);
-      await this.next?.prepared.catch(nothing); // reported by the pass
+      this.next ??= this.gather(last && LEAST_SHARE * this.tokens);
+      const prepared = this.next?.prepared.then(nothing, nothing);
+      // The device is left to others while it has nothing to do.
+      if (last && prepared && (await Promise.race([prepared, last.then(() => "computed")])) === "computed") return;
+      await prepared;
+      if (this.next?.blocks.every(({ signal }) => signal.aborted)) this.dropNext();
       if (!this.next || this.options.isAnswering?.()) await last;
       if (last && deviceTurns.pendingCount > 0) return last;
       if (!last && !this.next) return;
@@ -114,6 +120,11 @@ export class DeviceEncoder implements BlockEncoder {
     }
   }
 
+  /** Tokens of the next pass. */
+  private get tokens(): number {
+    return this.options.isAnswering?.() ? Math.min(LEAST_TOKENS, this.size.tokens) : this.size.tokens;
+  }
+
   /** Blocks for the next pass; undefined if nothing waits for it, or it would have fewer tokens than `least`. */
   private gather(least = 0): Gathered | undefined {
     this.dropCancelled();
@@ -122,7 +133,7 @@ export class DeviceEncoder implements BlockEncoder {
     const { precision } = first;
     const alike = this.waiting.filter((each) => each.precision === precision);
     const lengths = alike.map(({ item, background = false }) => ({ length: item.tokens.length, background }));
-    const blocks = batchOf(lengths, this.size.tokens).map((index) => alike[index]!);
+    const blocks = batchOf(lengths, this.tokens).map((index) => alike[index]!);
     if (tokensOf(blocks) < least) return undefined;
     for (const each of blocks) this.waiting.splice(this.waiting.indexOf(each), 1);
     const batch = { items: blocks.map(({ item }) => item), precision };
@@ -156,12 +167,14 @@ export class DeviceEncoder implements BlockEncoder {
       // Fewer tokens may fit in its memory.
       this.size.failed(tokensOf(blocks));
       this.waiting.unshift(...blocks);
+      this.waiting.sort((a, b) => Number(a.background ?? false) - Number(b.background ?? false));
     }
   }
 
   private fail({ item, resolve }: Waiting, why: string): void {
     const { onNotice, onLost } = this.options;
     this.failures++;
+    this.size.failedAlone();
     resolve(undefined);
     if (!this.isLost)
       return onNotice(
@@ -170,6 +183,11 @@ export class DeviceEncoder implements BlockEncoder {
     onLost?.();
     onNotice(`The device is lost, and the processor computes everything from now on: ${why}`);
     for (const each of this.waiting.splice(0)) each.resolve(undefined);
+  }
+
+  private dropNext(): void {
+    for (const { signal, reject } of this.next?.blocks ?? []) reject(cancelledError(signal));
+    this.next = undefined;
   }
 
   private dropCancelled(): void {

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { BlockItem } from "../../../engine/backend/backend.js";
 import type { BatchResults } from "../../../engine/backend/webgpu/batch-session.js";
-import type { EncoderCalls, HostCalls, SentPass } from "../../../engine/backend/webgpu/calls.js";
-import { DeviceEncoder, type EncoderThreads } from "../../../engine/backend/webgpu/device-encoder.js";
+import { deviceTurns, type EncoderCalls, type HostCalls, type SentPass } from "../../../engine/backend/webgpu/calls.js";
+import { DeviceEncoder, type DeviceEncoderOptions, type EncoderThreads } from "../../../engine/backend/webgpu/device-encoder.js";
 import { mustHave } from "../../../engine/backend/webgpu/lack.js";
 import type { Engine } from "../../../engine/engine.js";
 import { allocateBlock, type Block } from "../../../engine/kv/block.js";
@@ -12,7 +12,7 @@ import { FAKE_FORM, FakeBackend, fakeEngine } from "../../support/engine/fake-ba
 
 /**
  * A device with memory for `blocks` blocks per pass, which fails blocks of length `fails`, and is lost after `passes` passes. A pass
- * takes `start_ms`, and 1 ms for each block.
+ * takes `start_ms`, and 1 ms for each block. No block is packed before `packing`.
  */
 class FakeDevice {
   readonly passes: (readonly BlockItem[])[] = [];
@@ -21,7 +21,13 @@ class FakeDevice {
   private readonly blocks = new WeakMap<BatchResults, Block[]>();
 
   constructor(
-    private readonly able: { readonly blocks?: number; readonly passes?: number; readonly fails?: number; readonly start_ms?: number } = {},
+    private readonly able: {
+      readonly blocks?: number;
+      readonly passes?: number;
+      readonly fails?: number;
+      readonly start_ms?: number;
+      readonly packing?: Promise<void>;
+    } = {},
   ) {}
 
   /** The threads that the encoder asks. */
@@ -31,16 +37,19 @@ class FakeDevice {
       encode: async (pass) => this.compute(this.items.get(pass)!),
       close: async () => void (this.closed = true),
     };
-    const host: HostCalls = {
+    const host: Later<HostCalls> = {
       open: () => undefined,
-      prepare: ({ items }) => {
+      prepare: async ({ items }) => {
         const pass = { feeds: {}, wanted: [] };
         this.items.set(pass, items);
         return pass;
       },
-      pack: ({ results }) => this.blocks.get(results)!,
+      pack: async ({ results }) => {
+        await this.able.packing;
+        return this.blocks.get(results)!;
+      },
     };
-    return { device: threadOf(device), host: threadOf(host) };
+    return { device: threadOf<EncoderCalls>(device), host: threadOf<HostCalls>(host) };
   }
 
   private compute(items: readonly BlockItem[]): { results: BatchResults; ms: number } {
@@ -59,16 +68,32 @@ class FakeDevice {
   }
 }
 
-/** A thread that answers in this one. */
-function threadOf<C extends Calls>(calls: C): Pick<Thread<C>, "ask" | "close"> {
-  return { ask: async (name, given) => calls[name]!(given as never) as never, close: async () => undefined };
+/** Calls that may return a promise. */
+type Later<C extends Calls> = { readonly [N in keyof C]: (given: Parameters<C[N]>[0]) => ReturnType<C[N]> | Promise<ReturnType<C[N]>> };
+
+/** A thread that answers in this one, one call after the other. */
+function threadOf<C extends Calls>(calls: Later<C>): Pick<Thread<C>, "ask" | "close"> {
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    ask: (name, given) => {
+      const answer = last.then(() => calls[name]!(given as never));
+      last = answer.catch(() => undefined);
+      return answer as never;
+    },
+    close: async () => undefined,
+  };
 }
 
 const source = (first: number) => ({ tokens: [first, first + 1, first + 2] });
+const long = (first: number) => ({ tokens: Array.from({ length: 128 }, (_, i) => first + i) });
 const tokensOf = (block: Block) => Array.from({ length: block.tokens }, (_, i) => block.k[2 * i]);
 
-async function engineWith(device: FakeDevice, notices: string[] = []): Promise<{ engine: Engine; backend: FakeBackend }> {
-  const encoder = new DeviceEncoder(device.threads, { mostTokens: 4096, onNotice: (notice) => notices.push(notice) });
+async function engineWith(
+  device: FakeDevice,
+  notices: string[] = [],
+  more: Partial<DeviceEncoderOptions> = {},
+): Promise<{ engine: Engine; backend: FakeBackend }> {
+  const encoder = new DeviceEncoder(device.threads, { mostTokens: 4096, onNotice: (notice) => notices.push(notice), ...more });
   const backend = new FakeBackend();
   return { backend, engine: fakeEngine(backend, { encoder }) };
 }
@@ -96,10 +121,39 @@ describe("a model with a device", () => {
   ])("gives passes more tokens for as long as that pays by the device's own times: $start_ms ms a pass", async ({ start_ms, passes }) => {
     const device = new FakeDevice({ start_ms });
     const { engine } = await engineWith(device);
-    const long = (first: number) => ({ tokens: Array.from({ length: 128 }, (_, i) => first + i) });
     await Promise.all(Array.from({ length: 80 }, (_, i) => engine.encode(long(i))));
     expect(device.passes.map((items) => items.length)).toEqual(passes);
     await engine.close();
+  });
+
+  test("keeps passes small while prompts are computed on it, which wait for them", async () => {
+    const device = new FakeDevice({ start_ms: 100 });
+    const { engine } = await engineWith(device, [], { isAnswering: () => true });
+    await Promise.all(Array.from({ length: 40 }, (_, i) => engine.encode(long(i))));
+    expect(Math.max(...device.passes.map((items) => items.length))).toBe(4);
+  });
+
+  test("leaves the device to others while blocks are packed for longer than passes take", async () => {
+    let release = () => {};
+    const device = new FakeDevice({ packing: new Promise((resolve) => (release = resolve)) });
+    const { engine } = await engineWith(device);
+    const blocks = Array.from({ length: 40 }, (_, i) => engine.encode(long(i)));
+    await expect.poll(() => device.passes.length).toBeGreaterThan(0);
+    await deviceTurns(async () => undefined);
+    release();
+    expect((await Promise.all(blocks)).map((block) => tokensOf(block)[0])).toEqual(blocks.map((_, i) => i));
+  });
+
+  test("encodes the others in passes as before when a block has failed alone", async () => {
+    const device = new FakeDevice({ fails: 127 });
+    const { engine } = await engineWith(device);
+    const bad = { tokens: long(7).tokens.slice(1) };
+    await Promise.all(Array.from({ length: 60 }, (_, i) => engine.encode(i === 3 ? bad : long(i))));
+    const lengths = device.passes.map((items) => items.length);
+    const alone = device.passes.findIndex(([first, ...others]) => first!.tokens.length === 127 && others.length === 0);
+    expect(Math.max(...lengths.slice(0, alone))).toBe(4);
+    expect(lengths.slice(alone + 3, -1).every((length) => length === 4)).toBe(true);
+    expect(lengths.length - alone).toBeGreaterThan(10);
   });
 
   test("encodes blocks with the tokens that they see and their gaps, and keeps only their own rows", async () => {

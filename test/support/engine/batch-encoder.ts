@@ -11,9 +11,6 @@ export async function openBatchEncoder(options: BatchSessionOptions): Promise<Ba
   const host = new BatchHost(options.spec, options.file, session.graph);
   return {
     encode: async (batch) => host.pack(batch, await session.run(host.prepare(batch))),
-    async close() {
-      host.close();
-      await session.close();
-    },
+    close: () => session.close(),
   };
 }
