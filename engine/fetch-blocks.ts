@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type BlockSource, cancelledError, isBlockPiece, KvspliceError, type Piece, type Plan } from "../plan/index.js";
 import { type Block, blockFits } from "./kv/block.js";
@@ -241,6 +242,7 @@ async function findOrEncodeHere<Found>(
   for (let wait_ms = FIRST_WAIT_MS; ; wait_ms = Math.min(2 * wait_ms, LONGEST_WAIT_MS)) {
     const lease = store?.lease && (await store.lease(key));
     if (store?.lease && !lease) {
+      if (signal) setMaxListeners(0, signal); // any number of blocks may wait for others
       await sleep(wait_ms, undefined, { signal }).catch((cause: unknown) => {
         throw new KvspliceError("cancelled", "Cancelled.", { cause });
       });

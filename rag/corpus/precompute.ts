@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { setMaxListeners } from "node:events";
 import { lstat, readFile, stat } from "node:fs/promises";
 import { basename, sep } from "node:path";
 
@@ -139,7 +138,6 @@ class Run {
     this.problems = [...listing.problems];
     this.encoder = options.encoder ?? encodeHere(context.model, context.store);
     this.signal = AbortSignal.any([this.failed.signal, ...(options.signal ? [options.signal] : [])]);
-    setMaxListeners(0, this.signal); // one for each block that waits
     this.bytesTotal = [...sizes.values()].reduce((sum, size) => sum + size, 0);
   }
 

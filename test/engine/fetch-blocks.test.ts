@@ -62,6 +62,17 @@ test("a request waiting for another's block can be cancelled", async () => {
   await lease!.release();
 });
 
+test("any number of requests with one signal can wait for a block, without a warning", async () => {
+  const warnings: string[] = [];
+  const listener = ({ name }: Error) => void warnings.push(name);
+  process.on("warning", listener);
+  onTestFinished(() => void process.off("warning", listener));
+  const [store, { signal }] = [await openHere(), new AbortController()];
+  const encoder = numberedEncoder(() => sleep(30));
+  await Promise.all(Array.from({ length: 30 }, () => storeBlock(encoder, sourceOf(7), { store, signal })));
+  expect(warnings).toEqual([]);
+});
+
 test("a block that cannot be stored is used and reported; in precompute it is an error", async () => {
   const store = openBlockStore({ disk: { path: await temporaryFolder(), budget: 10 } });
   onTestFinished(() => store.close());
