@@ -152,6 +152,11 @@ export function moved<T>(value: T, parts: readonly TransferListItem[]): T {
   return new Moved(value, parts) as T;
 }
 
+/** The memory of arrays, to be moved along with them. */
+export function memoryOf(arrays: readonly ArrayBufferView[]): ArrayBuffer[] {
+  return arrays.map(({ buffer }) => buffer as ArrayBuffer);
+}
+
 /**
  * Serves the calls of the thread's owner until it closes the thread. The thread then ends between two calls, or when a long
  * call reports something.

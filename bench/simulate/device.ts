@@ -2,7 +2,7 @@ import type { BatchResults } from "../../engine/backend/webgpu/batch-session.js"
 import type { EncoderCalls } from "../../engine/backend/webgpu/calls.js";
 import { PACKED } from "../../engine/backend/webgpu/packing.js";
 import type { ModelSpec } from "../../engine/model/spec.js";
-import { answer, moved } from "../../runtime/thread.js";
+import { answer, memoryOf, moved } from "../../runtime/thread.js";
 
 /** What a pass takes on an H200 by docs/gpu.md: 1,300 tokens at 12,600 tokens/s and 4,160 at 14,900, Qwen2.5-Coder 1.5B. */
 const PASS_MS = 23;
@@ -30,8 +30,7 @@ answer<EncoderCalls>({
       "v.scales": new Float32Array(layers * rows * kvHeads).fill(1),
     };
     Atomics.wait(clock, 0, 0, PASS_MS + TOKEN_MS * tokens - (performance.now() - start));
-    const memory = Object.values(results).map(({ buffer }) => buffer as ArrayBuffer);
-    return moved({ results, ms: performance.now() - start }, memory);
+    return moved({ results, ms: performance.now() - start }, memoryOf(Object.values(results)));
   },
   close: async () => undefined,
 });

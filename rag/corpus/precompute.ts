@@ -108,8 +108,7 @@ export async function precompute(context: PrecomputeContext, names: readonly str
 }
 
 class Run {
-  /** The first one. It cancels what else is being encoded. */
-  failure: unknown;
+  /** Aborted by the first failure, which is its reason: what else is being encoded is cancelled. */
   private readonly failed = new AbortController();
   private readonly signal: AbortSignal;
   private readonly problems: LoadProblem[];
@@ -139,6 +138,11 @@ class Run {
     this.encoder = options.encoder ?? encodeHere(context.model, context.store);
     this.signal = AbortSignal.any([this.failed.signal, ...(options.signal ? [options.signal] : [])]);
     this.bytesTotal = [...sizes.values()].reduce((sum, size) => sum + size, 0);
+  }
+
+  /** Why encoding failed, if it did. */
+  get failure(): unknown {
+    return this.failed.signal.reason;
   }
 
   async update(paths: readonly string[]): Promise<void> {
@@ -274,7 +278,6 @@ class Run {
     try {
       if (!(await this.encoder.encodeMissing(block, documentSource(this.context.model, tokens), { signal: this.signal }))) return;
     } catch (error) {
-      this.failure ??= error;
       this.failed.abort(error);
       throw error;
     }

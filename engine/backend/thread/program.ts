@@ -1,4 +1,4 @@
-import { answer, moved } from "../../../runtime/thread.js";
+import { answer, memoryOf, moved } from "../../../runtime/thread.js";
 import { arraysOf } from "../../kv/block.js";
 import type { PassPart } from "../backend.js";
 import { CpuBackend } from "../cpu/backend.js";
@@ -30,10 +30,7 @@ const tell = answer<ModelCalls>({
   },
   extract({ cache, from, to, precision }) {
     const block = cacheOf(cache).extract(from, to, precision);
-    return moved(
-      block,
-      arraysOf(block).map(({ buffer }) => buffer as ArrayBuffer),
-    );
+    return moved(block, memoryOf(arraysOf(block)));
   },
   truncate({ cache, length }) {
     cacheOf(cache).truncate(length);
@@ -43,11 +40,11 @@ const tell = answer<ModelCalls>({
   },
   async run(parts) {
     const logits = await backend.run(parts.map(partOf));
-    return moved({ logits, slots: backend.slots }, [logits[0]!.buffer as ArrayBuffer]); // one buffer for all parts
+    return moved({ logits, slots: backend.slots }, memoryOf(logits.slice(0, 1))); // one buffer for all parts
   },
   async look({ part, asks }) {
     const looks = await backend.look(partOf(part), asks);
-    return moved(looks, [looks.buffer as ArrayBuffer]);
+    return moved(looks, memoryOf([looks]));
   },
   close() {
     return backend.close();

@@ -6,9 +6,9 @@ type Waiting = { readonly length: number; readonly background: boolean };
 
 /**
  * Which blocks one pass takes: the first, and those closest to it in length, as long as the total, with each padded to the longest,
- * is at most `tokens`. Those in the background come after all others.
+ * is at most `tokens`. Of the others, those in the background come last.
  *
- * @param blocks in the order in which they are to be encoded
+ * @param blocks the first one is encoded in any case
  * @returns their indices, the first one first
  */
 export function batchOf(blocks: readonly Waiting[], tokens: number): number[] {

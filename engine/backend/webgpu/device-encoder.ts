@@ -1,10 +1,11 @@
 import { cancelledError } from "../../../plan/index.js";
-import type { Thread } from "../../../runtime/thread.js";
+import { memoryOf, type Thread } from "../../../runtime/thread.js";
 import type { Block } from "../../kv/block.js";
 import type { BlockEncoder, BlockItem, BlockOptions } from "../backend.js";
 import { batchOf, LEAST_SHARE, LEAST_TOKENS, LONGEST_BLOCK, PassSize } from "./batch.js";
 import type { Batch } from "./batch-host.js";
 import { deviceTurns, type EncoderCalls, type HostCalls, type SentPass } from "./calls.js";
+import { memoryOfTensors } from "./tensor-data.js";
 
 type Waiting = BlockOptions & {
   readonly item: BlockItem;
@@ -45,6 +46,7 @@ export type DeviceEncoderOptions = {
  * prepares the next pass and packs the blocks of the last one.
  */
 export class DeviceEncoder implements BlockEncoder {
+  /** In order of arrival; those of a pass that failed come first. */
   private readonly waiting: Waiting[] = [];
   private readonly size: PassSize;
   private readonly longest: number;
@@ -71,8 +73,7 @@ export class DeviceEncoder implements BlockEncoder {
   async encode(item: BlockItem, options: BlockOptions): Promise<Block | undefined> {
     if (this.isLost || item.tokens.length > this.longest || (this.options.onlyAdapted && !options.adapted)) return undefined;
     return new Promise((resolve, reject) => {
-      const later = options.background ? -1 : this.waiting.findIndex(({ background }) => background);
-      this.waiting.splice(later < 0 ? this.waiting.length : later, 0, { item, ...options, resolve, reject });
+      this.waiting.push({ item, ...options, resolve, reject });
       // Requests in the same turn go into the same pass.
       this.running ??= Promise.resolve().then(() => this.work());
     });
@@ -128,29 +129,28 @@ export class DeviceEncoder implements BlockEncoder {
   /** Blocks for the next pass; undefined if nothing waits for it, or it would have fewer tokens than `least`. */
   private gather(least = 0): Gathered | undefined {
     this.dropCancelled();
-    const [first] = this.waiting;
+    const first = this.waiting.find(({ background }) => !background) ?? this.waiting[0];
     if (first === undefined) return undefined;
     const { precision } = first;
-    const alike = this.waiting.filter((each) => each.precision === precision);
+    const alike = [first, ...this.waiting.filter((each) => each !== first && each.precision === precision)];
     const lengths = alike.map(({ item, background = false }) => ({ length: item.tokens.length, background }));
     const blocks = batchOf(lengths, this.tokens).map((index) => alike[index]!);
     if (tokensOf(blocks) < least) return undefined;
     for (const each of blocks) this.waiting.splice(this.waiting.indexOf(each), 1);
     const batch = { items: blocks.map(({ item }) => item), precision };
     const prepared = this.threads.host.ask("prepare", batch);
-    prepared.catch(() => undefined); // reported by the pass
+    prepared.catch(nothing); // reported by the pass
     return { blocks, batch, prepared };
   }
 
   /** Has the device run a pass. The promise resolves when it is done, or has failed; its blocks are handed out afterwards. */
   private begin({ blocks, batch, prepared }: Gathered): Promise<void> {
     const { device, host } = this.threads;
-    const encoded = prepared.then((pass) => device.ask("encode", pass, memoryOf(pass)));
+    const encoded = prepared.then((pass) => device.ask("encode", pass, memoryOfTensors(pass.feeds)));
     const packed = encoded
       .then(async ({ results, ms }) => {
         this.size.took(tokensOf(blocks), ms);
-        const memory = Object.values(results).map(({ buffer }) => buffer as ArrayBuffer);
-        const made = await host.ask("pack", { batch, results }, memory);
+        const made = await host.ask("pack", { batch, results }, memoryOf(Object.values(results)));
         if (!this.isLost) this.failures = 0;
         blocks.forEach(({ resolve }, i) => resolve(made[i]!));
       })
@@ -167,7 +167,6 @@ export class DeviceEncoder implements BlockEncoder {
       // Fewer tokens may fit in its memory.
       this.size.failed(tokensOf(blocks));
       this.waiting.unshift(...blocks);
-      this.waiting.sort((a, b) => Number(a.background ?? false) - Number(b.background ?? false));
     }
   }
 
@@ -201,10 +200,6 @@ export class DeviceEncoder implements BlockEncoder {
 /** Including padding. */
 function tokensOf(batch: readonly Waiting[]): number {
   return batch.length * Math.max(...batch.map(({ item }) => item.tokens.length));
-}
-
-function memoryOf({ feeds }: SentPass): ArrayBuffer[] {
-  return Object.values(feeds).map(({ data }) => (data as Float32Array).buffer as ArrayBuffer);
 }
 
 const nothing = () => undefined;

@@ -1,9 +1,9 @@
-import { answer, moved } from "../../../runtime/thread.js";
+import { answer, memoryOf, moved } from "../../../runtime/thread.js";
 import { arraysOf } from "../../kv/block.js";
 import { openModelFile } from "../../model/files/open.js";
 import { BatchHost } from "./batch-host.js";
 import type { HostCalls } from "./calls.js";
-import { dataOf } from "./tensor-data.js";
+import { dataOf, memoryOfTensors } from "./tensor-data.js";
 
 // The program of the thread next to a device's: it prepares the next pass and packs the last one's blocks while the device computes.
 let host: BatchHost;
@@ -14,14 +14,14 @@ answer<HostCalls>({
   },
   prepare(batch) {
     const { feeds, wanted } = host.prepare(batch);
-    const { data, memory } = dataOf(feeds);
-    return moved({ feeds: data, wanted }, memory);
+    const data = dataOf(feeds);
+    return moved({ feeds: data, wanted }, memoryOfTensors(data));
   },
   pack({ batch, results }) {
     const blocks = host.pack(batch, results);
     return moved(
       blocks,
-      blocks.flatMap((block) => arraysOf(block).map(({ buffer }) => buffer as ArrayBuffer)),
+      blocks.flatMap((block) => memoryOf(arraysOf(block))),
     );
   },
 });

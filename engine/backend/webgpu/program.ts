@@ -1,5 +1,5 @@
-import { answer, moved } from "../../../runtime/thread.js";
-import { arraysOf, type Block } from "../../kv/block.js";
+import { answer, memoryOf, moved } from "../../../runtime/thread.js";
+import { arraysOf } from "../../kv/block.js";
 import { openModelFile } from "../../model/files/open.js";
 import { BatchSession } from "./batch-session.js";
 import type { DeviceCalls, Numbered, NumberedPart } from "./calls.js";
@@ -14,8 +14,6 @@ let passes: PromptPasses;
 const prompts = new Map<Numbered, DeviceRows>();
 const blocks = new Map<Numbered, DeviceBlock>();
 
-const bytesOf = (block: Block) => arraysOf(block).map(({ buffer }) => buffer as ArrayBuffer);
-
 const partOf = ({ prompt, ...part }: NumberedPart): DevicePart => ({ ...part, cache: prompts.get(prompt)! });
 
 const tell = answer<DeviceCalls>({
@@ -27,8 +25,7 @@ const tell = answer<DeviceCalls>({
   async encode({ feeds, wanted }) {
     const start = performance.now();
     const results = await encoder.run({ feeds: tensorsOf(feeds), wanted });
-    const memory = Object.values(results).map(({ buffer }) => buffer as ArrayBuffer);
-    return moved({ results, ms: performance.now() - start }, memory);
+    return moved({ results, ms: performance.now() - start }, memoryOf(Object.values(results)));
   },
   async answer() {
     passes = await PromptPasses.open(options);
@@ -55,18 +52,15 @@ const tell = answer<DeviceCalls>({
   },
   async run(parts) {
     const logits = await passes.run(parts.map(partOf));
-    return moved(
-      logits,
-      logits.map(({ buffer }) => buffer as ArrayBuffer),
-    );
+    return moved(logits, memoryOf(logits));
   },
   async look({ part, asks }) {
     const looks = await passes.look(partOf(part), asks);
-    return moved(looks, [looks.buffer as ArrayBuffer]);
+    return moved(looks, memoryOf([looks]));
   },
   async extract({ prompt, from, to, precision }) {
     const block = await passes.extract(prompts.get(prompt)!, from, to, precision);
-    return moved(block, bytesOf(block));
+    return moved(block, memoryOf(arraysOf(block)));
   },
   truncate({ prompt, length }) {
     const rows = prompts.get(prompt);

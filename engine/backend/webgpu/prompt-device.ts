@@ -1,4 +1,5 @@
 import type { Range } from "../../../plan/index.js";
+import { memoryOf } from "../../../runtime/thread.js";
 import { type Block, blockBytes, copyBlock, type Precision } from "../../kv/block.js";
 import { type DeviceCalls, type DeviceThread, deviceTurns, type Numbered, type NumberedPart } from "./calls.js";
 import type { Room } from "./memory.js";
@@ -197,7 +198,7 @@ export class PromptDevice {
     this.mustFit(size);
     // In a message, the whole memory of its arrays would be copied.
     const copy = copyBlock(block, new ArrayBuffer(blockBytes(block)));
-    await this.thread.ask("upload", { number, block: copy }, [copy.k.buffer as ArrayBuffer]);
+    await this.thread.ask("upload", { number, block: copy }, memoryOf([copy.k]));
     this.numberOf.set(block, number);
     this.blocks.set(number, size);
     return number;

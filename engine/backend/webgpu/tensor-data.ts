@@ -1,19 +1,20 @@
 import { Tensor } from "../../../runtime/index.js";
+import { memoryOf } from "../../../runtime/thread.js";
 
 /** A tensor as it is sent from thread to thread. */
 export type TensorData = Pick<Tensor, "type" | "data" | "dims">;
 
-/** The tensors as data, and the memory that can be moved with them. */
-export function dataOf(tensors: Readonly<Record<string, Tensor>>): { data: Record<string, TensorData>; memory: ArrayBuffer[] } {
-  const data: Record<string, TensorData> = {};
-  const memory: ArrayBuffer[] = [];
-  for (const [name, { type, data: values, dims }] of Object.entries(tensors)) {
-    data[name] = { type, data: values, dims };
-    memory.push((values as Float32Array).buffer as ArrayBuffer);
-  }
-  return { data, memory };
+type ByName<T> = Readonly<Record<string, T>>;
+
+export function dataOf(tensors: ByName<Tensor>): ByName<TensorData> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, { type, data, dims }]) => [name, { type, data, dims }]));
 }
 
-export function tensorsOf(data: Readonly<Record<string, TensorData>>): Record<string, Tensor> {
-  return Object.fromEntries(Object.entries(data).map(([name, { type, data: values, dims }]) => [name, new Tensor(type, values, dims)]));
+export function tensorsOf(sent: ByName<TensorData>): ByName<Tensor> {
+  return Object.fromEntries(Object.entries(sent).map(([name, { type, data, dims }]) => [name, new Tensor(type, data, dims)]));
+}
+
+/** The memory of tensors of numbers, to be moved along with them. */
+export function memoryOfTensors(sent: ByName<TensorData>): ArrayBuffer[] {
+  return memoryOf(Object.values(sent).map(({ data }) => data as Exclude<Tensor["data"], readonly string[]>));
 }

@@ -1,5 +1,4 @@
-import type { Batch } from "../../../engine/backend/webgpu/batch-host.js";
-import { BatchHost } from "../../../engine/backend/webgpu/batch-host.js";
+import { type Batch, BatchHost } from "../../../engine/backend/webgpu/batch-host.js";
 import { BatchSession, type BatchSessionOptions } from "../../../engine/backend/webgpu/batch-session.js";
 import type { Block } from "../../../engine/kv/block.js";
 
